@@ -1,0 +1,235 @@
+"""The house rules of the source tree: who imports whom, what stays unloaded, what is documented, what is dead."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+FOLDERS = {
+    "bdflow_rt": "bdflow_rt",
+    "kernels": "bdflow_rt.kernels",
+    "export": "bdflow_rt.export",
+    "bench": "bdflow_rt.bench",
+}
+MAPPED = tuple(folder for folder in FOLDERS if folder != "bdflow_rt")
+
+EVERYTHING_BUT_CLI = {
+    "kernels", "zoo", "models", "engines", "packet", "containers", "interop", "rescaler", "video", "export",
+    "training", "metrics", "api",
+}  # fmt: skip
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "_version": set(),
+    "files": set(),
+    "kernels": set(),
+    "zoo": set(),
+    "interop": set(),
+    "metrics": set(),
+    "models": {"zoo"},
+    "engines": {"zoo", "kernels"},
+    "engines.torch": {"zoo", "kernels", "engines", "models"},
+    "packet": {"zoo"},
+    "containers": {"packet"},
+    "rescaler": {"engines", "kernels", "packet", "containers", "zoo", "interop"},
+    "video": {"rescaler", "containers", "packet", "kernels"},
+    "export": {"models", "engines", "zoo"},
+    "training": {"models", "kernels", "metrics", "zoo"},
+    "bench": EVERYTHING_BUT_CLI,
+    "cli": EVERYTHING_BUT_CLI | {"bench"},
+    "api": {"rescaler", "video", "packet", "zoo"},
+    "__main__": {"cli"},
+}
+"""The table of the design: unit -> units it may import, besides itself, errors, files and the version."""
+
+THIRD_PARTY: dict[str, set[str]] = {
+    "errors": set(),
+    "zoo": set(),
+    "packet": {"numpy"},
+    "kernels": {"numpy", "cv2", "cupy"},
+    "models": {"torch", "safetensors"},
+}
+"""Units that are free of all other third-party packages, also inside functions."""
+
+HOMES: dict[str, set[str]] = {
+    "torch": {"models", "training", "export", "metrics", "bench", "engines.torch"},
+    "cv2": {"kernels", "training", "metrics", "bench"},
+    "PIL": {"training", "bench"},
+    "onnx": {"export"},
+    "scipy": {"metrics", "bench"},
+    "matplotlib": {"bench"},
+    "skimage": {"bench"},
+    "safetensors": {"models", "training", "export"},
+    "openvino": {"bench"},
+    "onnxruntime": {"bench"},
+    "cupy": set(),
+    "tensorrt": set(),
+    "tensorrt_rtx": set(),
+    "nvidia": set(),
+    "pycuda": set(),
+    "av": set(),
+    "tqdm": set(),
+}
+"""Heavy package -> units that may import it at module level; everywhere else it is imported where it is used."""
+
+NEVER_BY_IMPORT = (
+    "torch", "cupy", "tensorrt", "tensorrt_rtx", "nvidia.dali", "pycuda", "cv2", "PIL", "openvino", "onnx",
+    "onnxruntime", "scipy", "matplotlib", "skimage", "safetensors", "av",
+)  # fmt: skip
+
+
+def _modules() -> Iterator[tuple[Path, str]]:
+    """Every source file with its installed name; a package's `__init__.py` has the package's name."""
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            yield path, ".".join([package, *(part for part in parts if part != "__init__")])
+
+
+MODULES = list(_modules())
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for path, name in MODULES}
+PACKAGES = {name for path, name in MODULES if path.name == "__init__.py"}
+every_module = pytest.mark.parametrize("module", TREES)
+
+
+def _unit(module: str) -> str:
+    """The row of the table that a module belongs to."""
+    parts = module.split(".")[1:]
+    if parts == ["engines", "torch"]:
+        return "engines.torch"
+    return parts[0] if parts else "api"
+
+
+def _imports(module: str, tree: ast.AST) -> Iterator[str]:
+    """Full dotted names of everything imported in a piece of a module, inside functions too."""
+    package = module if module in PACKAGES else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(filter(None, [*package.split(".")[: package.count(".") + 2 - node.level], base]))
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in TREES)
+
+
+def _module_level(tree: ast.Module) -> ast.Module:
+    """The statements that run on import: no function bodies, and not what only type checkers see."""
+
+    class Strip(ast.NodeTransformer):
+        def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+            return None
+
+        def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+            return None
+
+        def visit_If(self, node: ast.If) -> ast.AST | None:
+            return None if ast.unparse(node.test).endswith("TYPE_CHECKING") else self.generic_visit(node)
+
+    return Strip().visit(ast.parse(ast.unparse(tree)))
+
+
+def test_every_folder_is_a_package_and_every_module_has_a_row_in_the_table() -> None:
+    assert {_unit(module) for module in TREES} <= set(MAY_IMPORT)
+    folders = {path.parent for path, _ in MODULES}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+@every_module
+def test_nobody_imports_what_the_design_does_not_allow(module: str) -> None:
+    unit = _unit(module)
+    own = unit.partition(".")[0]
+    allowed = MAY_IMPORT[unit] | {"errors", "files", "_version", unit}
+    for name in _imports(module, TREES[module]):
+        top = name.partition(".")[0]
+        assert top not in MAPPED, f"{module} imports {name}; its installed name is bdflow_rt.{name}"
+        if top == "bdflow_rt" and name != "bdflow_rt":
+            target = _unit(name)
+            # A unit's own modules may import each other, engines.torch included: the protocol's users load it.
+            assert target in allowed or target.partition(".")[0] == own, f"{module} imports {name}"
+        elif name == "bdflow_rt":
+            assert unit in ("bench", "cli"), f"{module} imports the public API"
+
+
+@every_module
+def test_light_units_stay_free_of_other_packages(module: str) -> None:
+    allowed = THIRD_PARTY.get(_unit(module))
+    if allowed is None:
+        return
+    tops = {name.partition(".")[0] for name in _imports(module, TREES[module])}
+    assert tops - set(sys.stdlib_module_names) - {"bdflow_rt"} <= allowed
+
+
+@every_module
+def test_heavy_packages_are_imported_at_module_level_only_at_home(module: str) -> None:
+    unit = _unit(module)
+    for name in _imports(module, _module_level(TREES[module])):
+        top = name.partition(".")[0]
+        if top in HOMES:
+            at_home = unit in HOMES[top] and not (module in PACKAGES and unit == "metrics")
+            assert at_home, f"{module} imports {name} on import; import it where it is used"
+
+
+@pytest.mark.parametrize("module", sorted(PACKAGES))
+def test_init_files_export_and_do_not_compute(module: str) -> None:
+    for node in TREES[module].body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            ast.literal_eval(node.value)  # raises where the value is computed
+        else:
+            lazy = isinstance(node, ast.FunctionDef) and node.name in ("__getattr__", "__dir__")
+            typing = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+            text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            assert lazy or typing or text or isinstance(node, ast.Import | ast.ImportFrom), ast.unparse(node)
+
+
+@pytest.mark.parametrize("statement", ["import bdflow_rt", "from bdflow_rt import *", "import bdflow_rt.cli.main"])
+def test_import_loads_nothing_heavy(statement: str) -> None:
+    code = f"import sys\n{statement}\nprint(*[name for name in {NEVER_BY_IMPORT} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@every_module
+def test_everything_public_has_a_docstring(module: str) -> None:
+    assert ast.get_docstring(TREES[module]), module
+    assert list(_undocumented(TREES[module])) == []
+
+
+def _undocumented(scope: ast.Module | ast.ClassDef) -> Iterator[str]:
+    definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    for node in scope.body:
+        if not isinstance(node, definitions) or node.name.startswith("_"):
+            continue
+        inherited = isinstance(scope, ast.ClassDef) and node.name in ("forward", "backward")
+        overload = any(ast.unparse(decorator).endswith("overload") for decorator in node.decorator_list)
+        if not ast.get_docstring(node) and not inherited and not overload:
+            yield node.name
+        if isinstance(node, ast.ClassDef):
+            yield from _undocumented(node)
+
+
+def test_every_exception_is_a_bdflow_error_and_somebody_uses_it() -> None:
+    classes = {node.name: node for node in TREES["bdflow_rt.errors"].body if isinstance(node, ast.ClassDef)}
+    bases = {name: [ast.unparse(base) for base in node.bases] for name, node in classes.items()}
+    groups = {base for names in bases.values() for base in names}
+    used = {
+        node.id if isinstance(node, ast.Name) else node.attr
+        for module, tree in TREES.items()
+        if module != "bdflow_rt.errors"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute)
+    }
+    for name in classes:
+        root = name
+        while bases.get(root):
+            root = bases[root][0]
+        assert root == "Exception", f"{name} does not derive from BdflowError"
+        assert name == "BdflowError" or bases[name] != ["Exception"], f"{name} does not derive from BdflowError"
+    assert sorted(set(classes) - groups - used) == [], "exceptions that nobody raises"

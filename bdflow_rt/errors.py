@@ -1,0 +1,165 @@
+"""Every exception a user can meet, one class per fault, all under `BdflowError`.
+
+A message says what was wrong (with the value), what is allowed, and what to do next. `exit_code` is what the
+command line returns: 2 arguments, 3 input, 4 output, 5 packet, 6 model, 7 backend, 8 training.
+"""
+
+
+class BdflowError(Exception):
+    """Root of everything BDFlow RT raises on purpose."""
+
+    exit_code = 1
+
+
+class ArgumentError(BdflowError):
+    """An option or argument has a value that is not allowed."""
+
+    exit_code = 2
+
+
+class ShapeError(ArgumentError):
+    """An array has the wrong number of dimensions or a size that does not fit."""
+
+
+class DTypeError(ArgumentError):
+    """An array has a dtype that is not accepted; nothing is ever cast silently."""
+
+
+class ClosedError(ArgumentError):
+    """A `Rescaler` was used after `close()`."""
+
+
+class InputError(BdflowError):
+    """A file that was to be read is at fault."""
+
+    exit_code = 3
+
+
+class MissingFileError(InputError):
+    """The input does not exist or is not a regular file."""
+
+
+class UnreadableFileError(InputError):
+    """The input exists and cannot be opened: permissions or a device error."""
+
+
+class CorruptImageError(InputError):
+    """The picture is truncated or its data does not decode."""
+
+
+class UnsupportedImageError(InputError):
+    """The picture is sound, but of a kind that would be altered silently: animated, CMYK, 16-bit, transparent."""
+
+
+class ImageTooLargeError(InputError):
+    """The picture has more pixels than `max_pixels`."""
+
+
+class EmptyImageError(InputError):
+    """The picture or array has no pixels."""
+
+
+class OutputError(BdflowError):
+    """A file could not be written; an older file of that name is untouched."""
+
+    exit_code = 4
+
+
+class OutputExistsAsInputError(OutputError):
+    """The output path names the input file."""
+
+
+class UnwritableOutputError(OutputError):
+    """The output folder is missing, read-only, or the name is a folder."""
+
+
+class DiskFullError(OutputError):
+    """The disk filled up in mid-write; the partial file was removed."""
+
+
+class PacketError(BdflowError):
+    """What crossed the wire cannot be restored."""
+
+    exit_code = 5
+
+
+class NotAPacketError(PacketError):
+    """An ordinary picture: it carries no boundary map and no header."""
+
+
+class CorruptPacketError(PacketError):
+    """The packet's chunk, header or boundary map is damaged: wrong CRC, length, or trailing bytes."""
+
+
+class PacketVersionError(PacketError):
+    """The packet was written in a format version this release does not know."""
+
+
+class PacketMismatchError(PacketError):
+    """The packet contradicts itself or the model: scale, size, or bits of the boundary."""
+
+
+class EditedPictureError(PacketError):
+    """The LR pixels are not those the packet was made with."""
+
+
+class ModelError(BdflowError):
+    """A model cannot be used."""
+
+    exit_code = 6
+
+
+class UnknownModelError(ModelError):
+    """No model of that name, version or hash is in the zoo."""
+
+
+class ModelConfigError(ModelError):
+    """A model's configuration is impossible."""
+
+
+class CorruptModelError(ModelError):
+    """A model folder is incomplete or its card cannot be read."""
+
+
+class WeightsHashError(ModelError):
+    """The weights are not the ones the card or the packet names."""
+
+
+class BackendError(BdflowError):
+    """An engine failed."""
+
+    exit_code = 7
+
+
+class BackendUnavailableError(BackendError):
+    """The backend asked for is not installed or cannot run here."""
+
+
+class NonFiniteOutputError(BackendError):
+    """An engine returned NaN or infinity."""
+
+
+class OutOfMemoryError(BackendError):
+    """Not even the smallest exact tile fits the memory limit."""
+
+
+class TrainingError(BdflowError):
+    """Training cannot go on."""
+
+    exit_code = 8
+
+
+class TrainingConfigError(TrainingError):
+    """The training configuration cannot be read or is impossible."""
+
+
+class TrainingDataError(TrainingError):
+    """The training data is missing, unreadable, or too small for the crop."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint is missing, damaged, or from another configuration."""
+
+
+class DivergedError(TrainingError):
+    """Training diverged again and again after going back to its last good checkpoint."""

@@ -1,0 +1,163 @@
+"""Writing whole files: a failed or killed write leaves the old file, never half of the new one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from bdflow_rt.errors import DiskFullError, OutputError, OutputExistsAsInputError, UnwritableOutputError
+
+PathLike = str | os.PathLike[str]
+Writer = Callable[[BinaryIO], None]
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_atomically(path: PathLike, content: bytes | Writer) -> None:
+    """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
+
+    An existing file keeps its permissions, a new one gets those of the umask; a symbolic link stays one, and its
+    target is replaced. Pipes and devices such as /dev/stdout are written straight, since a rename would replace them.
+
+    Args:
+        path: where to.
+        content: the bytes, or a function that writes them to the binary file it is given.
+
+    Raises:
+        DiskFullError: disk, quota or file size limit reached; the partial file was removed.
+        UnwritableOutputError: missing or read-only folder, or `path` is a folder.
+    """
+    name = Path(path)
+    with _typed_errors(name):
+        status = _status(name)
+        target = Path(os.path.realpath(name))
+        if status is not None and not _is_replaceable(status, target):
+            with open(name, "wb") as file:
+                _fill(file, content)
+            return
+        _check_writable(name, target, status)
+        temporary = _temporary_beside(target)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with open(descriptor, "wb") as file:
+                if status is not None:
+                    _keep_owner_and_mode(descriptor, status)
+                _fill(file, content)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(temporary, target)
+        except BaseException:  # an interrupt, too, leaves nothing behind
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        _sync_folder(target.parent)
+
+
+def check_output(path: PathLike, *, inputs: Iterable[PathLike] = ()) -> None:
+    """Check before long work that `path` can be written and is none of the inputs.
+
+    Raises:
+        OutputExistsAsInputError: it is one of the inputs, also by way of a symbolic or hard link.
+        UnwritableOutputError: as `write_atomically`.
+        DiskFullError: not even an empty file fits.
+    """
+    name = Path(path)
+    with _typed_errors(name):
+        status = _status(name)
+        target = Path(os.path.realpath(name))
+        for source in inputs:
+            same = False
+            with suppress(OSError, ValueError):  # an input that cannot be looked at gets its own error when it is read
+                same = status is not None and os.path.samestat(status, os.stat(source))
+            if same:
+                raise OutputExistsAsInputError(
+                    f"The output '{name}' is the same file as the input '{source}', which would be lost. "
+                    "Choose another name for the output."
+                )
+        if status is not None and not _is_replaceable(status, target):
+            return
+        _check_writable(name, target, status)
+        # Trying is the only test that also sees read-only file systems and folders like /proc, even as root.
+        probe = _temporary_beside(target)
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.unlink(probe)
+
+
+@contextmanager
+def _typed_errors(name: Path) -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        code = error.errno if isinstance(error, OSError) else None
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if code in _FULL:
+            raise DiskFullError(
+                f"'{name}' could not be written ({reason}), and no partial file is left. Free some space or choose "
+                "another disk."
+            ) from error
+        if code in (errno.ENOENT, errno.ENOTDIR):
+            raise UnwritableOutputError(
+                f"'{name}' cannot be written: no file can be made in the folder '{name.parent}' ({reason}). "
+                "Create the folder or choose another one."
+            ) from error
+        raise UnwritableOutputError(
+            f"'{name}' cannot be written ({reason}). Check the permissions or choose another name."
+        ) from error
+
+
+def _status(name: Path) -> os.stat_result | None:
+    """What the name stands for, links followed, or None where it is free; a free name needs no folder yet."""
+    try:
+        return os.stat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_replaceable(status: os.stat_result, target: Path) -> bool:
+    """Whether a rename over `target` is what the user means: not for pipes, devices, or deleted files in /proc."""
+    if stat.S_ISDIR(status.st_mode):
+        return True  # refused by _check_writable
+    at_target = _status(target)
+    return stat.S_ISREG(status.st_mode) and at_target is not None and os.path.samestat(status, at_target)
+
+
+def _check_writable(name: Path, target: Path, status: os.stat_result | None) -> None:
+    if status is not None and stat.S_ISDIR(status.st_mode):
+        raise UnwritableOutputError(f"'{name}' is a folder; add the name of a file to write in it.")
+    # A rename would get around the read-only flag of an existing file, which is there to protect it.
+    if status is not None and not os.access(target, os.W_OK, effective_ids=True):
+        raise UnwritableOutputError(f"'{name}' exists and is read-only; make it writable or choose another name.")
+
+
+def _temporary_beside(target: Path) -> Path:
+    # Not derived from the name, which may already be as long as the file system allows.
+    return target.parent / f".bdflow-{secrets.token_hex(8)}.part"
+
+
+def _keep_owner_and_mode(descriptor: int, status: os.stat_result) -> None:
+    with suppress(PermissionError):  # only root can give a file away
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+
+
+def _fill(file: BinaryIO, content: bytes | Writer) -> None:
+    if callable(content):
+        content(file)
+    else:
+        file.write(content)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # the file is complete; some network file systems cannot sync a folder
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

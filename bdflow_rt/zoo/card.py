@@ -1,0 +1,159 @@
+"""Model cards: one folder per version of a model, described by its model.json.
+
+A folder holds `model.json`, `weights.safetensors`, and the public inference graphs `downscale.onnx`, `upscale.onnx`
+and `upscale_z.onnx`, which refer into the weights file by offset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bdflow_rt.errors import CorruptModelError, ModelConfigError, WeightsHashError
+from bdflow_rt.zoo.config import ModelConfig
+
+CARD_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+CARD_FORMAT = 1
+MAX_CARD_BYTES = 1 << 20
+MAX_VERSION = 999_999
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+Direction = Literal["downscale", "upscale", "upscale_z"]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One version of a model.
+
+    Attributes:
+        folder: where its files are.
+        name, version: together the id, "bdflow-x4@1".
+        config: the network's structure.
+        weights_sha256: of the whole weights file, hexadecimal.
+        graphs_sha256: of each graph file there is, by direction.
+        bf16_loss_db: PSNR that bfloat16 inference was measured to cost; None where it was not measured.
+        details: how it was trained and what it was measured to do, as written in the card.
+    """
+
+    folder: pathlib.Path
+    name: str
+    version: int
+    config: ModelConfig
+    weights_sha256: str
+    graphs_sha256: dict[str, str] = field(default_factory=dict)
+    bf16_loss_db: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Name and version, as written into packets."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def weights_hash(self) -> bytes:
+        """First 8 bytes of the weights' SHA-256, as written into packets."""
+        return bytes.fromhex(self.weights_sha256)[:8]
+
+    @property
+    def weights_path(self) -> pathlib.Path:
+        """The safetensors file."""
+        return self.folder / WEIGHTS_FILE
+
+    @property
+    def size_multiple(self) -> int:
+        """Heights and widths the network itself takes are multiples of this; other sizes are padded."""
+        return self.config.scale
+
+    def graph_path(self, direction: Direction) -> pathlib.Path:
+        """The ONNX file of a direction, whether it exists or not."""
+        return self.folder / f"{direction}.onnx"
+
+    def check_weights(self) -> None:
+        """Compare the weights with the card.
+
+        Raises:
+            CorruptModelError: the file is missing.
+            WeightsHashError: it is not the file the card was written for.
+        """
+        self._check(self.weights_path, self.weights_sha256, WeightsHashError)
+
+    def check_graph(self, direction: Direction) -> pathlib.Path:
+        """Compare a graph with the card and return its path.
+
+        Raises:
+            CorruptModelError: the card has no such graph, or the file is missing or altered.
+        """
+        if direction not in self.graphs_sha256:
+            raise CorruptModelError(
+                f"Model {self.id} in {self.folder} has no {direction} graph; `bdflow export {self.folder}` makes it."
+            )
+        path = self.graph_path(direction)
+        self._check(path, self.graphs_sha256[direction], CorruptModelError)
+        return path
+
+    def _check(self, path: pathlib.Path, wanted: str, fault: type[Exception]) -> None:
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise CorruptModelError(
+                f"Model {self.id} cannot be used: {path} cannot be read ({error.strerror}). Install it again."
+            ) from None
+        if found != wanted:
+            raise fault(
+                f"{path} has SHA-256 {found[:16]}..., but the card of {self.id} says {wanted[:16]}...: the file was "
+                "altered or damaged. Install the model again."
+            )
+
+    def to_json(self) -> str:
+        """The text of model.json."""
+        data = {
+            "format": CARD_FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "config": self.config.to_dict(),
+            "weights_sha256": self.weights_sha256,
+            "graphs_sha256": self.graphs_sha256,
+            "bf16_loss_db": self.bf16_loss_db,
+            "details": self.details,
+        }
+        return json.dumps(data, indent=2) + "\n"
+
+    @classmethod
+    def read(cls, folder: pathlib.Path) -> ModelCard:
+        """Read a model folder's card.
+
+        Raises:
+            CorruptModelError: there is no card, or it is damaged or of a later format.
+        """
+        path = folder / CARD_FILE
+        try:
+            if path.stat().st_size > MAX_CARD_BYTES:
+                raise CorruptModelError(f"{path} has more than {MAX_CARD_BYTES} bytes; that is no model card.")
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(data, dict) or data.get("format") != CARD_FORMAT:
+                raise CorruptModelError(
+                    f"{path} is not a model card of format {CARD_FORMAT}; a newer release may read it."
+                )
+            card = cls(
+                folder=folder,
+                name=str(data["name"]),
+                version=int(data["version"]),
+                config=ModelConfig.from_dict(data["config"]),
+                weights_sha256=str(data["weights_sha256"]),
+                graphs_sha256={str(k): str(v) for k, v in data["graphs_sha256"].items()},
+                bf16_loss_db=None if data["bf16_loss_db"] is None else float(data["bf16_loss_db"]),
+                details=dict(data["details"]),
+            )
+        except OSError as error:
+            raise CorruptModelError(f"{path} cannot be read: {error.strerror}. A model folder needs one.") from None
+        except (ValueError, KeyError, TypeError, AttributeError, ModelConfigError) as error:
+            raise CorruptModelError(f"The model card {path} is damaged: {error!r}. Install the model again.") from None
+        if not NAME_PATTERN.fullmatch(card.name) or not re.fullmatch(r"[0-9a-f]{64}", card.weights_sha256):
+            raise CorruptModelError(f"The model card {path} has an impossible name ({card.name!r}) or hash.")
+        if not 1 <= card.version <= MAX_VERSION:
+            raise CorruptModelError(f"The model card {path} has version {card.version}; 1 to {MAX_VERSION} is allowed.")
+        return card

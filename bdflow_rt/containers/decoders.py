@@ -1,0 +1,177 @@
+"""Pillow behind a fence: known formats only, size checked before anything is decoded, every failure typed."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from bdflow_rt.errors import (
+    CorruptImageError,
+    ImageTooLargeError,
+    UnsupportedImageError,
+)
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+# The plugin is chosen by the first bytes, so that Pillow never tries its other fifty parsers on a hostile file. Its
+# constructor is called instead of Image.open, whose pixel limit is a global setting of the host program.
+_PLUGINS = (
+    (b"\x89PNG\r\n\x1a\n", "PngImagePlugin", "PngImageFile"),
+    # Also for the MPO files of cameras: their first frame is the picture, the others are previews.
+    (b"\xff\xd8\xff", "JpegImagePlugin", "JpegImageFile"),
+    (b"GIF87a", "GifImagePlugin", "GifImageFile"),
+    (b"GIF89a", "GifImagePlugin", "GifImageFile"),
+    (b"BM", "BmpImagePlugin", "BmpImageFile"),
+    (b"II*\0", "TiffImagePlugin", "TiffImageFile"),
+    (b"MM\0*", "TiffImagePlugin", "TiffImageFile"),
+    (b"II+\0", "TiffImagePlugin", "TiffImageFile"),
+    (b"MM\0+", "TiffImagePlugin", "TiffImageFile"),
+    *((b"P%d" % kind, "PpmImagePlugin", "PpmImageFile") for kind in range(1, 7)),
+)
+_OTHER_KINDS = (
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
+    (0, b"\xff\x0a", "a JPEG XL file"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL file"),
+    (0, b"v/1\x01", "an OpenEXR file"),
+    (0, b"Pf", "a PFM file"),
+    (0, b"PF", "a PFM file"),
+    (4, b"ftyp", "a HEIC, AVIF or video file"),
+)
+# Pillow raises the same exceptions for damaged pictures and for sound ones that it does not know; the words differ.
+_UNSUPPORTED_REASONS = ("unknown pixel mode", "cannot handle", "Unsupported BMP")
+_LIMIT_LOCK = threading.Lock()
+_SOURCE_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, PPM and GIF"
+
+
+def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
+    """Read a picture's header; no pixel is decoded. `name` starts the messages.
+
+    Raises:
+        CorruptImageError: not a picture, or its header does not parse or gives it no pixels.
+        UnsupportedImageError: a picture, but of a format that is not read here.
+        ImageTooLargeError: more than `max_pixels`.
+    """
+    prefix = stream.read(30)
+    stream.seek(0)
+    plugin, cls = _plugin(prefix, name)
+    module = importlib.import_module(f"PIL.{plugin}")
+    # The WebP decoder takes its memory as soon as it is opened.
+    early = _webp_size(prefix) if plugin == "WebPImagePlugin" else (0, 0)
+    _check_size(early, name, max_pixels)
+    try:
+        with _pillow_accepts(early):
+            image: ImageFile = getattr(module, cls)(stream)
+    except Exception as error:
+        raise _typed(name, error) from error
+    _check_size(image.size, name, max_pixels)
+    return image
+
+
+def load_pixels(image: ImageFile, *, name: str) -> None:
+    """Decode all pixels of an opened picture, strictly.
+
+    Raises:
+        CorruptImageError: truncated or damaged.
+    """
+    try:
+        with _pillow_accepts(image.size):
+            image.load()
+    except Exception as error:
+        raise _typed(name, error) from error
+
+
+def is_animated(image: ImageFile, *, name: str) -> bool:
+    """Whether the picture has more than one frame or page.
+
+    Raises:
+        CorruptImageError: its list of frames is damaged.
+    """
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception as error:
+        raise _typed(name, error) from error
+
+
+def _plugin(prefix: bytes, name: str) -> tuple[str, str]:
+    for magic, module, cls in _PLUGINS:
+        if prefix.startswith(magic):
+            return module, cls
+    if prefix[:4] == b"RIFF" and prefix[8:12] == b"WEBP":
+        return "WebPImagePlugin", "WebPImageFile"
+    for offset, magic, kind in _OTHER_KINDS:
+        if prefix.startswith(magic, offset):
+            raise UnsupportedImageError(
+                f"{name} is {kind}, which is not read here; convert it first to one of {_SOURCE_FORMATS}."
+            )
+    raise CorruptImageError(
+        f"{name} is not a picture: its first bytes are {prefix[:8]!r}. {_SOURCE_FORMATS} pictures are read."
+    )
+
+
+def _webp_size(prefix: bytes) -> tuple[int, int]:
+    """(width, height) from the first 30 bytes of a WebP file, (0, 0) where they are not all there.
+
+    Source: WebP container specification (Google), RFC 6386 section 9.1, WebP lossless bitstream section 3.
+    """
+    kind, data = prefix[12:16], prefix[20:30]
+    if len(data) < 10:
+        return 0, 0
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L":
+        packed = int.from_bytes(data[1:5], "little")
+        return 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"{name} has {width} x {height} = {width * height} pixels; at most {max_pixels} are allowed. "
+            "Raise max_pixels to accept it, or cut it into parts."
+        )
+
+
+@contextmanager
+def _pillow_accepts(size: tuple[int, int]) -> Iterator[None]:
+    """Raise Pillow's own limit to a size that passed ours; its TIFF and WebP decoders check it inside.
+
+    The limit belongs to the host program, so it is touched only for pictures beyond it, by as little as needed.
+    """
+    from PIL import Image
+
+    pixels = size[0] * size[1]
+    if Image.MAX_IMAGE_PIXELS is None or pixels <= Image.MAX_IMAGE_PIXELS:
+        yield
+        return
+    with _LIMIT_LOCK:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _typed(name: str, error: Exception) -> Exception:
+    """The typed error for whatever a decoder raised on bad bytes, which may be anything."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.EIO):
+        return error  # not the picture's fault
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if reason == "not identified by this driver":  # Pillow's words for this
+        reason = "its header gives it no pixels, or none of a known kind"
+    if reason.startswith(_UNSUPPORTED_REASONS):
+        return UnsupportedImageError(
+            f"{name} is of a kind that is not read here ({reason[:200]}); convert it to an 8-bit RGB PNG first."
+        )
+    return CorruptImageError(
+        f"{name} is damaged or cut off, its data does not decode ({reason[:200]}). Get the picture again from where "
+        "it was made."
+    )

@@ -1,0 +1,70 @@
+"""Opening input files, with one typed error per reason why that may fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from bdflow_rt.errors import CorruptImageError, ImageTooLargeError, MissingFileError, UnreadableFileError
+from bdflow_rt.files import PathLike
+
+DEFAULT_MAX_PIXELS = 1 << 28
+"""Largest picture accepted unless the caller says otherwise: 16384 x 16384 pixels."""
+
+
+@contextmanager
+def open_input(path: PathLike) -> Iterator[BinaryIO]:
+    """Open a regular, non-empty file for reading.
+
+    Raises:
+        MissingFileError: it does not exist, or is a folder, pipe or device.
+        UnreadableFileError: it cannot be opened, or reading it fails.
+        CorruptImageError: it is empty.
+    """
+    name = Path(path)
+    try:
+        # Looked at before opening, since opening a pipe would wait for its other end.
+        status = os.stat(name)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+            raise MissingFileError(f"'{name}' is {kind}; the name of a picture file is needed.")
+        if status.st_size == 0:
+            raise CorruptImageError(f"'{name}' is empty (0 bytes); get the picture again from where it was made.")
+        file = open(name, "rb")  # noqa: SIM115 - closed below; opening and reading fail with different messages
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise _typed(name, error) from error
+    with file:
+        try:
+            yield file
+        except OSError as error:
+            raise _typed(name, error) from error
+
+
+def read_file(path: PathLike, *, max_bytes: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        MissingFileError, UnreadableFileError, CorruptImageError: as `open_input`.
+        ImageTooLargeError: it has more than `max_bytes`.
+    """
+    with open_input(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise ImageTooLargeError(
+                f"'{path}' has {size} bytes, more than any picture within max_pixels needs ({max_bytes}). "
+                "Raise max_pixels if it really is one."
+            )
+        return file.read(max_bytes)
+
+
+def _typed(name: Path, error: OSError | ValueError) -> MissingFileError | UnreadableFileError:
+    missing = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+    if isinstance(error, ValueError) or error.errno in missing:
+        return MissingFileError(f"'{name}' does not exist; check the name and the folder.")
+    reason = error.strerror or str(error)
+    return UnreadableFileError(f"'{name}' cannot be read ({reason}); check its permissions and the disk.")

@@ -1,0 +1,281 @@
+"""Pictures that are damaged, hostile, or of a kind that would be altered silently: one fault each, one error each."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bdflow_rt.containers import read_picture
+from bdflow_rt.errors import (
+    CorruptImageError,
+    ImageTooLargeError,
+    InputError,
+    MissingFileError,
+    UnreadableFileError,
+    UnsupportedImageError,
+)
+from tests.containers.build import edit_chunk, encoded, huge_png, join, ordinary_user, refused, split
+from tests.support import photo
+
+PHOTO = Image.fromarray(photo(63, 65, 1))
+KINDS = ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF"]
+SMALL = [encoded(Image.fromarray(photo(13, 17, 2)), kind) for kind in KINDS]
+
+
+def opencv(kind: str, pixels: np.ndarray) -> bytes:
+    """A picture of more than 8 bits per sample, which Pillow cannot write."""
+    done, data = cv2.imencode(f".{kind}", pixels)
+    assert done
+    return data.tobytes()
+
+
+DEEP = photo(13, 17, 3).astype(np.uint16) * 257
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("grey png", opencv("png", DEEP[..., 0])),
+        ("rgb png", opencv("png", DEEP)),
+        ("rgba png", opencv("png", np.dstack([DEEP, DEEP[..., :1]]))),
+        ("grey tiff", opencv("tiff", DEEP[..., 0])),
+        ("rgb tiff", opencv("tiff", DEEP)),
+        ("float grey tiff", opencv("tiff", DEEP[..., 0].astype(np.float32))),
+        ("float rgb tiff", opencv("tiff", DEEP.astype(np.float32))),
+        ("rgb ppm", opencv("ppm", DEEP)),
+        ("grey pgm", opencv("pgm", DEEP[..., 0])),
+        ("plain ppm", b"P3 1 1 1000 1 2 3"),
+        ("cmyk jpeg", encoded(PHOTO.convert("CMYK"), "JPEG")),
+        ("cmyk tiff", encoded(PHOTO.convert("CMYK"), "TIFF")),
+        ("lab tiff", encoded(PHOTO.convert("LAB"), "TIFF")),
+        ("int32 tiff", encoded(PHOTO.convert("I"), "TIFF")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_deep_and_foreign_colours_are_refused_with_the_way_out(name: str, data: bytes) -> None:
+    with refused(UnsupportedImageError, "convert it"):
+        read_picture(data)
+
+
+def test_a_ycck_jpeg_is_refused() -> None:
+    cmyk = encoded(PHOTO.convert("CMYK"), "JPEG")
+    adobe = cmyk.index(b"Adobe")
+    ycck = cmyk[: adobe + 11] + b"\2" + cmyk[adobe + 12 :]
+    with refused(UnsupportedImageError, "CMYK", "convert it"):
+        read_picture(ycck)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_animated_and_multi_page_pictures_are_refused(kind: str) -> None:
+    frames = [Image.fromarray(photo(13, 17, seed)) for seed in range(3)]
+    with refused(UnsupportedImageError, "animated", "extract"):
+        read_picture(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+
+
+def with_alpha(mode: str) -> Image.Image:
+    image = PHOTO.convert(mode)
+    alpha = np.full((63, 65), 255, np.uint8)
+    alpha[62, 64] = 254
+    image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "options"),
+    [
+        (with_alpha("RGB"), "PNG", {}),
+        (with_alpha("L"), "PNG", {}),
+        (with_alpha("RGB"), "WEBP", {"lossless": True}),
+        (with_alpha("RGB"), "TIFF", {}),
+        (PHOTO.quantize(17), "PNG", {"transparency": 3}),
+        (PHOTO.quantize(17), "GIF", {"transparency": 3}),
+        (PHOTO.quantize(2), "PNG", {"transparency": bytes([255, 100])}),
+        (PHOTO.convert("1"), "PNG", {"transparency": 0}),
+        (Image.new("L", (5, 5), 7), "PNG", {"transparency": 7}),
+        (Image.new("RGB", (5, 5), (1, 2, 3)), "PNG", {"transparency": (1, 2, 3)}),
+    ],
+)
+def test_a_transparent_pixel_is_refused_without_a_background(
+    image: Image.Image, kind: str, options: dict[str, Any]
+) -> None:
+    data = encoded(image, kind, **options)
+    with refused(UnsupportedImageError, "transparent", "background"):
+        read_picture(data)
+    assert read_picture(data, background="white").pixels.shape == (image.height, image.width, 3)
+
+
+@pytest.mark.parametrize("width", [20000, 2**31 - 1])
+def test_huge_dimensions_are_refused_before_anything_is_decoded(width: int) -> None:
+    start = time.perf_counter()
+    with refused(ImageTooLargeError, str(width), "max_pixels"):
+        read_picture(huge_png(width, width))
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_limit_is_the_callers_and_not_pillows(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1 << 20)
+    data = encoded(Image.new("L", (3001, 1009)), kind)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+    assert read_picture(data, max_pixels=3001 * 1009).pixels.shape == (1009, 3001, 3)
+    assert Image.MAX_IMAGE_PIXELS == 1 << 20
+    with refused(ImageTooLargeError, "3001 x 1009", "max_pixels"):
+        read_picture(data, max_pixels=3001 * 1009 - 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}])
+def test_a_large_webp_is_refused_before_its_decoder_takes_memory(options: dict[str, Any]) -> None:
+    data = encoded(Image.new("RGB", (3001, 1009)), "WEBP", **options)
+    with refused(ImageTooLargeError, "3001 x 1009"):
+        read_picture(data[:30], max_pixels=3001 * 1009 - 1)
+    with refused(CorruptImageError):
+        read_picture(data[:30], max_pixels=3001 * 1009)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_a_picture_without_pixels_is_refused(size: tuple[int, int]) -> None:
+    for data in (huge_png(*size), b"P6 %d %d 255 " % size):
+        with refused(CorruptImageError, "no pixels"):
+            read_picture(data)
+
+
+def test_a_file_of_zero_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    for source in (tmp_path / "empty.png", b""):
+        with refused(CorruptImageError, "empty (0 bytes)"):
+            read_picture(source)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_cut_off_anywhere_is_refused(kind: str, tmp_path: Path) -> None:
+    image = PHOTO.convert("P") if kind == "GIF" else PHOTO
+    data = encoded(image, kind)
+    path = tmp_path / "cut"
+    for length in {1, 7, 20, *range(1, len(data) - 32, len(data) // 40)}:
+        path.write_bytes(data[:length])
+        for source in (path, data[:length]):
+            with refused(CorruptImageError):
+                read_picture(source)
+
+
+@pytest.mark.parametrize("data", [b"x", b"hello, world", bytes(1000), b"\xff" * 1000, b"<svg></svg>", b"%PDF-1.7"])
+def test_garbage_is_refused(data: bytes) -> None:
+    with refused(CorruptImageError, "not a picture"):
+        read_picture(data)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x1cftypavif", "AVIF"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+        (b"\xff\x0a\xff\xff", "JPEG XL"),
+        (b"v/1\x01", "OpenEXR"),
+        (b"PF\n1 1\n", "PFM"),
+    ],
+)
+def test_pictures_of_formats_that_are_not_read_are_named(start: bytes, kind: str) -> None:
+    with refused(UnsupportedImageError, kind, "convert it"):
+        read_picture(start + bytes(100))
+
+
+def test_postscript_is_never_run() -> None:
+    with refused(CorruptImageError, "not a picture"):
+        read_picture(encoded(PHOTO, "EPS"))
+
+
+def test_a_damaged_png_chunk_is_refused() -> None:
+    data = bytearray(encoded(PHOTO, "PNG"))
+    data[data.index(b"IDAT") + 30] ^= 1
+    with refused(CorruptImageError):
+        read_picture(bytes(data))
+
+
+def test_a_png_whose_pixels_end_early_is_refused() -> None:
+    with refused(CorruptImageError):
+        read_picture(edit_chunk(encoded(PHOTO, "PNG"), b"IDAT", lambda data: data[: len(data) // 2]))
+
+
+def test_a_text_chunk_that_is_a_bomb_is_refused() -> None:
+    chunks = split(encoded(PHOTO, "PNG"))
+    bomb = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100 << 20), 9))
+    with refused(CorruptImageError):
+        read_picture(join([chunks[0], bomb, *chunks[1:]]))
+
+
+@pytest.mark.parametrize("name", ["missing.png", "missing/in.png", "n" * 300, "a\0b"])
+def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    with refused(MissingFileError, "does not exist"):
+        read_picture(f"{tmp_path}/{name}")
+
+
+def test_a_dangling_link_is_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    with refused(MissingFileError, "link.png"):
+        read_picture(tmp_path / "link.png")
+
+
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    with refused(MissingFileError, "is a folder"):
+        read_picture(tmp_path)
+
+
+def test_a_pipe_is_refused_without_waiting_for_its_other_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with refused(MissingFileError, "pipe"):
+        read_picture(tmp_path / "pipe.png")
+
+
+def test_a_device_is_no_picture() -> None:
+    with refused(MissingFileError, "device"):
+        read_picture("/dev/zero")
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "secret.png"
+    path.write_bytes(SMALL[0])
+    path.chmod(0)
+    with ordinary_user(), refused(UnreadableFileError, "Permission denied", "permissions"):
+        read_picture(path)
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@given(
+    st.integers(0, len(KINDS) - 1),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_mutated_pictures_give_typed_errors_or_pixels(which: int, changes: list[tuple[float, int]]) -> None:
+    data = bytearray(SMALL[which])
+    for where, value in changes:
+        data[int(where * min(len(data), 300))] = value
+    try:
+        picture = read_picture(bytes(data), max_pixels=1 << 16, background="white")
+    except InputError:
+        return
+    assert picture.pixels.size <= 3 << 16
+
+
+def test_the_stream_is_closed_after_a_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    path.write_bytes(encoded(PHOTO, "PNG")[:500])
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with refused(CorruptImageError):
+            read_picture(path)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,1 @@
+"""Export: from a model folder's weights to inference graphs."""

@@ -1,0 +1,145 @@
+"""A small builder for ONNX graphs whose weights stay in one safetensors file.
+
+Graphs are written operator by operator instead of traced: every node keeps the name of the module it comes from, and
+an initialiser is a reference (location, offset, length) into the weights file, so the graphs of a model share it.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from bdflow_rt.errors import CorruptModelError
+
+OPSET = 20
+IR_VERSION = 10
+_ONNX_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
+_HEADER_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies in a safetensors file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+
+def read_index(path: pathlib.Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file with their absolute offsets.
+
+    Raises:
+        CorruptModelError: the header is damaged, or a tensor lies outside the file.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        header_length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 0 < header_length <= min(_HEADER_LIMIT, size - 8):
+            raise CorruptModelError(f"{path} is no safetensors file: its header length is {header_length}.")
+        try:
+            header = json.loads(file.read(header_length))
+            index = {
+                name: StoredTensor(
+                    entry["dtype"],
+                    tuple(entry["shape"]),
+                    8 + header_length + entry["data_offsets"][0],
+                    entry["data_offsets"][1] - entry["data_offsets"][0],
+                )
+                for name, entry in header.items()
+                if name != "__metadata__"
+            }
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise CorruptModelError(f"{path} has a damaged safetensors header: {error!r}") from None
+    for name, tensor in index.items():
+        if tensor.dtype not in _ONNX_TYPES or tensor.offset + tensor.length > size:
+            raise CorruptModelError(f"Tensor {name} of {path} has dtype {tensor.dtype} or lies outside the file.")
+    return index
+
+
+class GraphBuilder:
+    """Collects nodes, constants and references to stored weights.
+
+    Args:
+        weights: the safetensors file; the graph must be saved beside it.
+    """
+
+    def __init__(self, weights: pathlib.Path) -> None:
+        self._location = weights.name
+        self._index = read_index(weights)
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._used: dict[str, int] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, dtype: int, shape: Sequence[str | int]) -> str:
+        """Declare a graph input; letters in the shape are dynamic."""
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
+        return name
+
+    def output(self, name: str, value: str, dtype: int, shape: Sequence[str | int]) -> None:
+        """Declare a graph output and what it is."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"output/{name}"))
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
+
+    def node(self, op: str, *inputs: str, name: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Add a node; returns its output's name, or a list of them where there are several."""
+        unique = self._unique(name)
+        results = [unique] if outputs == 1 else [f"{unique}:{i}" for i in range(outputs)]
+        self._nodes.append(helper.make_node(op, list(inputs), results, name=unique, **attributes))
+        return results[0] if outputs == 1 else results
+
+    def constant(self, name: str, value: Any, dtype: Any) -> str:
+        """A small tensor kept in the graph itself; equal names share one."""
+        if name not in self._initializers:
+            self._initializers[name] = numpy_helper.from_array(np.asarray(value, dtype), name)
+        return name
+
+    def weight(self, name: str, *, rows: int | None = None) -> str:
+        """A stored weight in float32.
+
+        Args:
+            name: its key in the weights file.
+            rows: only the first so many entries of the first axis; no copy, the reference is shortened.
+        """
+        stored = self._index.get(name)
+        if stored is None:
+            raise CorruptModelError(f"The weights have no {name!r}: they do not belong to this configuration.")
+        shape = stored.shape if rows is None else (rows, *stored.shape[1:])
+        length = stored.length if rows is None else stored.length // stored.shape[0] * rows
+        key = name if rows is None else f"{name}[:{rows}]"
+        if key not in self._initializers:
+            tensor = TensorProto(name=key, data_type=_ONNX_TYPES[stored.dtype], dims=shape)
+            tensor.data_location = TensorProto.EXTERNAL
+            for field, value in (("location", self._location), ("offset", stored.offset), ("length", length)):
+                tensor.external_data.add(key=field, value=str(value))
+            self._initializers[key] = tensor
+        if stored.dtype == "F32":
+            return key
+        return str(self.node("Cast", key, name=f"{key}/float32", to=TensorProto.FLOAT))
+
+    def build(self, name: str, metadata: dict[str, str]) -> onnx.ModelProto:
+        """The finished model; its weights are found when it is saved beside the weights file."""
+        graph = helper.make_graph(
+            self._nodes, name, self._inputs, self._outputs, initializer=list(self._initializers.values())
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model.producer_name = "bdflow-rt"
+        helper.set_model_props(model, metadata)
+        return model
+
+    def _unique(self, name: str) -> str:
+        count = self._used.get(name, 0)
+        self._used[name] = count + 1
+        return name if count == 0 else f"{name}.{count}"

@@ -1,0 +1,128 @@
+"""The public inference graphs of a model: uint8 pixels in, uint8 pixels out, everything else inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from bdflow_rt.export.flow import FlowGraph
+from bdflow_rt.export.graph import GraphBuilder
+from bdflow_rt.files import write_atomically
+from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, Direction, ModelCard
+
+DIRECTIONS: tuple[Direction, ...] = ("downscale", "upscale", "upscale_z")
+
+
+def export_model(card: ModelCard, *, folder: pathlib.Path | None = None) -> ModelCard:
+    """Write the three public graphs of a model and enter them into its card.
+
+    Args:
+        card: of the model; its weights are checked first.
+        folder: where to; None is the model's own folder. Elsewhere the weights and the card are copied along, since
+            the graphs refer into the weights file beside them.
+
+    Returns:
+        The card of the folder written to.
+
+    Raises:
+        CorruptModelError, WeightsHashError: the weights are missing, damaged or not the card's.
+        OutputError: the folder cannot be written.
+    """
+    card.check_weights()
+    target = card.folder if folder is None else folder
+    if target.resolve() != card.folder.resolve():
+        target.mkdir(parents=True, exist_ok=True)
+        write_atomically(target / WEIGHTS_FILE, card.weights_path.read_bytes())
+    hashes: dict[str, str] = {}
+    for direction in DIRECTIONS:
+        graph = build_graph(card, direction).SerializeToString(deterministic=True)
+        write_atomically(target / f"{direction}.onnx", graph)
+        hashes[direction] = hashlib.sha256(graph).hexdigest()
+        # Only now, beside the weights, can the checker follow the references.
+        onnx.checker.check_model(str(target / f"{direction}.onnx"), full_check=True)
+    written = dataclasses.replace(card, folder=target, graphs_sha256=hashes)
+    write_atomically(target / CARD_FILE, written.to_json().encode())
+    return written
+
+
+def build_graph(card: ModelCard, direction: Direction) -> onnx.ModelProto:
+    """One public graph; letters are dynamic, H and W multiples of the scale, h = H/scale, w = W/scale.
+
+    downscale: image (N, H, W, 3) uint8 RGB -> lr (N, h, w, 3) uint8, boundary (N, h, w) uint8 levels (not for models
+    with 0 bits). upscale: lr, boundary -> image. upscale_z: lr, boundary, latent (N, Z, h, w) float32 -> image.
+
+    Every graph has one output more, `mean` () float32, of the values before they are rounded: it is finite exactly
+    where all of them are, which the rounded pixels can no longer tell.
+    """
+    builder = GraphBuilder(card.weights_path)
+    if direction == "downscale":
+        _downscale(builder, card)
+    else:
+        _upscale(builder, card, sampled=direction == "upscale_z")
+    metadata = {"model": card.id, "weights_sha256": card.weights_sha256, "scale": str(card.config.scale)}
+    return builder.build(f"{card.id}/{direction}", {**metadata, "bits": str(card.config.bits)})
+
+
+def _downscale(b: GraphBuilder, card: ModelCard) -> None:
+    config = card.config
+    x = _to_planes(b, b.input("image", TensorProto.UINT8, ["N", "H", "W", 3]), "image")
+    lr, boundary = FlowGraph(b, config).down(x)
+    b.output("lr", _to_pixels(b, lr, "lr"), TensorProto.UINT8, ["N", "h", "w", 3])
+    checked = lr
+    if boundary is not None:
+        checked = b.node("Concat", lr, boundary, name="checked", axis=1)
+        scaled = b.node("Div", boundary, b.weight("quantizer.gain"), name="boundary/scaled")
+        position = b.node("Add", scaled, _float(b, "boundary/offset", config.boundary_offset), name="boundary/position")
+        levels = _round(b, position, config.max_level, "boundary")
+        axis = b.constant("boundary/axis", [1], np.int64)
+        planes = b.node("Squeeze", levels, axis, name="boundary/levels")
+        b.output("boundary", planes, TensorProto.UINT8, ["N", "h", "w"])
+    _mean(b, checked)
+
+
+def _upscale(b: GraphBuilder, card: ModelCard, *, sampled: bool) -> None:
+    config = card.config
+    lr = _to_planes(b, b.input("lr", TensorProto.UINT8, ["N", "h", "w", 3]), "lr")
+    boundary = None
+    if config.bits:
+        levels = b.input("boundary", TensorProto.UINT8, ["N", "h", "w"])
+        channel = b.node("Unsqueeze", levels, b.constant("boundary/axis", [1], np.int64), name="boundary/channel")
+        levels = b.node("Cast", channel, name="boundary/float32", to=TensorProto.FLOAT)
+        centred = b.node("Sub", levels, _float(b, "boundary/offset", config.boundary_offset), name="boundary/centred")
+        boundary = b.node("Mul", centred, b.weight("quantizer.gain"), name="boundary/value")
+    latent = b.input("latent", TensorProto.FLOAT, ["N", config.latent_channels, "h", "w"]) if sampled else None
+    image = FlowGraph(b, config).up(lr, boundary, latent)
+    b.output("image", _to_pixels(b, image, "image"), TensorProto.UINT8, ["N", "H", "W", 3])
+    _mean(b, image)
+
+
+def _to_planes(b: GraphBuilder, pixels: str, name: str) -> str:
+    planes = b.node("Transpose", pixels, name=f"{name}/planes", perm=[0, 3, 1, 2])
+    values = b.node("Cast", planes, name=f"{name}/float32", to=TensorProto.FLOAT)
+    return str(b.node("Div", values, _float(b, "255", 255), name=f"{name}/normalised"))
+
+
+def _to_pixels(b: GraphBuilder, planes: str, name: str) -> str:
+    scaled = b.node("Mul", planes, _float(b, "255", 255), name=f"{name}/scaled")
+    return str(b.node("Transpose", _round(b, scaled, 255, name), name=f"{name}/pixels", perm=[0, 2, 3, 1]))
+
+
+def _round(b: GraphBuilder, x: str, largest: int, name: str) -> str:
+    """Clamp to 0..largest, round half to even as torch does, and make it uint8."""
+    clipped = b.node("Clip", x, _float(b, "0", 0), _float(b, str(largest), largest), name=f"{name}/clipped")
+    return str(
+        b.node("Cast", b.node("Round", clipped, name=f"{name}/rounded"), name=f"{name}/uint8", to=TensorProto.UINT8)
+    )
+
+
+def _mean(b: GraphBuilder, x: str) -> None:
+    b.output("mean", b.node("ReduceMean", x, name="mean/value", keepdims=0), TensorProto.FLOAT, [])
+
+
+def _float(b: GraphBuilder, name: str, value: float) -> str:
+    return b.constant(name, value, np.float32)

@@ -1,0 +1,1 @@
+"""Engines: one small protocol, one file per backend, and the choice between them."""

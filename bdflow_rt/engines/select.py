@@ -1,0 +1,122 @@
+"""What `backend="auto"` means, and why."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from bdflow_rt.engines.engine import Backend, Engine, Precision
+from bdflow_rt.errors import ArgumentError, BackendUnavailableError
+from bdflow_rt.zoo.card import Direction, ModelCard
+
+BackendChoice = Literal["auto", "openvino", "torch"]
+BF16_LIMIT_DB = 0.05
+"""Bfloat16 is allowed only for models that it was measured to cost less than this."""
+
+_INSTALL: dict[Backend, str] = {"openvino": "pip install openvino", "torch": "pip install 'bdflow-rt[train]'"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A backend, the device it runs on, and the sentence that says why."""
+
+    backend: Backend
+    device: str
+    reason: str
+
+
+def select(backend: str = "auto", device: str | None = None) -> Selection:
+    """Decide what runs. Nothing is imported or started yet.
+
+    Args:
+        backend: "auto", "openvino" or "torch".
+        device: "cpu", "cuda" or "cuda:N"; None is the CPU.
+
+    Raises:
+        ArgumentError: an unknown backend or device, or a backend that has no such device.
+        BackendUnavailableError: the backend asked for, or every one, is not installed.
+    """
+    if backend not in get_args(BackendChoice):
+        raise ArgumentError(f"backend is {backend!r}; it must be one of {', '.join(get_args(BackendChoice))}.")
+    on_gpu = device is not None and device.split(":")[0] == "cuda"
+    if device not in (None, "cpu") and not on_gpu:
+        raise ArgumentError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'.")
+    if backend == "openvino" and on_gpu:
+        raise ArgumentError("The openvino backend runs on the CPU; use backend='torch' for device='cuda'.")
+    if backend != "auto":
+        return _checked("torch" if backend == "torch" else "openvino", device or "cpu", "asked for")
+    if on_gpu:
+        return _checked("torch", device or "cuda", "the one backend here that runs on a CUDA device")
+    if _installed("openvino"):
+        return Selection("openvino", "cpu", "the fastest backend on a CPU")
+    if _installed("torch"):
+        return Selection("torch", "cpu", f"openvino, which is faster, is not installed ({_INSTALL['openvino']})")
+    raise BackendUnavailableError(f"No backend is installed. Install one: {_INSTALL['openvino']}")
+
+
+def open_engine(
+    selection: Selection, card: ModelCard, direction: Direction, *, precision: Precision, threads: int | None
+) -> Engine:
+    """Load one direction of a model.
+
+    Raises:
+        ArgumentError: the model's card does not allow the precision, or the backend has no such precision.
+        BackendUnavailableError: the device is not there.
+        CorruptModelError, WeightsHashError: the model's files are missing or altered.
+    """
+    _check_precision(selection, card, precision)
+    if selection.backend == "openvino":
+        from bdflow_rt.engines.openvino import OpenVINOEngine
+
+        return OpenVINOEngine(card, direction, precision=precision, threads=threads)
+    import torch
+
+    from bdflow_rt.engines.torch import TorchEngine
+
+    if selection.device != "cpu" and not torch.cuda.is_available():
+        raise BackendUnavailableError(
+            f"device is {selection.device!r}, but this PyTorch ({torch.__version__}) finds no CUDA device; "
+            "`bdflow doctor` says what is missing."
+        )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchEngine(card, direction, device=selection.device)
+
+
+def explain() -> dict[str, Any]:
+    """What "auto" chooses here and what else there is, for `bdflow doctor`."""
+    backends = {
+        name: {"available": _installed(name), "install": None if _installed(name) else _INSTALL[name]}
+        for name in get_args(Backend)
+    }
+    try:
+        chosen = select()
+    except BackendUnavailableError as error:
+        return {"backend": None, "reason": str(error), "backends": backends}
+    return {"backend": chosen.backend, "device": chosen.device, "reason": chosen.reason, "backends": backends}
+
+
+def _checked(backend: Backend, device: str, reason: str) -> Selection:
+    if not _installed(backend):
+        raise BackendUnavailableError(f"The {backend} backend is not installed: {_INSTALL[backend]}")
+    return Selection(backend, device, reason)
+
+
+def _installed(backend: Backend) -> bool:
+    return importlib.util.find_spec(backend) is not None
+
+
+def _check_precision(selection: Selection, card: ModelCard, precision: Precision) -> None:
+    if precision not in get_args(Precision):
+        raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}.")
+    if precision == "fp32":
+        return
+    if selection.backend != "openvino":
+        raise ArgumentError(f"precision={precision!r} needs backend='openvino'; {selection.backend} runs in float32.")
+    if card.bf16_loss_db is None or card.bf16_loss_db >= BF16_LIMIT_DB:
+        measured = "not measured" if card.bf16_loss_db is None else f"{card.bf16_loss_db:.3f} dB"
+        raise ArgumentError(
+            f"precision='bf16' is allowed for models that lose less than {BF16_LIMIT_DB} dB by it; for {card.id} the "
+            f"loss is {measured}. Use precision='fp32'."
+        )

@@ -1,0 +1,71 @@
+"""The training-time modules as an engine: the reference the other backends are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bdflow_rt.engines.engine import Backend, check_finite
+from bdflow_rt.models.io import load_model
+from bdflow_rt.zoo.card import Direction, ModelCard
+
+
+class TorchEngine:
+    """One direction of a model in eager PyTorch, float32.
+
+    Args:
+        card: of the model.
+        direction: which of its public graphs to stand for.
+        device: "cpu", "cuda" or "cuda:N".
+    """
+
+    backend: Backend = "torch"
+
+    def __init__(self, card: ModelCard, direction: Direction, *, device: str = "cpu") -> None:
+        self.direction = direction
+        self._model_id = card.id
+        self._model = load_model(card).to(device)
+        self._device = torch.device(device)
+
+    @torch.inference_mode()
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """See `Engine.run`."""
+        tensors = {name: torch.tensor(value, device=self._device) for name, value in inputs.items()}
+        if self.direction == "downscale":
+            return self._downscale(tensors["image"])
+        return self._upscale(tensors)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        del self._model
+
+    def _downscale(self, image: Tensor) -> dict[str, NDArray[Any]]:
+        output = self._model(_to_planes(image))
+        results = {"lr": self._to_pixels(output.lr)}
+        if output.boundary is not None and self._model.quantizer is not None:
+            self._check(output.boundary)
+            levels = self._model.quantizer.levels(output.boundary)
+            results["boundary"] = levels[:, 0].to(torch.uint8).cpu().numpy()
+        return results
+
+    def _upscale(self, inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+        boundary = None
+        if "boundary" in inputs and self._model.quantizer is not None:
+            boundary = self._model.quantizer.value(inputs["boundary"][:, None].float())
+        restored = self._model.inverse(_to_planes(inputs["lr"]), boundary, inputs.get("latent"))
+        return {"image": self._to_pixels(restored)}
+
+    def _check(self, x: Tensor) -> None:
+        check_finite(float(x.mean()), backend=self.backend, model=self._model_id)
+
+    def _to_pixels(self, planes: Tensor) -> NDArray[Any]:
+        self._check(planes)
+        return (planes.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _to_planes(pixels: Tensor) -> Tensor:
+    return pixels.permute(0, 3, 1, 2).float() / 255

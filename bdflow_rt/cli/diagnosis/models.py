@@ -1,0 +1,33 @@
+"""The models: where they are looked for, which are found, and whether their files are what their cards say."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from bdflow_rt.errors import BdflowError
+from bdflow_rt.zoo.card import CARD_FILE, ModelCard
+from bdflow_rt.zoo.registry import SHIPPED, zoo_folders
+
+
+def zoo() -> dict[str, Any]:
+    """`folders` (path, exists, shipped) in search order, and `models` (name, path, problem) with hashes checked."""
+    folders = zoo_folders()
+    cards = sorted(card for folder in folders for card in folder.glob(f"*/{CARD_FILE}"))
+    return {
+        "folders": [{"path": str(path), "exists": path.is_dir(), "shipped": path == SHIPPED} for path in folders],
+        "models": [_model(card.parent) for card in cards],
+    }
+
+
+def _model(folder: pathlib.Path) -> dict[str, Any]:
+    name = folder.name
+    try:
+        card = ModelCard.read(folder)
+        name = card.id
+        card.check_weights()
+        for direction in card.graphs_sha256:
+            card.check_graph(direction)  # type: ignore[arg-type]
+    except (BdflowError, OSError) as error:
+        return {"name": name, "path": str(folder), "problem": str(error)}
+    return {"name": name, "path": str(folder), "problem": None}

@@ -1,0 +1,203 @@
+"""What is wrong, and one command that mends it, from a report alone: no probing here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bdflow_rt.cli.diagnosis.packages import REQUIRED
+from bdflow_rt.cli.diagnosis.probe import guarded
+
+Report = dict[str, Any]
+Problem = dict[str, str]
+
+MIN_FREE_BYTES = 1 << 30
+"""A compiled engine of the largest model with its timing cache stays below a gigabyte."""
+
+_CHOICE = {
+    "numpy": "numpy",
+    "cv2": "opencv-python-headless",
+    "openvino": "openvino",
+    "PIL": "pillow",
+    "tqdm": "tqdm",
+    "onnxruntime": "onnxruntime",
+    "cupy": "cupy-cuda13x",
+    "tensorrt": "tensorrt-cu13",
+    "tensorrt_rtx": "tensorrt-rtx-cu13",
+    "nvidia.dali": "nvidia-dali-cuda130",
+}
+"""Which distribution to install for an import name that several provide."""
+
+_SEVERAL_IS_NORMAL = ("tensorrt", "tensorrt_rtx")
+"""Their metapackage installs the one with the CUDA version in its name."""
+
+
+def find_problems(report: Report) -> list[Problem]:
+    """Every problem in the report: `what` is wrong and the command that is its `fix`."""
+    problems: list[Problem] = []
+    for check in _CHECKS:
+        found = guarded(lambda check=check: list(check(report)))  # type: ignore[misc]
+        if isinstance(found, list):
+            problems += found
+        else:
+            problems.append(_problem(f"The check {check.__name__} failed: {found['error']}", "bdflow doctor --json"))
+    return problems
+
+
+def is_usable(report: Report) -> bool:
+    """Whether any backend can run: what every backend needs imports, and one of them was chosen."""
+    packages = report["packages"]
+    if any(packages.get(name, {}).get("imported") is None for name in REQUIRED):
+        return False
+    return bool(report["backend"].get("backend"))
+
+
+def _problem(what: str, fix: str) -> Problem:
+    return {"what": what, "fix": fix}
+
+
+def _pip(arguments: str) -> str:
+    return f"{shlex.quote(sys.executable or 'python3')} -m pip {arguments}"
+
+
+def _reinstall(report: Report) -> str:
+    checkout = report["bdflow"]["checkout"]
+    return _pip(f"install --force-reinstall --no-deps {f'-e {shlex.quote(checkout)}' if checkout else 'bdflow-rt'}")
+
+
+def _platform(report: Report) -> Iterator[Problem]:
+    system = report["system"]
+    if (system.get("platform"), system.get("machine")) != ("linux", "x86_64"):
+        yield _problem(
+            f"This is {system.get('platform')} on {system.get('machine')}; bdflow is tested on linux on x86_64 only.",
+            "docker run --rm -it --platform linux/amd64 python:3.12 bash",
+        )
+
+
+def _required(report: Report) -> Iterator[Problem]:
+    for name in REQUIRED:
+        package = report["packages"][name]
+        if package["imported"] is None and package["error"] is None:
+            yield _problem(
+                f"{_CHOICE[name]} is not installed; nothing runs without it.", _pip(f"install {_CHOICE[name]}")
+            )
+
+
+def _broken(report: Report) -> Iterator[Problem]:
+    for name, package in report["packages"].items():
+        if package["error"] is None:
+            continue
+        names = ", ".join(f"{dist} {version}" for dist, version in package["installed"].items()) or name
+        choice = _CHOICE.get(name) or next(iter(package["installed"]), name)
+        yield _problem(
+            f"{names} is installed and does not import: {package['error']}",
+            _pip(f"install --force-reinstall {choice}"),
+        )
+
+
+def _clashes(report: Report) -> Iterator[Problem]:
+    for name, package in report["packages"].items():
+        dists = list(package["installed"])
+        if len(dists) > 1 and name not in _SEVERAL_IS_NORMAL:
+            yield _problem(
+                f"{' and '.join(dists)} are both installed and overwrite each other's files.",
+                f"{_pip('uninstall -y ' + ' '.join(dists))} && {_pip('install ' + _CHOICE.get(name, dists[0]))}",
+            )
+        elif len(dists) == 1 and package["imported"] not in (None, "unknown"):
+            version = package["installed"][dists[0]]
+            if _release(version) != _release(package["imported"]):
+                yield _problem(
+                    f"{dists[0]} {version} is installed, but {package['imported']} runs, from {package['file']}.",
+                    _pip(f"install --force-reinstall --no-deps {dists[0]}=={version}"),
+                )
+
+
+def _release(version: str) -> tuple[str, ...]:
+    """The three leading numbers: packages append build numbers and hashes in their own ways."""
+    numbers = re.split(r"[+-]", version)[0].split(".")
+    return tuple([*numbers, "0", "0"][:3])
+
+
+def _placeholder(report: Report) -> Iterator[Problem]:
+    if "nvidia-dali" in report["packages"]["nvidia.dali"]["installed"]:
+        yield _problem(
+            "nvidia-dali is an empty placeholder on PyPI, not DALI.",
+            f"{_pip('uninstall -y nvidia-dali')} && {_pip('install nvidia-dali-cuda130')}",
+        )
+
+
+def _own_version(report: Report) -> Iterator[Problem]:
+    bdflow = report["bdflow"]
+    if bdflow["installed"] not in (None, bdflow["version"]):
+        yield _problem(
+            f"bdflow-rt {bdflow['installed']} is installed, but {bdflow['version']} runs, from {bdflow['location']}.",
+            _reinstall(report),
+        )
+
+
+def _gpu(report: Report) -> Iterator[Problem]:
+    tool, library = report["gpu"]["nvidia_smi"], report["gpu"]["libcuda"]
+    if "error" in tool:
+        yield _problem(f"nvidia-smi fails: {tool['error']}", "sudo modprobe nvidia && nvidia-smi")
+    elif tool["gpus"] and not library.get("found"):
+        why = library.get("error") or library.get("reason")
+        yield _problem(
+            f"nvidia-smi shows {tool['gpus'][0]['name']}, but libcuda.so.1 does not load: {why}",
+            "sudo ldconfig && ldconfig -p | grep libcuda.so.1",
+        )
+    elif tool["gpus"] and library["status"] != "ok":
+        yield _problem(
+            f"nvidia-smi shows {tool['gpus'][0]['name']}, but CUDA does not start: {library['status']}",
+            "env -u CUDA_VISIBLE_DEVICES bdflow doctor",
+        )
+
+
+def _disk(report: Report) -> Iterator[Problem]:
+    disk = report["disk"]
+    if "error" in disk:
+        return
+    if not disk["writable"]:
+        yield _problem(
+            f"Compiled engines cannot be kept: {disk['cache_folder']} is not writable.",
+            "export XDG_CACHE_HOME=/a/writable/folder",
+        )
+    elif disk["free_bytes"] < MIN_FREE_BYTES:
+        yield _problem(
+            f"{disk['free_bytes'] >> 20} MiB are free for compiled engines in {disk['cache_folder']}; 1 GiB is needed.",
+            "export XDG_CACHE_HOME=/a/folder/with/space",
+        )
+
+
+def _zoo(report: Report) -> Iterator[Problem]:
+    zoo = report["zoo"]
+    if "error" in zoo:
+        yield _problem(f"The models cannot be listed: {zoo['error']}", _reinstall(report))
+        return
+    for folder in zoo["folders"]:
+        if not folder["exists"] and not folder["shipped"]:
+            yield _problem(f"BDFLOW_ZOO names {folder['path']}, which is not a folder.", "unset BDFLOW_ZOO")
+    if not zoo["models"]:
+        yield _problem("No model is here, not even those that ship with bdflow-rt.", _reinstall(report))
+    shipped = [folder["path"] for folder in zoo["folders"] if folder["shipped"]]
+    for model in zoo["models"]:
+        if model["problem"]:
+            yield _problem(
+                f"Model {model['name']} in {model['path']} is not usable: {model['problem']}",
+                _reinstall(report) if str(Path(model["path"]).parent) in shipped else "unset BDFLOW_ZOO",
+            )
+
+
+def _backend(report: Report) -> Iterator[Problem]:
+    backend = report["backend"]
+    if not backend.get("backend") and not list(_required(report)):
+        why = backend.get("error") or backend.get("reason")
+        yield _problem(f"No backend can run: {why}", _pip("install openvino"))
+
+
+_CHECKS: tuple[Callable[[Report], Iterator[Problem]], ...] = (
+    _platform, _required, _broken, _clashes, _placeholder, _own_version, _gpu, _disk, _zoo, _backend,
+)  # fmt: skip

@@ -1,0 +1,54 @@
+"""`bdflow downscale IN -o OUT`: a picture becomes a small PNG that can be restored."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options, tiles_progress
+from bdflow_rt.cli.output import note, print_json
+from bdflow_rt.zoo import DEFAULT_MODEL
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("input", help="PNG, JPEG, WebP, TIFF, BMP, PPM or GIF")
+    parser.add_argument("-o", "--output", required=True, help="the .png to write")
+    parser.add_argument(
+        "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
+    )
+    parser.add_argument("--background", metavar="COLOUR", help="flatten a transparent picture over this colour")
+    add_output_options(parser)
+    add_engine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out and return its exit code."""
+    from bdflow_rt.rescaler import Rescaler
+
+    started = time.monotonic()
+    with Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler:
+        packet = rescaler.downscale_file(
+            args.input, args.output, background=args.background, progress=tiles_progress(args, "downscale")
+        )
+        height, width = packet.lr.shape[:2]
+        result = {
+            "input": args.input,
+            "output": args.output,
+            "model": rescaler.card.id,
+            "backend": rescaler.backend,
+            "hr_size": [packet.header.width, packet.header.height],
+            "lr_size": [width, height],
+            "input_bytes": os.path.getsize(args.input),
+            "output_bytes": os.path.getsize(args.output),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    if args.json:
+        print_json(result)
+    elif not args.quiet:
+        note(
+            f"{args.output}: {packet.header.width} x {packet.header.height} -> {width} x {height}, "
+            f"{result['output_bytes']} bytes, {result['seconds']} s ({result['model']}, {result['backend']})"
+        )
+    return 0

@@ -1,0 +1,74 @@
+"""`bdflow info FILE`: what is inside a file that downscale wrote."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from typing import Any
+
+from bdflow_rt.cli.output import print_json, print_text
+from bdflow_rt.errors import EditedPictureError, ModelError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("input", help="a .png that downscale wrote")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out and return its exit code."""
+    info = describe(args.input)
+    if args.json:
+        print_json(info)
+        return 0
+    width, height = info["hr_size"]
+    lines = [
+        f"{args.input}: {info['lr_size'][0]} x {info['lr_size'][1]} picture of a {width} x {height} original",
+        f"made with {info['model']} (weights {info['weights_hash']}), which is "
+        + ("here" if info["model_available"] else "not here"),
+        f"{info['file_bytes']} bytes; boundary map of {info['bits']} bits per pixel",
+    ]
+    if info["edited"]:
+        lines.append("its pixels were edited since, so it cannot be restored faithfully")
+    print_text("\n".join(lines))
+    return 0
+
+
+def describe(path: str) -> dict[str, Any]:
+    """Everything the header says, and whether the file can be restored here.
+
+    Raises:
+        PacketError, InputError: the file is no sound packet.
+    """
+    from bdflow_rt.containers.png import read_packet
+    from bdflow_rt.zoo import find_model_by_hash
+
+    packet = read_packet(path)
+    header = packet.header
+    edited = available = True
+    try:
+        packet.check_pixels()
+        edited = False
+    except EditedPictureError:
+        pass
+    try:
+        find_model_by_hash(header.model, header.weights_hash)
+    except ModelError:
+        available = False
+    return {
+        "file": path,
+        "file_bytes": os.path.getsize(path),
+        "model": header.model,
+        "weights_hash": header.weights_hash.hex(),
+        "model_available": available,
+        "scale": header.scale,
+        "hr_size": [header.width, header.height],
+        "lr_size": [packet.lr.shape[1], packet.lr.shape[0]],
+        "bits": header.bits,
+        "edited": edited,
+        "z": dataclasses.asdict(header.z),
+        "colour": dataclasses.asdict(header.colour),
+        "icc_profile_bytes": len(packet.icc_profile or b""),
+    }

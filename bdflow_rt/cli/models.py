@@ -1,0 +1,31 @@
+"""`bdflow models`: what can be used here."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from bdflow_rt.cli.output import print_json, print_text
+from bdflow_rt.zoo import DEFAULT_MODEL, list_models
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out and return its exit code."""
+    models = list_models()
+    if args.json:
+        print_json([dataclasses.asdict(model) for model in models])
+        return 0
+    rows = [("model", "scale", "parameters", "MACs at 128x128", "bits", "weights")]
+    rows += [
+        (m.name, f"x{m.scale}", f"{m.parameters:,}", f"{m.macs_128x128:,}", str(m.bits), "yes" if m.shipped else "no")
+        for m in models
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    print_text("\n".join([*lines, f"The default is {DEFAULT_MODEL}; a bare name means the newest version."]))
+    return 0

@@ -1,0 +1,51 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bdflow_rt.cli.output import progress_callback
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say what runs the model, and within what limits."""
+    group = parser.add_argument_group("engine")
+    group.add_argument("--backend", default="auto", help="auto, openvino or torch (default: auto)")
+    group.add_argument("--device", help="cpu; or, with torch, cuda or cuda:N (default: cpu)")
+    group.add_argument(
+        "--precision", default="fp32", choices=PRECISIONS, help="bf16 only for models whose card allows it"
+    )
+    group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--memory-limit", type=float, metavar="MIB", help="working memory of the network in MiB (default: 1024)"
+    )
+    group.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger HR pictures (default: 16384 x 16384)")
+
+
+def engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `Rescaler` that `add_engine_options` was given."""
+    options: dict[str, Any] = {
+        "backend": args.backend,
+        "device": args.device,
+        "precision": args.precision,
+        "threads": args.threads,
+    }
+    if args.memory_limit is not None:
+        options["memory_limit_mib"] = args.memory_limit
+    if args.max_pixels is not None:
+        options["max_pixels"] = args.max_pixels
+    return options
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """What the command prints."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no notes")
+
+
+def tiles_progress(args: argparse.Namespace, label: str) -> Any:
+    """A callback for `Rescaler` that draws a bar over the tiles on stderr."""
+    return progress_callback(label=label, quiet=args.quiet)

@@ -1,0 +1,87 @@
+"""What the commands print: results on stdout, everything said to a person on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from bdflow_rt.errors import UnwritableOutputError
+
+T = TypeVar("T")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout, where nothing else goes when `--json` is given.
+
+    Raises:
+        UnwritableOutputError: stdout cannot be written, a full disk behind it for example.
+        ValueError: a NaN or infinity, which JSON does not have.
+    """
+    print_text(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_text(text: str) -> None:
+    """Print a result meant for people on stdout, at once.
+
+    Raises:
+        UnwritableOutputError: stdout cannot be written, a full disk behind it for example.
+        BrokenPipeError: whoever read stdout has gone.
+    """
+    # A file name need not be text in the terminal's encoding; what is not is shown escaped.
+    encoding = sys.stdout.encoding
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:
+        abandon_stdout()
+        raise
+    except OSError as error:
+        abandon_stdout()
+        raise UnwritableOutputError(
+            f"Standard output cannot be written: {error.strerror}. Send it to a file on a disk with space."
+        ) from error
+
+
+def abandon_stdout() -> None:
+    """Let what is still buffered for stdout go nowhere: the interpreter flushes it at exit, and would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def note(text: str) -> None:
+    """Say something to the person at the terminal, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def progress(items: Iterable[T], *, label: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:
+    """Yield `items` behind a progress bar on stderr.
+
+    There is no bar with `quiet`, nor where stderr is not a terminal: log files keep only what is said to people.
+    `total` is needed where `items` has no length.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield from items
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(items, desc=label, total=total, file=sys.stderr, leave=False)
+
+
+def progress_callback(*, label: str, quiet: bool = False) -> Callable[[int, int], None]:
+    """A function that takes (done, total) and draws a bar on stderr; the bar is closed when all is done."""
+    bar: Any = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        if quiet or total < 2 or not sys.stderr.isatty():
+            return
+        if bar is None:
+            from tqdm import tqdm
+
+            bar = tqdm(desc=label, total=total, file=sys.stderr, leave=False)
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return show

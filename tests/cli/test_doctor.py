@@ -1,0 +1,201 @@
+"""The doctor answers whatever is broken: missing packages, hostile metadata, no tools, broken driver, wrong hashes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdflow_rt._version import __version__
+from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, run_tool
+from bdflow_rt.cli.diagnosis.problems import find_problems, is_usable
+from tests.support import ROOT
+
+KEYS = [
+    "schema", "bdflow", "python", "system", "cpu", "memory", "disk", "environment", "packages", "gpu", "zoo",
+    "backend", "problems", "usable",
+]  # fmt: skip
+MAIN = "import sys; sys.path[:0] = {path!r}; from bdflow_rt.cli.main import main; sys.exit(main(['doctor', '--json']))"
+
+
+def _doctor(*flags: str, path: tuple[Path, ...] = (ROOT,), **environment: str) -> tuple[int, dict[str, Any]]:
+    code = MAIN.format(path=[str(entry) for entry in path])
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", code], cwd="/", env={**os.environ, **environment}, capture_output=True,
+        text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.stderr == ""
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert list(report) == KEYS
+    for problem in report["problems"]:
+        assert problem["what"]
+        assert "\n" not in problem["fix"].strip()
+    return done.returncode, report
+
+
+@pytest.fixture(scope="module")
+def here() -> dict[str, Any]:
+    """The report of this machine, which every test may change to its liking."""
+    return _doctor()[1]
+
+
+@pytest.fixture
+def report(here: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(here)
+
+
+def _fixes(report: dict[str, Any], words: str) -> list[str]:
+    return [problem["fix"] for problem in find_problems(report) if words in problem["what"]]
+
+
+def test_report_agrees_with_the_packages_that_import(report: dict[str, Any]) -> None:
+    import numpy as np
+
+    assert report["bdflow"]["version"] == __version__
+    assert report["python"]["executable"] == sys.executable
+    assert report["packages"]["numpy"]["imported"] == np.__version__
+    assert report["packages"]["numpy"]["installed"] == {"numpy": np.__version__}
+    assert report["memory"]["total_bytes"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert report["cpu"]["usable_cores"] == len(os.sched_getaffinity(0))
+
+
+def test_text_report_ends_with_the_verdict(here: dict[str, Any]) -> None:
+    done = subprocess.run([sys.executable, "-m", "bdflow_rt", "doctor"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == (0 if here["usable"] else 7)
+    assert done.stdout.splitlines()[-1] == ("bdflow can run here." if here["usable"] else "bdflow cannot run here.")
+
+
+def test_bare_python_gets_a_report_and_exit_code_7() -> None:
+    code, report = _doctor("-I", "-S")
+    assert code == 7
+    assert {name for name, package in report["packages"].items() if package["imported"]} == set()
+    for name in ("numpy", "opencv-python-headless", "openvino", "pillow"):
+        assert [p["fix"] for p in report["problems"] if p["what"].startswith(f"{name} is not installed")] != []
+
+
+def test_hostile_metadata_is_survived_and_the_rest_still_read(tmp_path: Path) -> None:
+    (tmp_path / "junk-1.0.dist-info").mkdir()
+    (tmp_path / "junk-1.0.dist-info" / "METADATA").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "empty-1.0.dist-info").mkdir()
+    (tmp_path / "folder-1.0.dist-info" / "METADATA").mkdir(parents=True)
+    (tmp_path / "nameless-1.0.dist-info").mkdir()
+    (tmp_path / "nameless-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\n\n")
+    (tmp_path / "onnx-1.17.0.dist-info").mkdir()
+    (tmp_path / "onnx-1.17.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: onnx\nVersion: 1.17.0\n")
+    (tmp_path / "onnx.py").write_text("raise RuntimeError('first line\\nbuilt for another Python')\n")
+    (tmp_path / "pycuda.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
+    (tmp_path / "av.py").write_text("import sys; print('noise on stdout'); sys.exit('gives up')\n")
+    (tmp_path / "tensorrt.py").write_text("print('noise on stdout'); __version__ = 11\n")
+    _, report = _doctor(path=(tmp_path, ROOT))
+    packages = report["packages"]
+    assert packages["onnx"]["installed"] == {"onnx": "1.17.0"}
+    assert packages["onnx"]["error"] == "built for another Python"
+    assert packages["pycuda"]["error"] == "crashed with SIGSEGV"
+    assert packages["av"]["error"] == "gives up"
+    assert packages["tensorrt"]["imported"] == "11"
+    assert packages["numpy"]["imported"] is not None
+
+
+def test_empty_path_and_no_home_do_not_matter() -> None:
+    _, report = _doctor(PATH="", HOME="", XDG_CACHE_HOME="")
+    assert report["gpu"]["nvidia_smi"] == {"found": False, "gpus": []}
+    assert report["packages"]["numpy"]["imported"] is not None
+
+
+def test_undecodable_variable_is_reported() -> None:
+    environment = {**os.environb, b"BDFLOW_ODD": b"\xff\xfe"}
+    done = subprocess.run([sys.executable, "-m", "bdflow_rt", "doctor"], cwd=ROOT, env=environment, capture_output=True)
+    assert b"BDFLOW_ODD: \\udcff\\udcfe" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("echo 'NVIDIA-SMI has failed' ; exit 9", "NVIDIA-SMI has failed"),
+        ("echo one,two", "nvidia-smi answered 'one,two'"),
+    ],
+)
+def test_failing_nvidia_smi_is_a_problem_with_its_own_words(tmp_path: Path, script: str, error: str) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    _, report = _doctor(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert report["gpu"]["nvidia_smi"] == {"error": error}
+    assert [p["what"] for p in report["problems"] if p["what"] == f"nvidia-smi fails: {error}"] != []
+
+
+def test_gpu_without_a_loadable_libcuda_is_a_problem(report: dict[str, Any]) -> None:
+    gpu = {"name": "NVIDIA H200", "driver_version": "580.65", "memory.total": "143771 MiB", "compute_cap": "9.0"}
+    report["gpu"] = {"nvidia_smi": {"found": True, "gpus": [gpu]}, "libcuda": {"found": False, "reason": "no file"}}
+    assert len(_fixes(report, "libcuda.so.1 does not load: no file")) == 1
+    report["gpu"]["libcuda"] = {"found": True, "cuda_version": "13.0", "status": "CUDA_ERROR_NO_DEVICE", "devices": 0}
+    assert len(_fixes(report, "CUDA does not start: CUDA_ERROR_NO_DEVICE")) == 1
+
+
+def test_several_opencv_distributions_clash(report: dict[str, Any]) -> None:
+    report["packages"]["cv2"]["installed"] = {"opencv-python": "4.10.0", "opencv-python-headless": "4.12.0"}
+    (fix,) = _fixes(report, "opencv-python and opencv-python-headless are both installed")
+    assert fix.endswith("-m pip install opencv-python-headless")
+    assert "uninstall -y opencv-python opencv-python-headless" in fix
+
+
+def test_dali_placeholder_is_recognised(report: dict[str, Any]) -> None:
+    report["packages"]["nvidia.dali"]["installed"] = {"nvidia-dali": "0.0.1.dev5"}
+    (fix,) = _fixes(report, "empty placeholder")
+    assert fix.endswith("install nvidia-dali-cuda130")
+
+
+def test_loaded_version_that_is_not_the_installed_one_is_a_problem(report: dict[str, Any]) -> None:
+    package = report["packages"]["torch"]
+    package.update(
+        installed={"torch": "2.13.0+cpu"}, imported="2.12.1", file="/elsewhere/torch/__init__.py", error=None
+    )
+    assert len(_fixes(report, "torch 2.13.0+cpu is installed, but 2.12.1 runs, from /elsewhere")) == 1
+    package["imported"] = "2.13.0"
+    assert _fixes(report, "torch") == []
+
+
+def test_altered_weights_are_a_problem_and_name_the_model(tmp_path: Path) -> None:
+    folder = tmp_path / "odd-x4@1"
+    folder.mkdir()
+    (folder / "model.json").write_text("{}")
+    _, report = _doctor(BDFLOW_ZOO=f"{tmp_path}:{tmp_path / 'missing'}")
+    (model,) = [model for model in report["zoo"]["models"] if model["path"] == str(folder)]
+    assert "model.json" in model["problem"]
+    whats = [problem["what"] for problem in report["problems"]]
+    assert [what for what in whats if what.startswith(f"Model odd-x4@1 in {folder} is not usable")] != []
+    assert f"BDFLOW_ZOO names {tmp_path / 'missing'}, which is not a folder." in whats
+
+
+def test_no_backend_means_unusable(report: dict[str, Any]) -> None:
+    report["backend"] = {"backend": None, "reason": "openvino is too old"}
+    assert not is_usable(report)
+    assert len(_fixes(report, "No backend can run: openvino is too old")) == 1
+
+
+def test_check_that_meets_a_failed_probe_says_so_and_the_others_go_on(report: dict[str, Any]) -> None:
+    report["packages"] = {"error": "OSError: too many open files"}
+    report["backend"] = {"backend": None, "reason": "nothing"}
+    whats = [problem["what"] for problem in find_problems(report)]
+    assert [what for what in whats if what.startswith("The check _required failed")] != []
+    assert not is_usable(report)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("raise SystemExit(3)", "exit code 3"), ("1 / 0", "ZeroDivisionError"), ("pass", "without an answer")],
+)
+def test_child_without_an_answer_is_a_probe_error(code: str, error: str) -> None:
+    with pytest.raises(ProbeError, match=error):
+        ask_python(code)
+
+
+def test_tool_that_hangs_is_given_up() -> None:
+    with pytest.raises(ProbeError, match=r"no answer in 0\.2 s"):
+        run_tool(["sleep", "30"], timeout_s=0.2)

@@ -1,0 +1,1 @@
+"""Benchmarks: quality through real files, latency, and the demo. Results are JSON in bench/results."""

@@ -1,0 +1,90 @@
+"""Is a boundary map worth its bytes? Models that differ in nothing but their bits, on the same pictures.
+
+    python -m bdflow_rt.bench.bits --model RUN/model --model RUN/model ... --folder Set5 --folder Set14 \\
+        --output bench/results/bits.json
+
+Bytes have a price: what a byte buys elsewhere. Here that is the other scale, at 0 bits: from x4 to x2 bytes and PSNR both
+rise, and the dB per doubling of bytes is what a boundary map has to beat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import pathlib
+import sys
+from typing import Any
+
+from bdflow_rt.bench.environment import environment
+from bdflow_rt.bench.quality import evaluate, list_pictures
+from bdflow_rt.files import write_atomically
+from bdflow_rt.rescaler import Rescaler
+
+
+def measure_runs(models: list[pathlib.Path], folders: list[pathlib.Path]) -> list[dict[str, Any]]:
+    """One entry per model and folder: bits, scale, PSNR, bytes, and how long it was trained."""
+    runs = []
+    for model in models:
+        with Rescaler.from_pretrained(model) as rescaler:
+            for folder in folders:
+                means = evaluate(rescaler, list_pictures(folder))["means"]
+                runs.append(
+                    {
+                        "scale": rescaler.card.config.scale,
+                        "bits": rescaler.card.config.bits,
+                        "set": folder.name,
+                        "iterations": rescaler.card.details.get("iterations"),
+                        **{name: means[name] for name in ("psnr_y", "lr_psnr", "file_bytes", "chunk_bytes")},
+                    }
+                )
+    return sorted(runs, key=lambda run: (run["set"], run["scale"], run["bits"]))
+
+
+def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each boundary gains in dB, what its bytes would buy at the price of the other scale, and who wins."""
+    found = []
+    for name in sorted({run["set"] for run in runs}):
+        of_set = {(run["scale"], run["bits"]): run for run in runs if run["set"] == name}
+        bare = sorted((scale for scale, bits in of_set if bits == 0), reverse=True)
+        if len(bare) < 2:
+            continue
+        small, large = of_set[bare[0], 0], of_set[bare[1], 0]
+        price = (large["psnr_y"] - small["psnr_y"]) / math.log2(large["file_bytes"] / small["file_bytes"])
+        for (scale, bits), run in sorted(of_set.items()):
+            if bits == 0 or (scale, 0) not in of_set:
+                continue
+            without = of_set[scale, 0]
+            doublings = math.log2(run["file_bytes"] / without["file_bytes"])
+            gain = run["psnr_y"] - without["psnr_y"]
+            found.append(
+                {
+                    "set": name,
+                    "scale": scale,
+                    "bits": bits,
+                    "gain_db": gain,
+                    "bytes_ratio": run["file_bytes"] / without["file_bytes"],
+                    "price_db_per_doubling": price,
+                    "bytes_worth_db": price * doublings,
+                    "wins_per_byte": gain > price * doublings,
+                }
+            )
+    return found
+
+
+def main() -> None:
+    """Measure and write one JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=pathlib.Path, action="append", required=True, help="model folder; repeat")
+    parser.add_argument("--folder", type=pathlib.Path, action="append", required=True, help="folder of pictures; repeat")
+    parser.add_argument("--output", type=pathlib.Path, required=True)
+    args = parser.parse_args()
+    runs = measure_runs(args.model, args.folder)
+    result = {**environment(), "runs": runs, "verdicts": verdicts(runs)}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(args.output, (json.dumps(result, indent=2) + "\n").encode())
+    sys.stdout.write(json.dumps(result["verdicts"], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The demo: one photograph goes down to a file and comes back from it, next to bicubic. Run by `make demo`."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+from bdflow_rt.bench.comparison import busiest_window, comparison
+from bdflow_rt.containers.image import read_picture
+from bdflow_rt.containers.png import read_packet
+from bdflow_rt.errors import BdflowError, MissingFileError
+from bdflow_rt.files import write_atomically
+from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y
+from bdflow_rt.rescaler import Rescaler
+
+OUTPUT = pathlib.Path("demo-out")
+PHOTOGRAPH = "data/chelsea.png"
+"""Ships with scikit-image; CC0."""
+DETAIL = 160
+
+
+def default_photograph() -> pathlib.Path:
+    """The photograph that comes with scikit-image, found without importing it.
+
+    Raises:
+        MissingFileError: scikit-image, or that file of it, is not there.
+    """
+    spec = importlib.util.find_spec("skimage")
+    folders = spec.submodule_search_locations if spec else None
+    path = pathlib.Path(next(iter(folders))) / PHOTOGRAPH if folders else pathlib.Path(PHOTOGRAPH)
+    if not path.exists():
+        raise MissingFileError(f"The demo's photograph {PHOTOGRAPH} of scikit-image is not here; use IMAGE=your.jpg.")
+    return path
+
+
+def run(source: pathlib.Path, output: pathlib.Path = OUTPUT) -> None:
+    """Downscale and restore `source` with the default model; print what it took and write the comparison picture."""
+    output.mkdir(parents=True, exist_ok=True)
+    small, restored_path, picture_path = (output / name for name in ("lr.png", "restored.png", "comparison.png"))
+    with Rescaler.from_pretrained() as rescaler:
+        rescaler.warm_up()
+        started = time.perf_counter()
+        rescaler.downscale_file(source, small)
+        middle = time.perf_counter()
+        rescaler.upscale_file(small, restored_path)
+        ended = time.perf_counter()
+        model, backend, reason = rescaler.card.id, rescaler.backend, rescaler.backend_reason
+    hr, restored, packet = read_picture(source).pixels, read_picture(restored_path).pixels, read_packet(small)
+    scale = packet.header.scale
+    height, width = hr.shape[:2]
+    reference = bicubic_downscale(hr, scale=scale)
+    bicubic = bicubic_resize(reference, scale=scale)[:height, :width]
+    ours_db, bicubic_db = (psnr_y(image, hr, border=scale) for image in (restored, bicubic))
+    side = min(DETAIL, height, width)
+    panels = [
+        ("HR (original)", hr),
+        (f"LR, {packet.lr.shape[1]} x {packet.lr.shape[0]}", _enlarged(packet.lr, scale, height, width)),
+        (f"bicubic {bicubic_db:.2f} dB", bicubic),
+        (f"BDFlow RT {ours_db:.2f} dB", restored),
+    ]
+    image = comparison(panels, window=(*busiest_window(hr, side), side))
+    write_atomically(picture_path, lambda file: image.save(file, "PNG"))
+    lines = [
+        f"model      {model} on {backend} ({reason})",
+        f"original   {source.name}, {width} x {height}, {source.stat().st_size:,} bytes",
+        f"small      {small}, {packet.lr.shape[1]} x {packet.lr.shape[0]}, {small.stat().st_size:,} bytes, boundary "
+        f"included; {psnr(packet.lr, reference):.2f} dB from a bicubic LR",
+        f"restored   {restored_path}: {ours_db:.2f} dB PSNR-Y; bicubic: {bicubic_db:.2f} dB",
+        f"seconds    down {middle - started:.2f}, up {ended - middle:.2f}, files included",
+        f"picture    {picture_path}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _enlarged(lr: np.ndarray, scale: int, height: int, width: int) -> np.ndarray:
+    return lr.repeat(scale, axis=0).repeat(scale, axis=1)[:height, :width]
+
+
+def main() -> int:
+    """Take the picture named on the command line, or the default one."""
+    try:
+        run(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default_photograph())
+    except BdflowError as error:
+        sys.stderr.write(f"demo: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Latency of both directions: the default engine against what a user would pick instead, in one run.
+
+python -m bdflow_rt.bench.latency --model bdflow-x4 --size 512x512 --output bench/results/cpu/latency.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bdflow_rt.bench.environment import environment
+from bdflow_rt.engines.engine import Engine
+from bdflow_rt.engines.openvino import OpenVINOEngine
+from bdflow_rt.files import write_atomically
+from bdflow_rt.zoo import ModelCard, find_model
+
+REPEATS = 15
+WARM_UPS = 3
+
+
+def time_call(function: Callable[[], Any], *, repeats: int = REPEATS) -> dict[str, float]:
+    """Median, fastest and spread (interquartile range) of a call in milliseconds, after warm-up."""
+    for _ in range(WARM_UPS):
+        function()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append((time.perf_counter() - started) * 1e3)
+    quarters = statistics.quantiles(times, n=4)
+    return {"median_ms": statistics.median(times), "min_ms": min(times), "spread_ms": quarters[2] - quarters[0]}
+
+
+def engines(card: ModelCard, height: int, width: int) -> dict[str, Any]:
+    """Down and up of one picture on OpenVINO, ONNX Runtime and eager PyTorch, all in float32 on all cores."""
+    image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+    results: dict[str, Any] = {}
+    for name, make in (("openvino", _openvino), ("onnxruntime", _onnxruntime), ("torch_eager", _torch)):
+        down, up = make(card, "downscale"), make(card, "upscale")
+        packet = down({"image": image})
+        timed = {
+            "downscale": time_call(functools.partial(down, {"image": image})),
+            "upscale": time_call(functools.partial(up, packet)),
+        }
+        results[name] = {**timed, "both_median_ms": sum(one["median_ms"] for one in timed.values())}
+    return results
+
+
+def cold_start(card: ModelCard, *, height: int, width: int) -> dict[str, float]:
+    """Seconds from starting the command to the written file, each way, for a photograph-like picture."""
+    from bdflow_rt.containers.image import Picture, write_picture
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        source, small, restored = (str(folder / file) for file in ("hr.png", "lr.png", "restored.png"))
+        write_picture(source, Picture(_smooth_noise(height, width)))
+        command = [sys.executable, "-m", "bdflow_rt"]
+        started = time.perf_counter()
+        subprocess.run([*command, "downscale", source, "-o", small, "-m", card.id, "-q"], check=True)
+        middle = time.perf_counter()
+        subprocess.run([*command, "upscale", small, "-o", restored, "-q"], check=True)
+        return {"downscale_s": middle - started, "upscale_s": time.perf_counter() - middle}
+
+
+def import_time() -> float:
+    """Median seconds of `import bdflow_rt` in a fresh interpreter, the interpreter's own start not counted."""
+    code = "import time; t = time.perf_counter(); import bdflow_rt; print(time.perf_counter() - t)"
+    runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout for _ in range(5)]
+    return statistics.median(float(run) for run in runs)
+
+
+def _openvino(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:
+    return OpenVINOEngine(card, direction).run
+
+
+def _torch(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:
+    from bdflow_rt.engines.torch import TorchEngine
+
+    engine: Engine = TorchEngine(card, direction)
+    return engine.run
+
+
+def _onnxruntime(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(card.check_graph(direction)), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs() if output.name != "mean"]
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _smooth_noise(height: int, width: int) -> np.ndarray:
+    import cv2
+
+    noise = np.random.default_rng(1).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def main() -> None:
+    """Measure and write one JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="bdflow-x4")
+    parser.add_argument("--size", default="512x512", help="HR width x height")
+    parser.add_argument("--output", type=pathlib.Path)
+    args = parser.parse_args()
+    width, height = map(int, args.size.split("x"))
+    card = find_model(args.model)
+    measured = engines(card, height, width)
+    result = {
+        **environment(),
+        "model": card.id,
+        "size": [width, height],
+        "engines": measured,
+        "openvino_to_torch_eager": measured["openvino"]["both_median_ms"] / measured["torch_eager"]["both_median_ms"],
+        "import_s": import_time(),
+        "cold_start_1mp": cold_start(card, height=1000, width=1000),
+    }
+    text = json.dumps(result, indent=2) + "\n"
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(args.output, text.encode())
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

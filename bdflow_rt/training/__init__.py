@@ -1,0 +1,1 @@
+"""Training: data, losses, schedule, checkpoints and the trainer behind `bdflow train`."""

@@ -1,0 +1,176 @@
+"""What a training run is told, read from a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bdflow_rt.errors import ModelConfigError, TrainingConfigError
+from bdflow_rt.training.losses import LossWeights
+from bdflow_rt.zoo.config import ModelConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHIPPED = pathlib.Path(__file__).parent / "configs"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the weights a run ends with, but for the pictures.
+
+    Attributes:
+        model: structure of the network.
+        loss: weights of the five losses; a loss of weight 0 is not computed.
+        lpips_weights: .npz of LPIPS (AlexNet), in TOML a key of [loss]; None looks in the folder BDFLOW_DATA names.
+        baw_after: share of the run after which the boundary-aware weight sets in (0.3 in the paper, eq. 4); 1 is never.
+        crop: side of the square HR crops in pixels, a multiple of the scale.
+        batch: crops per step and process.
+        iterations: length of the cosine schedule when it goes by iterations.
+        learning_rate, final_learning_rate: where the cosine starts and ends.
+        warmup: steps over which the learning rate rises from 0.
+        clip: largest norm of the gradient; longer ones are scaled to it.
+        ema: decay of the averaged weights that are validated and published.
+        checkpoint_gradients: recompute each block in the backward pass instead of keeping its activations.
+        precision: "bf16" runs the convolutions in bfloat16 (weights, couplings and losses stay float32).
+        seed: of the initial weights and of every crop.
+        workers: processes that cut crops.
+        checkpoint_every, validate_every, log_every: in steps.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossWeights = field(default_factory=LossWeights)
+    lpips_weights: str | None = None
+    baw_after: float = 0.3
+    crop: int = 96
+    batch: int = 8
+    iterations: int = 100_000
+    learning_rate: float = 2e-4
+    final_learning_rate: float = 1e-6
+    warmup: int = 100
+    clip: float = 1.0
+    ema: float = 0.999
+    checkpoint_gradients: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 1
+    workers: int = 1
+    checkpoint_every: int = 500
+    validate_every: int = 500
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        if self.crop < self.model.scale or self.crop % self.model.scale:
+            raise TrainingConfigError(f"crop is {self.crop}; it must be a multiple of the scale {self.model.scale}.")
+        if self.precision not in ("fp32", "bf16"):
+            raise TrainingConfigError(f"precision is {self.precision!r}; it must be 'fp32' or 'bf16'.")
+        for name in ("batch", "iterations", "checkpoint_every", "validate_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("workers", "warmup", "seed"):
+            if getattr(self, name) < 0:
+                raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at least 0.")
+        if not 0 < self.final_learning_rate <= self.learning_rate:
+            raise TrainingConfigError(
+                f"learning_rate is {self.learning_rate} and final_learning_rate {self.final_learning_rate}; "
+                "0 < final <= first is needed."
+            )
+        if not 0 <= self.ema < 1 or self.clip <= 0:
+            raise TrainingConfigError(f"ema is {self.ema} and clip {self.clip}; 0 <= ema < 1 and clip > 0 are needed.")
+
+    def _check_types(self) -> None:
+        """TOML gives whatever was typed: 96.0 or "96" for a whole number would only fail somewhere deep inside."""
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.type == "int":
+                fits, wanted = type(value) is int, "a whole number"
+            elif item.type == "float":
+                fits, wanted = type(value) in (int, float) and math.isfinite(value), "a finite number"
+            elif item.type == "bool":
+                fits, wanted = type(value) is bool, "true or false"
+            elif item.type == "str | None":
+                fits, wanted = value is None or type(value) is str, "the path of a file"
+            else:
+                continue
+            if not fits:
+                raise TrainingConfigError(f"{item.name} is {value!r}; it must be {wanted}.")
+
+    def baw_active(self, progress: float) -> bool:
+        """Whether edges weigh more in the reconstruction loss at this progress 0..1 of the run (paper, eq. 4)."""
+        return self.loss.baw and self.loss.reconstruction > 0 and progress >= self.baw_after
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, as stored in checkpoints and model cards."""
+        data = {**dataclasses.asdict(self), "model": self.model.to_dict()}
+        weights = data.pop("lpips_weights")
+        return data if weights is None else {**data, "loss": {**data["loss"], "lpips_weights": weights}}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
+        """Read what `to_dict` wrote, or a parsed TOML file.
+
+        Raises:
+            TrainingConfigError: an unknown key, a wrong type or an impossible value.
+        """
+        data = dict(data)
+        model, loss = data.pop("model", {}), data.pop("loss", {})
+        for name, table in (("model", model), ("loss", loss)):
+            if not isinstance(table, dict):
+                raise TrainingConfigError(f"{name} is {table!r}; it must be a table of keys, [{name}].")
+        loss = dict(loss)
+        weights = loss.pop("lpips_weights", None)
+        _check_keys("the training configuration", data, set(_names(cls)) - {"model", "loss", "lpips_weights"})
+        _check_keys("[loss]", loss, {*_names(LossWeights), "lpips_weights"})
+        try:
+            return cls(model=ModelConfig.from_dict(model), loss=LossWeights(**loss), lpips_weights=weights, **data)
+        except (TypeError, AttributeError, ModelConfigError) as error:
+            raise TrainingConfigError(f"The training configuration is at fault: {error}") from None
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> TrainConfig:
+        """Read a TOML file.
+
+        Raises:
+            TrainingConfigError: it is missing, is not TOML, or holds an impossible value.
+        """
+        try:
+            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise TrainingConfigError(f"{path} cannot be read as a training configuration: {error}") from None
+
+    @classmethod
+    def find(cls, name: str) -> TrainConfig:
+        """Read a TOML file by its path, or one that ships by its name.
+
+        Raises:
+            TrainingConfigError: there is none, or it is at fault.
+        """
+        path = pathlib.Path(name)
+        if not path.is_file():
+            path = SHIPPED / f"{name}.toml"
+        if not path.is_file():
+            raise TrainingConfigError(
+                f"There is no training configuration {name!r}. Give the path of a TOML file, or one of: "
+                f"{', '.join(shipped_configs())}."
+            )
+        return cls.read(path)
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configurations that ship with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def _names(kind: type) -> list[str]:
+    return [item.name for item in dataclasses.fields(kind)]
+
+
+def _check_keys(place: str, data: dict[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(data) - known):
+        raise TrainingConfigError(f"Unknown key {unknown[0]!r} in {place}; known: {', '.join(sorted(known))}.")

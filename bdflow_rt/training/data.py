@@ -1,0 +1,198 @@
+"""Training pictures: decoded once into a memory-mapped pool, cut into crops by worker processes.
+
+Decoding a JPEG for every crop costs more than a training step on a small machine, so pictures from folders and tars
+are decoded once into one file of raw bytes beside an index; workers and several runs share it through the page cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import tarfile
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from bdflow_rt.errors import TrainingDataError
+
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+POOL_VERSION = 1
+
+
+class PicturePool:
+    """Decoded RGB pictures in one memory-mapped file.
+
+    Args:
+        sources: folders (searched recursively) or .tar files of pictures.
+        cache: folder the pool is kept in; a pool of the same sources is used again.
+
+    Attributes:
+        names: of the sources, without their folders.
+        shapes: (height, width) of every picture.
+
+    Raises:
+        TrainingDataError: a source is missing, no picture was found, one does not decode, or the pool cannot be
+            written.
+    """
+
+    def __init__(self, sources: Sequence[pathlib.Path], *, cache: pathlib.Path) -> None:
+        for source in sources:
+            if not source.exists():
+                raise TrainingDataError(f"Training data {source} does not exist; give a folder or a .tar of pictures.")
+        self.names = [source.resolve().name for source in sources]
+        self._raw = cache / f"pool-{_fingerprint(sources)}.raw"
+        index = self._raw.with_suffix(".json")
+        shapes = _read_index(self._raw, index)
+        if shapes is None:
+            shapes = _build_pool(sources, self._raw, index)
+        self.shapes = shapes
+        sizes = [3 * height * width for height, width in shapes]
+        self._starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, read-only, not loaded until it is touched."""
+        height, width = self.shapes[index]
+        return np.memmap(self._raw, np.uint8, "r", int(self._starts[index]), (height, width, 3))
+
+
+class CropBatches(Dataset[torch.Tensor]):
+    """Batch number `step` of a run, a pure function of (seed, step, rank): resuming needs no random state.
+
+    Pictures are drawn in proportion to their area; each crop is flipped and turned at random.
+    """
+
+    def __init__(self, pool: PicturePool, *, crop: int, batch: int, seed: int, rank: int = 0) -> None:
+        self._usable = [i for i, (h, w) in enumerate(pool.shapes) if h >= crop and w >= crop]
+        if not self._usable:
+            raise TrainingDataError(f"No picture is at least {crop} x {crop}; use larger pictures or a smaller crop.")
+        area = np.array([pool.shapes[i][0] * pool.shapes[i][1] for i in self._usable], np.float64)
+        self._chance = np.cumsum(area / area.sum())
+        self._pool, self._crop, self._batch, self._key = pool, crop, batch, (seed, rank)
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        """(batch, 3, crop, crop) uint8."""
+        random = np.random.default_rng((*self._key, step))
+        return torch.from_numpy(np.stack([self._cut(random) for _ in range(self._batch)]).transpose(0, 3, 1, 2))
+
+    def _cut(self, random: np.random.Generator) -> NDArray[np.uint8]:
+        picked = int(np.searchsorted(self._chance, random.random(), side="right"))
+        picture = self._pool[self._usable[min(picked, len(self._usable) - 1)]]
+        top = int(random.integers(picture.shape[0] - self._crop + 1))
+        left = int(random.integers(picture.shape[1] - self._crop + 1))
+        crop = np.rot90(picture[top : top + self._crop, left : left + self._crop], int(random.integers(4)))
+        return crop[:, ::-1] if random.random() < 0.5 else crop
+
+    def batches(self, first: int, *, workers: int, pin_memory: bool = False) -> Generator[torch.Tensor, None, None]:
+        """Batches first, first + 1, ... without end, cut ahead of time by worker processes.
+
+        Closing the generator ends the workers. With `pin_memory` the batches are in page-locked memory, from which a
+        GPU fetches them while it computes.
+        """
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, first + 2**31),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=pin_memory,
+            worker_init_fn=_ignore_signals,
+        )
+        # The loader's iterator ends its workers when the last reference to it goes, here with the generator.
+        yield from loader
+
+
+def _ignore_signals(_: int) -> None:
+    # Nothing of OpenCV here: after a fork its thread pool lacks its threads, and even setNumThreads waits for ever.
+    # Ctrl-C reaches the whole process group, but it is for the trainer to end the run, after its checkpoint.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _fingerprint(sources: Sequence[pathlib.Path]) -> str:
+    digest = hashlib.sha256(f"pool {POOL_VERSION}".encode())
+    for source in sources:
+        for file in _picture_files(source) if source.is_dir() else [source]:
+            status = file.stat()
+            digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _picture_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file())
+
+
+def _pictures(source: pathlib.Path) -> Iterator[tuple[str, bytes]]:
+    if source.is_dir():
+        for file in _picture_files(source):
+            yield str(file), file.read_bytes()
+        return
+    try:
+        with tarfile.open(source) as tar:
+            for member in tar:
+                if member.isfile() and pathlib.PurePath(member.name).suffix.lower() in PICTURE_SUFFIXES:
+                    handle = tar.extractfile(member)
+                    if handle is not None:
+                        yield f"{source}:{member.name}", handle.read()
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise TrainingDataError(f"{source} is neither a folder nor a readable .tar: {error}.") from None
+
+
+def _read_index(raw: pathlib.Path, index: pathlib.Path) -> list[tuple[int, int]] | None:
+    """Sizes of the pictures of an earlier pool; None where there is none or it is not whole."""
+    try:
+        shapes = [(int(height), int(width)) for height, width in json.loads(index.read_text())["shapes"]]
+        whole = raw.stat().st_size == sum(3 * height * width for height, width in shapes)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return shapes if whole else None
+
+
+def _build_pool(sources: Sequence[pathlib.Path], raw: pathlib.Path, index: pathlib.Path) -> list[tuple[int, int]]:
+    # Named after the process: two runs may build the same pool at the same time, and either's is good.
+    partial = raw.with_name(f"{raw.name}.{os.getpid()}.part")
+    listing = index.with_name(f"{index.name}.{os.getpid()}.part")
+    try:
+        raw.parent.mkdir(parents=True, exist_ok=True)
+        shapes = _decode_all(sources, partial)
+        partial.rename(raw)
+        listing.write_text(json.dumps({"version": POOL_VERSION, "shapes": shapes}))
+        listing.rename(index)
+    except OSError as error:
+        raise TrainingDataError(
+            f"The decoded pictures cannot be gathered in {raw.parent}: {error}. Choose another folder with --cache; "
+            "it needs 3 bytes per pixel of all pictures."
+        ) from None
+    finally:
+        for file in (partial, listing):
+            with suppress(OSError):
+                file.unlink()
+    return shapes
+
+
+def _decode_all(sources: Sequence[pathlib.Path], raw: pathlib.Path) -> list[tuple[int, int]]:
+    shapes: list[tuple[int, int]] = []
+    with raw.open("wb") as out:
+        for source in sources:
+            for name, data in _pictures(source):
+                coded = np.frombuffer(data, np.uint8)
+                picture = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
+                if picture is None:
+                    raise TrainingDataError(f"{name} does not decode; mend or remove it.")
+                out.write(np.ascontiguousarray(picture[:, :, ::-1]).data)
+                shapes.append((picture.shape[0], picture.shape[1]))
+    if not shapes:
+        named = ", ".join(map(str, sources))
+        raise TrainingDataError(f"No pictures in {named}; looked for {', '.join(sorted(PICTURE_SUFFIXES))}.")
+    return shapes

@@ -1,0 +1,62 @@
+"""From a run to a model folder: the averaged weights, and a card that says how they came about."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from typing import Any
+
+from bdflow_rt.errors import CheckpointError
+from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.io import save_model
+from bdflow_rt.training.checkpoint import load_checkpoint
+from bdflow_rt.training.config import TrainConfig
+from bdflow_rt.zoo.card import ModelCard
+
+
+def publish(checkpoint: pathlib.Path, folder: pathlib.Path, *, name: str, version: int) -> ModelCard:
+    """Write the model folder of a run, finished or not.
+
+    Args:
+        checkpoint: of the run.
+        folder: of the model, made where it is missing.
+        name, version: of the model.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged or not of a run.
+        ArgumentError: the name or version is not allowed.
+        OutputError: the folder cannot be written.
+    """
+    state = load_checkpoint(checkpoint)
+    try:
+        config = TrainConfig.from_dict(state["config"])
+        model = BDFlow(config.model)
+        model.load_state_dict(state["averaged"])
+        details = {
+            "iterations": state["step"],
+            "training_minutes": round(state["elapsed_s"] / 60, 1),
+            "setbacks": state["setbacks"],
+            "seed": config.seed,
+            "data": state.get("data"),
+            "validation": _plain(state.get("validation")),
+            "training": _without_folders(config),
+        }
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint} is not a checkpoint of a run: {error}") from None
+    return save_model(model, folder, name=name, version=version, details=details)
+
+
+def _without_folders(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as a card shows it: without the model, which the card has, and the paths of this machine."""
+    data = config.to_dict()
+    del data["model"]
+    if config.lpips_weights is not None:
+        data["loss"]["lpips_weights"] = pathlib.PurePath(config.lpips_weights).name
+    return data
+
+
+def _plain(validation: dict[str, Any] | None) -> dict[str, Any] | None:
+    """JSON has no infinity, which is the PSNR of equal pictures."""
+    if validation is None:
+        return None
+    return {key: round(value, 4) if math.isfinite(value) else None for key, value in validation.items()}

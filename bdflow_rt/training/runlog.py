@@ -1,0 +1,62 @@
+"""The log of a run: one JSON object per line, only ever added to."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from typing import Any
+
+from bdflow_rt.errors import OutputError
+
+
+class RunLog:
+    """Appends to a log and reads it again.
+
+    Args:
+        path: of the .jsonl file; made with the first entry. Half a line that a killed process left is removed.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        if path.exists():
+            data = path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                with path.open("r+b") as log:
+                    log.truncate(whole)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Write one line; numbers that JSON does not have, NaN and the infinities, become null.
+
+        Raises:
+            OutputError: the log cannot be written.
+        """
+        line = json.dumps(_finite(entry), allow_nan=False) + "\n"
+        try:
+            with self._path.open("a", encoding="utf-8") as log:
+                log.write(line)
+        except OSError as error:
+            raise OutputError(
+                f"The log {self._path} cannot be written: {error.strerror}. Make room, then go on with --resume."
+            ) from None
+
+
+def read_history(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The entries that led to where a run is, in order of their steps.
+
+    A run that was resumed or set back says so with a "start" entry; what it had written of later steps is left out.
+    """
+    history: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if entry["event"] == "start":
+            history = [earlier for earlier in history if earlier["step"] <= entry["step"]]
+        history.append(entry)
+    return history
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,317 @@
+"""The training loop: steps, averaged weights, checkpoints, validation, and the way back when a run diverges."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bdflow_rt.errors import CheckpointError, DivergedError, UnwritableOutputError
+from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
+from bdflow_rt.training.config import TrainConfig
+from bdflow_rt.training.curves import draw_curves
+from bdflow_rt.training.data import CropBatches, PicturePool
+from bdflow_rt.training.distributed import Ranks
+from bdflow_rt.training.guard import DivergenceGuard
+from bdflow_rt.training.runlog import RunLog
+from bdflow_rt.training.schedule import Progress, learning_rate
+from bdflow_rt.training.step import TrainStep
+from bdflow_rt.training.validate import Validation, validate
+
+CHECKPOINT_FILE = "checkpoint.pt"
+LOG_FILE = "log.jsonl"
+CURVES_FILE = "curves.png"
+MAX_SETBACKS = 4
+"""Times in a row a run may go back to the same checkpoint; the learning rate halves at each, for good."""
+REFERENCE_CROPS = 64
+"""Crops whose mean loss is taken for the loss of some weights: fewer, and flat or busy ones would decide."""
+
+
+class Trainer:
+    """Trains one model in one folder.
+
+    Args:
+        config: of the run.
+        pool: training pictures.
+        folder: where checkpoint.pt, log.jsonl and curves.png are kept.
+        minutes: train for this long instead of `config.iterations`, validation included; the cosine then goes by time.
+        resume: go on from the folder's checkpoint; else a folder with one is refused.
+        device: "cpu", "cuda" or "cuda:N".
+        validation: pictures to validate on.
+        lpips: network of the perceptual loss where its weight is not 0.
+        ranks: this process among several, each with a Trainer of its own; only rank 0 writes and talks.
+        say: called with one line of progress at a time.
+
+    With iterations, one process, a CPU and the same pictures and number of threads, a resumed run ends with the
+    weights of an unbroken one, bit for bit, however many workers there are.
+
+    Raises:
+        CheckpointError: nothing to resume, something in the way, or a checkpoint of another network.
+        UnwritableOutputError: the folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        pool: PicturePool,
+        folder: pathlib.Path,
+        *,
+        minutes: float | None = None,
+        resume: bool = False,
+        device: str = "cpu",
+        validation: list[NDArray[np.uint8]] | None = None,
+        lpips: nn.Module | None = None,
+        ranks: Ranks | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.config, self.folder = config, folder
+        self._device = torch.device(device)
+        self._ranks = ranks or Ranks()
+        self._speak = say
+        self._pool, self._pictures = pool, validation or []
+        self._progress = Progress(iterations=config.iterations, minutes=minutes)
+        self._crops = CropBatches(pool, crop=config.crop, batch=config.batch, seed=config.seed, rank=self._ranks.rank)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnwritableOutputError(f"The run's folder {folder} cannot be made: {error.strerror}.") from None
+        self.model, self.averaged = self._new_networks()
+        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999))
+        self._step = TrainStep(self.model, config, lpips=None if lpips is None else lpips.to(self._device))
+        self.step, self.elapsed_s = 0, 0.0
+        self._setbacks, self._attempts, self._saved_at = 0, 0, 0
+        self._last: Validation | None = None
+        if resume:
+            self._restore()
+        elif self.checkpoint.exists():
+            raise CheckpointError(f"{self.checkpoint} exists; pass --resume to go on, or choose another folder.")
+        self._parallel: nn.Module = self._step
+        if self._ranks.world > 1:
+            ids = [self._device] if self._device.type == "cuda" else None
+            self._parallel = nn.parallel.DistributedDataParallel(self._step, device_ids=ids)
+
+    @property
+    def checkpoint(self) -> pathlib.Path:
+        """The one checkpoint of the run, replaced in place."""
+        return self.folder / CHECKPOINT_FILE
+
+    @property
+    def progress(self) -> float:
+        """0 at the start of the run, 1 at its end."""
+        return self._progress.at(step=self.step, elapsed_s=self.elapsed_s)
+
+    def train(self, *, stop: Callable[[], bool] = lambda: False) -> Validation | None:
+        """Train to the end of the schedule, or until `stop()` says so; a checkpoint is written either way.
+
+        Returns:
+            The last validation; None without validation pictures, where there was none yet, and on other ranks.
+
+        Raises:
+            DivergedError: the run diverged more than `MAX_SETBACKS` times from the same checkpoint.
+        """
+        self._clock = time.monotonic()
+        if self._ranks.first:
+            self._runlog = RunLog(self.folder / LOG_FILE)
+        self._say(f"training x{self.config.model.scale} from step {self.step} on {self._device}")
+        self._save_start()
+        self._start_stretch()
+        try:
+            while True:
+                self._tick()
+                asked = self._ranks.any(stop())
+                if asked or self.progress >= 1:
+                    if self._finish(asked=asked):
+                        break
+                else:
+                    self._advance()
+        finally:
+            self._batches.close()
+        if self._ranks.first:
+            draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
+        return self._last
+
+    def _new_networks(self) -> tuple[BDFlow, BDFlow]:
+        # Made on the CPU, whatever the device: a seed stands for the same weights everywhere.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            model = BDFlow(self.config.model)
+        model = model.to(self._device)
+        for parameter in model.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        averaged = copy.deepcopy(model).requires_grad_(False).eval()
+        model.checkpoint_gradients = self.config.checkpoint_gradients
+        return model, averaged
+
+    def _start_stretch(self) -> None:
+        """Begin a part of the run within which steps follow one another and the losses keep their weights."""
+        self._log(event="start")
+        self._batches: Generator[Tensor, None, None] = self._crops.batches(
+            self.step, workers=self.config.workers, pin_memory=self._device.type == "cuda"
+        )
+        self._watch()
+
+    def _watch(self) -> None:
+        self._baw = self.config.baw_active(self.progress)
+        self._guard = DivergenceGuard(self._measure())
+
+    def _advance(self) -> None:
+        """One step, or the way back when the run has diverged."""
+        # BAW makes the loss larger all at once, which is no divergence.
+        if self.config.baw_active(self.progress) != self._baw:
+            self._watch()
+        loss, parts, norm = self._gradients(next(self._batches))
+        if self._guard.diverged(loss, norm):
+            self._set_back(loss)
+            return
+        # Only now has the loss of the present weights been seen, so only now can they be saved as good ones.
+        if self.step - self._saved_at >= self.config.checkpoint_every and self._guard.calm(loss):
+            self._save()
+        self._update(norm)
+        self.step += 1
+        if self.step % self.config.log_every == 0:
+            figures = {name: float(part) for name, part in parts.items()}
+            self._log(event="step", loss=loss, parts=figures, gradient_norm=norm)
+        if self.step % self.config.validate_every == 0 and self.progress < 1:
+            self._validate()
+
+    def _gradients(self, crops: Tensor) -> tuple[float, dict[str, Tensor], float]:
+        """Loss of the present weights, its parts, and the norm of the gradient, which is clipped."""
+        crops = self._to_device(crops)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss, parts = self._parallel(crops, self.progress)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        return self._ranks.mean(float(loss.detach())), parts, float(norm)
+
+    @torch.no_grad()
+    def _update(self, norm: float) -> None:
+        rate = learning_rate(self.config, step=self.step, progress=self.progress) * 0.5**self._setbacks
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        # A gradient that is not finite would spoil the weights for good; the guard counts how often it happens.
+        if not np.isfinite(norm):
+            return
+        self._optimizer.step()
+        # Early on the average would be dominated by the start; a shorter memory lets it follow.
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for average, current in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+            average.lerp_(current, 1 - decay)
+
+    @torch.no_grad()
+    def _measure(self) -> float:
+        """Mean loss of the present weights over the next batches, which stay in the run."""
+        count = -(-REFERENCE_CROPS // self.config.batch)
+        losses = [
+            float(self._step(self._to_device(self._crops[self.step + ahead]), self.progress)[0])
+            for ahead in range(count)
+        ]
+        return self._ranks.mean(sum(losses) / count)
+
+    def _finish(self, *, asked: bool) -> bool:
+        """Save the run's last weights; False where they turn out to have diverged and the run went back instead."""
+        loss = self._measure()
+        if self._guard.calm(loss):
+            if not asked:  # who asks for the end does not want to wait for a validation
+                self._validate()
+            self._save()
+        elif asked:
+            self._say(f"the loss has been rising, so step {self.step} is not saved: {self.checkpoint} is older")
+        else:
+            self._set_back(loss)
+            return False
+        return True
+
+    def _set_back(self, loss: float) -> None:
+        self._attempts += 1
+        self._log(event="diverged", loss=loss)
+        if self._attempts > MAX_SETBACKS:
+            raise DivergedError(
+                f"The run diverged {self._attempts} times in a row, last at step {self.step}; its last good checkpoint "
+                f"is kept in {self.checkpoint}. Lower learning_rate ({self.config.learning_rate}) or clip "
+                f"({self.config.clip}), or raise warmup ({self.config.warmup})."
+            )
+        self._batches.close()
+        spent_s, setbacks = self.elapsed_s, self._setbacks + 1
+        self._restore()
+        self.elapsed_s, self._setbacks = spent_s, setbacks  # time does not go back, and what was learnt is kept
+        self._say(f"diverged: back to step {self.step} with the learning rate halved")
+        self._start_stretch()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.elapsed_s = self._ranks.of_first(self.elapsed_s + now - self._clock)
+        self._clock = now
+
+    def _validate(self) -> None:
+        """Measure the averaged weights; rank 0 works, the others wait for it at their next common decision."""
+        if not self._ranks.first or not self._pictures:
+            return
+        self._last = validate(self.averaged, self._pictures, step=self.step)
+        self._log(event="validation", psnr_y=self._last.psnr_y, lr_psnr=self._last.lr_psnr)
+        draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
+
+    def _log(self, *, event: str, **values: Any) -> None:
+        if not self._ranks.first:
+            return
+        rate = self._optimizer.param_groups[0]["lr"]
+        entry = {"event": event, "step": self.step, "elapsed_s": round(self.elapsed_s, 2), "learning_rate": rate}
+        self._runlog.add({**entry, **values})
+        figures = ", ".join(f"{name} {value:.5g}" for name, value in values.items() if isinstance(value, float))
+        if figures:
+            self._say(f"{event} {self.step} ({self.progress:.1%}, {self.elapsed_s / 60:.1f} min): {figures}")
+
+    def _say(self, line: str) -> None:
+        if self._ranks.first:
+            self._speak(line)
+
+    def _to_device(self, crops: Tensor) -> Tensor:
+        return crops.to(self._device, non_blocking=True, memory_format=torch.channels_last)
+
+    def _save_start(self) -> None:
+        if not self.checkpoint.exists():
+            self._save()
+
+    def _save(self) -> None:
+        """Keep the present weights as good ones."""
+        self._saved_at, self._attempts = self.step, 0
+        if not self._ranks.first:
+            return
+        save_checkpoint(
+            self.checkpoint,
+            {
+                "config": self.config.to_dict(),
+                "data": {"sources": self._pool.names, "pictures": len(self._pool)},
+                "validation": None if self._last is None else dataclasses.asdict(self._last),
+                "step": self.step,
+                "elapsed_s": self.elapsed_s,
+                "setbacks": self._setbacks,
+                "model": self.model.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+            },
+        )
+
+    def _restore(self) -> None:
+        state = load_checkpoint(self.checkpoint)
+        try:
+            if state["config"]["model"] != self.config.model.to_dict():
+                raise CheckpointError(f"{self.checkpoint} is of another network; use its own configuration.")
+            self.model.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.step, self.elapsed_s, self._setbacks = state["step"], state["elapsed_s"], state["setbacks"]
+            validation = state.get("validation")
+            self._last = None if validation is None else Validation(**validation)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{self.checkpoint} is not a checkpoint of such a run: {error}") from None
+        self._saved_at = self.step

@@ -1,0 +1,69 @@
+"""Validation: both directions on whole pictures, quantised as on the wire."""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from bdflow_rt.errors import TrainingDataError
+from bdflow_rt.metrics.bicubic import bicubic_downscale
+from bdflow_rt.metrics.psnr import psnr, psnr_y
+from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.training.data import PICTURE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Means over a folder, in dB: PSNR of the luma of the restored HR, and RGB PSNR of the LR to bicubic."""
+
+    step: int
+    """Steps the weights had been trained for."""
+    psnr_y: float
+    lr_psnr: float
+
+
+def read_folder(folder: pathlib.Path) -> list[NDArray[np.uint8]]:
+    """All pictures of a folder as (H, W, 3) uint8 RGB.
+
+    Raises:
+        TrainingDataError: the folder is missing or holds no picture.
+    """
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in files]
+    if not pictures or any(picture is None for picture in pictures):
+        raise TrainingDataError(f"{folder} holds no pictures, or some that do not decode.")
+    return [np.ascontiguousarray(picture[:, :, ::-1]) for picture in pictures if picture is not None]
+
+
+@torch.no_grad()
+def validate(model: BDFlow, pictures: list[NDArray[np.uint8]], *, step: int) -> Validation:
+    """Float32, one picture at a time, on the model's device; grey pictures count as three equal channels.
+
+    Args:
+        model: the network.
+        pictures: (H, W, 3) uint8 each, any size.
+        step: written into the result.
+    """
+    scale = model.config.scale
+    device = next(model.parameters()).device
+    quality, lr_quality = [], []
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        x = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
+        x = functional.pad(x, (0, -width % scale, 0, -height % scale), mode="replicate")
+        lr, boundary = model.quantize(model(x))
+        restored = model.inverse(lr, boundary)[:, :, :height, :width]
+        quality.append(psnr_y(_to_uint8(restored), picture, border=scale))
+        lr_quality.append(psnr(_to_uint8(lr), bicubic_downscale(picture, scale=scale)))
+    return Validation(step=step, psnr_y=float(np.mean(quality)), lr_psnr=float(np.mean(lr_quality)))
+
+
+def _to_uint8(x: torch.Tensor) -> NDArray[np.uint8]:
+    pixels = (x[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).contiguous().cpu().numpy()

@@ -1,0 +1,94 @@
+"""Both quantisers: levels, values, and gradients in closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.quantize import INITIAL_GAIN, BoundaryQuantizer, quantize_lr
+from bdflow_rt.zoo.config import ModelConfig
+
+ALL_BITS = range(1, 9)
+
+
+def test_lr_values_are_whole_8_bit_levels_clamped_to_the_range() -> None:
+    y = torch.linspace(-0.2, 1.2, 1409, dtype=torch.float64)
+    wanted = (y * 255).round().clamp(0, 255) / 255
+    torch.testing.assert_close(quantize_lr(y), wanted, rtol=0, atol=1e-15)
+
+
+def test_every_8_bit_level_survives_float32() -> None:
+    levels = torch.arange(256)
+    assert torch.equal((quantize_lr(levels.float() / 255) * 255).round().long(), levels)
+
+
+def test_lr_gradient_passes_straight_through_also_outside_the_range() -> None:
+    y = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7], requires_grad=True)
+    weight = torch.tensor([1.0, -2.0, 3.0, 4.0, 5.0])
+    (quantize_lr(y) * weight).sum().backward()
+    assert y.grad is not None
+    assert torch.equal(y.grad, weight)
+
+
+@pytest.mark.parametrize("bits", ALL_BITS)
+def test_boundary_levels_and_values_are_the_definition(bits: int) -> None:
+    quantizer = BoundaryQuantizer(ModelConfig(bits=bits))
+    gain, top = INITIAL_GAIN, 2**bits - 1
+    b = torch.linspace(-(top + 2) * gain, (top + 2) * gain, 1009).view(1, 1, 1, -1)
+    levels = quantizer.levels(b)
+    assert levels.min() == 0
+    assert levels.max() == top
+    assert torch.equal(levels, (b / quantizer.gain.detach() + top / 2).round().clamp(0, top))
+    value = quantizer(b).detach()
+    torch.testing.assert_close(value, (levels - top / 2) * gain, rtol=0, atol=1e-6)
+    inside = b.abs() <= top / 2 * gain
+    assert (value - b)[inside].abs().max() <= gain / 2 * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("bits", ALL_BITS)
+def test_each_level_is_found_again_from_its_value(bits: int) -> None:
+    quantizer = BoundaryQuantizer(ModelConfig(bits=bits))
+    levels = torch.arange(2**bits).float().view(1, 1, 1, -1)
+    assert torch.equal(quantizer.levels(quantizer.value(levels)), levels)
+
+
+@pytest.mark.parametrize("bits", ALL_BITS)
+def test_boundary_gradients_are_the_closed_form(bits: int) -> None:
+    quantizer = BoundaryQuantizer(ModelConfig(bits=bits)).double()
+    generator = torch.Generator().manual_seed(bits)
+    b = (torch.randn(2, 1, 5, 7, dtype=torch.float64, generator=generator) * 0.02 * 2**bits).requires_grad_()
+    weight = torch.randn(2, 1, 5, 7, dtype=torch.float64, generator=generator)
+    (quantizer(b) * weight).sum().backward()
+    assert b.grad is not None
+    assert quantizer.gain.grad is not None
+    gain = quantizer.gain.detach()
+    position = b.detach() / gain + (2**bits - 1) / 2
+    inside = (position >= 0) & (position <= 2**bits - 1)
+    assert 0 < inside.sum() < inside.numel()
+    torch.testing.assert_close(b.grad, torch.where(inside, weight, 0), rtol=1e-12, atol=0)
+    # d value / d gain: q - o, less what the gain does to the position, b/g, where b is within the range.
+    level = quantizer.levels(b) - (2**bits - 1) / 2
+    wanted = (weight * (level - torch.where(inside, b.detach() / gain, 0))).sum()
+    torch.testing.assert_close(quantizer.gain.grad, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_position_reaches_the_gain_and_the_channel() -> None:
+    quantizer = BoundaryQuantizer(ModelConfig(bits=2)).double()
+    b = torch.full((1, 1, 1, 1), 0.1, dtype=torch.float64, requires_grad=True)
+    quantizer.position(b).sum().backward()
+    assert b.grad is not None
+    assert quantizer.gain.grad is not None
+    torch.testing.assert_close(b.grad.item(), 1 / INITIAL_GAIN, rtol=1e-6, atol=0)
+    torch.testing.assert_close(quantizer.gain.grad.item(), -0.1 / INITIAL_GAIN**2, rtol=1e-6, atol=0)
+
+
+def test_zero_bits_have_no_quantiser_and_one_channel_more_of_latent() -> None:
+    model = BDFlow(ModelConfig(hidden=(4, 4), bits=0))
+    assert model.quantizer is None
+    output = model(torch.rand(1, 3, 8, 12))
+    assert output.boundary is None
+    assert output.latent.shape == (1, 45, 2, 3)
+    lr, boundary = model.quantize(output)
+    assert boundary is None
+    assert model.inverse(lr).shape == (1, 3, 8, 12)

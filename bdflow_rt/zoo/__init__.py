@@ -2,7 +2,7 @@
 
 from bdflow_rt.zoo.card import Direction, ModelCard
 from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig, paper_config
-from bdflow_rt.zoo.registry import DEFAULT_MODEL, ModelInfo, find_model, find_model_by_hash, list_models
+from bdflow_rt.zoo.registry import DEFAULT_MODEL, ModelInfo, find_model, find_model_by_hash, list_damaged, list_models
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -13,6 +13,7 @@ __all__ = [
     "ModelInfo",
     "find_model",
     "find_model_by_hash",
+    "list_damaged",
     "list_models",
     "paper_config",
 ]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pathlib
 import re
+import stat
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bdflow_rt.errors import CorruptModelError, ModelConfigError, WeightsHashError
 from bdflow_rt.zoo.config import ModelConfig
@@ -23,6 +25,8 @@ MAX_CARD_BYTES = 1 << 20
 MAX_VERSION = 999_999
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 Direction = Literal["downscale", "upscale", "upscale_z"]
+_PLAIN_KEYS = ("name", "version", "weights_sha256", "graphs_sha256", "bf16_loss_db", "details")
+"""Keys of a card that are read as they stand."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class ModelCard:
 
     def _check(self, path: pathlib.Path, wanted: str, fault: type[Exception]) -> None:
         try:
+            if path.exists() and not path.is_file():  # a pipe or device has no end
+                raise CorruptModelError(f"{path} of model {self.id} is no regular file. Install the model again.")
             found = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise CorruptModelError(
@@ -131,29 +137,46 @@ class ModelCard:
         """
         path = folder / CARD_FILE
         try:
-            if path.stat().st_size > MAX_CARD_BYTES:
-                raise CorruptModelError(f"{path} has more than {MAX_CARD_BYTES} bytes; that is no model card.")
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_CARD_BYTES:
+                raise CorruptModelError(
+                    f"{path} is no model card, which is a regular file with no more than {MAX_CARD_BYTES} bytes. "
+                    "Install the model again."
+                )
             data = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(data, dict) or data.get("format") != CARD_FORMAT:
                 raise CorruptModelError(
                     f"{path} is not a model card of format {CARD_FORMAT}; a newer release may read it."
                 )
             card = cls(
-                folder=folder,
-                name=str(data["name"]),
-                version=int(data["version"]),
-                config=ModelConfig.from_dict(data["config"]),
-                weights_sha256=str(data["weights_sha256"]),
-                graphs_sha256={str(k): str(v) for k, v in data["graphs_sha256"].items()},
-                bf16_loss_db=None if data["bf16_loss_db"] is None else float(data["bf16_loss_db"]),
-                details=dict(data["details"]),
+                folder=folder, config=ModelConfig.from_dict(data["config"]), **{key: data[key] for key in _PLAIN_KEYS}
             )
         except OSError as error:
             raise CorruptModelError(f"{path} cannot be read: {error.strerror}. A model folder needs one.") from None
-        except (ValueError, KeyError, TypeError, AttributeError, ModelConfigError) as error:
+        except (ValueError, KeyError, RecursionError, ModelConfigError) as error:
             raise CorruptModelError(f"The model card {path} is damaged: {error!r}. Install the model again.") from None
-        if not NAME_PATTERN.fullmatch(card.name) or not re.fullmatch(r"[0-9a-f]{64}", card.weights_sha256):
-            raise CorruptModelError(f"The model card {path} has an impossible name ({card.name!r}) or hash.")
-        if not 1 <= card.version <= MAX_VERSION:
-            raise CorruptModelError(f"The model card {path} has version {card.version}; 1 to {MAX_VERSION} is allowed.")
+        card._check_values(path)
         return card
+
+    def _check_values(self, path: pathlib.Path) -> None:
+        """Refuse values that no release writes: a card is read before anything has vouched for it."""
+        sound = {
+            "name": isinstance(self.name, str) and NAME_PATTERN.fullmatch(self.name),
+            "version": type(self.version) is int and 1 <= self.version <= MAX_VERSION,
+            "weights_sha256": _is_sha256(self.weights_sha256),
+            "graphs_sha256": isinstance(self.graphs_sha256, dict)
+            and set(self.graphs_sha256) <= set(get_args(Direction))
+            and all(map(_is_sha256, self.graphs_sha256.values())),
+            "bf16_loss_db": self.bf16_loss_db is None
+            or (type(self.bf16_loss_db) in (int, float) and math.isfinite(self.bf16_loss_db)),
+            "details": isinstance(self.details, dict),
+        }
+        for key in _PLAIN_KEYS:
+            if not sound[key]:
+                raise CorruptModelError(
+                    f"The model card {path} is damaged: {key} is {getattr(self, key)!r:.100}. Install the model again."
+                )
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None

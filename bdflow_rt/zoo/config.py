@@ -14,8 +14,15 @@ from bdflow_rt.errors import ModelConfigError
 
 Coupling = Literal["scaled", "additive"]
 SCALES = (2, 4, 8, 16, 32, 64)
+MAX_BLOCKS = 64
+MAX_HIDDEN = 4096
+"""Per level; far above what is of use, and low enough that a card with absurd numbers is refused as such."""
 TRANSFORM_RADIUS = 3
 """Pixels that one transform reaches to each side: three 3x3 convolutions."""
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 @dataclass(frozen=True)
@@ -32,14 +39,15 @@ class BoundaryConfig:
     source: Literal["hr", "lr"] = "hr"
 
     def __post_init__(self) -> None:
-        if self.norm not in (1, 2):
+        if not _is_whole(self.norm, 1, 2):
             raise ModelConfigError(f"boundary.norm is {self.norm!r}; it must be 1 or 2.")
         if self.source not in ("hr", "lr"):
             raise ModelConfigError(f"boundary.source is {self.source!r}; it must be 'hr' or 'lr'.")
-        if not 0 <= self.threshold < self.saturation:
+        whole = type(self.threshold) is int and type(self.saturation) is int
+        if not whole or not 0 <= self.threshold < self.saturation:
             raise ModelConfigError(
-                f"boundary.threshold is {self.threshold} and saturation {self.saturation}; "
-                "0 <= threshold < saturation is needed."
+                f"boundary.threshold is {self.threshold!r} and saturation {self.saturation!r}; whole numbers with "
+                "0 <= threshold < saturation are needed."
             )
 
 
@@ -64,17 +72,21 @@ class ModelConfig:
     boundary: BoundaryConfig = BoundaryConfig()
 
     def __post_init__(self) -> None:
-        if self.scale not in SCALES:
+        if type(self.scale) is not int or self.scale not in SCALES:
             raise ModelConfigError(f"scale is {self.scale!r}; it must be one of {', '.join(map(str, SCALES))}.")
-        for name in ("blocks", "hidden"):
+        for name, limit in (("blocks", MAX_BLOCKS), ("hidden", MAX_HIDDEN)):
             value = getattr(self, name)
-            if len(value) != self.levels or any(not isinstance(v, int) or v < 1 for v in value):
+            if (
+                not isinstance(value, tuple)
+                or len(value) != self.levels
+                or not all(_is_whole(v, 1, limit) for v in value)
+            ):
                 raise ModelConfigError(
-                    f"{name} is {value!r}; a x{self.scale} network needs {self.levels} whole numbers >= 1."
+                    f"{name} is {value!r}; a x{self.scale} network needs {self.levels} whole numbers from 1 to {limit}."
                 )
         if self.coupling not in ("scaled", "additive"):
             raise ModelConfigError(f"coupling is {self.coupling!r}; it must be 'scaled' or 'additive'.")
-        if not isinstance(self.bits, int) or not 0 <= self.bits <= 8:
+        if not _is_whole(self.bits, 0, 8):
             raise ModelConfigError(f"bits is {self.bits!r}; it must be 0 to 8.")
 
     @property
@@ -143,14 +155,16 @@ class ModelConfig:
         Raises:
             ModelConfigError: an unknown key or an impossible value.
         """
-        data = dict(data)
-        boundary = data.pop("boundary", {})
+        boundary = data.get("boundary", {}) if isinstance(data, dict) else None
+        if not isinstance(boundary, dict):
+            raise ModelConfigError(f"The model's config is {data!r}; it must be a table, and its boundary another one.")
+        data = {name: value for name, value in data.items() if name != "boundary"}
         for part, known in ((data, cls), (boundary, BoundaryConfig)):
             names = {field.name for field in dataclasses.fields(known)}
             if unknown := sorted(set(part) - names):
                 raise ModelConfigError(f"Unknown key {unknown[0]!r} in the model's config; known: {sorted(names)}.")
         for name in ("blocks", "hidden"):
-            if name in data:
+            if isinstance(data.get(name), list):
                 data[name] = tuple(data[name])
         return cls(**data, boundary=BoundaryConfig(**boundary))
 

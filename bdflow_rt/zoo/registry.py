@@ -6,9 +6,9 @@ are searched before them. Released weights never change: a new training is a new
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bdflow_rt.errors import CorruptModelError, UnknownModelError, WeightsHashError
@@ -40,17 +40,22 @@ class ModelInfo:
 def zoo_folders() -> list[pathlib.Path]:
     """Where models are looked for, in order."""
     extra = os.environ.get(ZOO_VARIABLE, "")
-    return [pathlib.Path(entry).expanduser() for entry in extra.split(os.pathsep) if entry] + [SHIPPED]
+    return [_expanded(entry) for entry in extra.split(os.pathsep) if entry] + [SHIPPED]
 
 
 def list_models() -> list[ModelInfo]:
-    """All models with weights, then the paper's presets without, by scale and name."""
-    cards = {card.id: card for card in _cards()}
+    """All models with weights and the paper's presets without, by scale and name; `list_damaged` has the others."""
+    cards = {card.id: card for card in reversed(_scan()[0])}
     found = [_info(card.id, card.config, card.folder) for card in cards.values()]
     named = {card.name for card in cards.values()}
     presets = [(f"bdflow-x{scale}", paper_config(scale)) for scale in SCALES]
     found += [_info(name, config, None) for name, config in presets if name not in named]
     return sorted(found, key=lambda info: (info.scale, info.name))
+
+
+def list_damaged() -> list[CorruptModelError]:
+    """What is wrong with each model folder whose card cannot be read; such folders do not get in the way of others."""
+    return list(_scan()[1].values())
 
 
 def find_model(name: str | os.PathLike[str]) -> ModelCard:
@@ -61,22 +66,28 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
 
     Raises:
         UnknownModelError: there is none of that name or version.
-        CorruptModelError: the folder has no readable card.
+        CorruptModelError: the folder has no readable card, or a folder of that name in the zoo has none.
     """
-    wanted, _, version = os.fspath(name).partition("@")
-    matching = [card for card in _cards() if card.name == wanted and version in ("", str(card.version))]
+    wanted, at, version = os.fspath(name).partition("@")
+    cards, damaged = _scan()
+    for folder, fault in damaged.items():
+        # Not passed over: a bare name means the newest version, and the damaged one may be that.
+        if folder.name == os.fspath(name) or (not at and folder.name.startswith(f"{wanted}@")):
+            raise fault
+    matching = [card for card in cards if card.name == wanted and (not at or version == str(card.version))]
     if matching:
         # The first of equal versions: BDFLOW_ZOO comes before what ships.
         return max(matching, key=lambda card: card.version)
-    folder = pathlib.Path(name).expanduser()
-    if (folder / CARD_FILE).exists():
-        return ModelCard.read(folder)
-    if folder.is_dir():
-        raise CorruptModelError(f"{folder} is a folder, but no model: it has no {CARD_FILE}.")
-    known = ", ".join(sorted({card.id for card in _cards()})) or "none"
+    folder = _expanded(name)
+    with contextlib.suppress(OSError):  # a name that is too long for a path
+        if (folder / CARD_FILE).exists():
+            return ModelCard.read(folder)
+        if os.fspath(name) and folder.is_dir():
+            raise CorruptModelError(f"{folder} is a folder, but no model: it has no {CARD_FILE}.")
+    known = ", ".join(sorted({card.id for card in cards})) or "none"
     raise UnknownModelError(
-        f"There is no model {os.fspath(name)!r} here. Known: {known}. Give one of these, the path of a model folder, "
-        f"or add a folder of models with {ZOO_VARIABLE}."
+        f"There is no model {os.fspath(name)!r:.100} here. Known: {known}. Give one of these, the path of a model "
+        f"folder, or add a folder of models with {ZOO_VARIABLE}."
     )
 
 
@@ -90,8 +101,9 @@ def find_model_by_hash(model_id: str, weights_hash: bytes) -> ModelCard:
     Raises:
         UnknownModelError: no model of that id is here.
         WeightsHashError: the model is here, but with other weights.
+        CorruptModelError: the model's folder has no readable card.
     """
-    cards = list(_cards())
+    cards, damaged = _scan()
     for card in cards:
         if card.weights_hash == weights_hash:
             return card
@@ -102,16 +114,39 @@ def find_model_by_hash(model_id: str, weights_hash: bytes) -> ModelCard:
             f"{same_id[0].folder} has {same_id[0].weights_hash.hex()}. Add the folder of the right ones "
             f"with {ZOO_VARIABLE}."
         )
+    for folder, fault in damaged.items():
+        if folder.name == model_id:
+            raise fault
     raise UnknownModelError(
         f"The packet was made with {model_id} (weights {weights_hash.hex()}), which is not here. Install a release of "
         f"bdflow-rt that ships it, or add the folder that holds {model_id} with {ZOO_VARIABLE}."
     )
 
 
-def _cards() -> Iterator[ModelCard]:
+def _scan() -> tuple[list[ModelCard], dict[pathlib.Path, CorruptModelError]]:
+    """The cards of the zoo in the order of its folders, and what is wrong with the folders whose card is damaged."""
+    cards: list[ModelCard] = []
+    damaged: dict[pathlib.Path, CorruptModelError] = {}
     for folder in zoo_folders():
         for path in sorted(folder.glob(f"*/{CARD_FILE}")):
-            yield ModelCard.read(path.parent)
+            found = _read(path.parent)
+            if isinstance(found, ModelCard):
+                cards.append(found)
+            else:
+                damaged[path.parent] = found
+    return cards, damaged
+
+
+def _read(folder: pathlib.Path) -> ModelCard | CorruptModelError:
+    try:
+        return ModelCard.read(folder)
+    except CorruptModelError as error:
+        return error
+
+
+def _expanded(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path with "~" resolved; unlike pathlib's, this leaves an unknown "~user" as it is."""
+    return pathlib.Path(os.path.expanduser(path))
 
 
 def _info(name: str, config: ModelConfig, folder: pathlib.Path | None) -> ModelInfo:

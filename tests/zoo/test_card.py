@@ -1,0 +1,131 @@
+"""Model cards: round trip, and one refusal for every way a card or its files can be wrong."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from bdflow_rt.errors import CorruptModelError, WeightsHashError
+from bdflow_rt.zoo.card import CARD_FILE, MAX_CARD_BYTES, ModelCard
+from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
+from tests.zoo.build import make_model
+
+
+def _edit(card: ModelCard, **changes: Any) -> None:
+    path = card.folder / CARD_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_card_comes_back_as_it_was_written(tmp_path: pathlib.Path) -> None:
+    config = ModelConfig(scale=8, blocks=(1, 2, 3), hidden=(4, 5, 6), coupling="additive", bits=3,
+                         boundary=BoundaryConfig(threshold=20, norm=1, saturation=200, source="lr"))  # fmt: skip
+    card = make_model(tmp_path, "fine-tuned_x8.b", 12, config=config)
+    assert ModelCard.read(card.folder) == card
+    assert card.id == "fine-tuned_x8.b@12"
+    assert card.size_multiple == 8
+    assert card.weights_hash.hex() == card.weights_sha256[:16]
+    card.check_weights()
+
+
+def test_altered_weights_are_refused_with_both_hashes(tmp_path: pathlib.Path) -> None:
+    card = make_model(tmp_path, "a", 1)
+    card.weights_path.write_bytes(b"other")
+    with pytest.raises(WeightsHashError, match=card.weights_sha256[:16]):
+        card.check_weights()
+
+
+def test_missing_weights_are_refused(tmp_path: pathlib.Path) -> None:
+    card = make_model(tmp_path, "a", 1)
+    card.weights_path.unlink()
+    with pytest.raises(CorruptModelError, match="cannot be read"):
+        card.check_weights()
+
+
+def test_a_graph_the_card_does_not_name_is_refused_although_it_is_there(tmp_path: pathlib.Path) -> None:
+    card = make_model(tmp_path, "a", 1)
+    card.graph_path("upscale").write_bytes(b"graph")
+    with pytest.raises(CorruptModelError, match="bdflow export"):
+        card.check_graph("upscale")
+
+
+def test_an_altered_graph_is_refused(tmp_path: pathlib.Path) -> None:
+    card = make_model(tmp_path, "a", 1)
+    _edit(card, graphs_sha256={"upscale": "0" * 64})
+    card.graph_path("upscale").write_bytes(b"graph")
+    with pytest.raises(CorruptModelError, match="altered or damaged"):
+        ModelCard.read(card.folder).check_graph("upscale")
+
+
+def test_paths_in_a_card_lead_nowhere(tmp_path: pathlib.Path) -> None:
+    """File names are fixed by the code; names and graphs in a card never become part of a path."""
+    secret = tmp_path / "secret.onnx"
+    secret.write_bytes(b"secret")
+    card = make_model(tmp_path / "zoo", "a", 1)
+    _edit(card, graphs_sha256={"../../secret": "0" * 64}, folder="/etc", weights="../../secret.onnx")
+    try:
+        read = ModelCard.read(card.folder)
+    except CorruptModelError:
+        return
+    assert read.folder == card.folder
+    assert read.weights_path == card.folder / "weights.safetensors"
+    with pytest.raises(CorruptModelError):
+        read.check_graph("upscale")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2}, {"format": None}, {"name": "../../etc"}, {"name": "a/b"}, {"name": ""}, {"name": "A"},
+        {"name": "a" * 65}, {"name": "a@1"}, {"name": "a\n"}, {"name": 7}, {"name": None}, {"version": 0},
+        {"version": -3}, {"version": 10**6}, {"version": "one"}, {"version": 1.5}, {"version": None},
+        {"version": True}, {"weights_sha256": "00"}, {"weights_sha256": "g" * 64}, {"weights_sha256": None},
+        {"graphs_sha256": 3}, {"graphs_sha256": {"sideways": "0" * 64}}, {"graphs_sha256": {"upscale": "xyz"}},
+        {"graphs_sha256": {"upscale": 5}}, {"bf16_loss_db": "little"}, {"bf16_loss_db": float("nan")},
+        {"details": 3}, {"config": None}, {"config": {"scale": 3}}, {"config": {"scale": 4, "extra": 1}},
+        {"config": {"scale": 2, "blocks": [10**9], "hidden": [10**9]}},
+        {"config": {"scale": 64, "blocks": [2] * 6, "hidden": [10**12] * 6}},
+    ],
+)  # fmt: skip
+def test_impossible_values_are_refused(tmp_path: pathlib.Path, changes: dict[str, Any]) -> None:
+    card = make_model(tmp_path, "a", 1)
+    _edit(card, **changes)
+    with pytest.raises(CorruptModelError) as caught:
+        ModelCard.read(card.folder)
+    assert str(card.folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "missing", ["format", "name", "version", "config", "weights_sha256", "graphs_sha256", "bf16_loss_db", "details"]
+)
+def test_a_missing_key_is_refused(tmp_path: pathlib.Path, missing: str) -> None:
+    card = make_model(tmp_path, "a", 1)
+    path = card.folder / CARD_FILE
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != missing}))
+    with pytest.raises(CorruptModelError):
+        ModelCard.read(card.folder)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe\x00", b'{"format": 1}', b"[" * 100_000, b"1" * 5000]
+)
+def test_a_card_that_is_no_card_is_refused(tmp_path: pathlib.Path, text: bytes) -> None:
+    card = make_model(tmp_path, "a", 1)
+    (card.folder / CARD_FILE).write_bytes(text)
+    with pytest.raises(CorruptModelError):
+        ModelCard.read(card.folder)
+
+
+def test_a_huge_card_is_refused_unread(tmp_path: pathlib.Path) -> None:
+    card = make_model(tmp_path, "a", 1)
+    with (card.folder / CARD_FILE).open("r+b") as file:
+        file.truncate(MAX_CARD_BYTES + 1)
+    with pytest.raises(CorruptModelError, match="more than"):
+        ModelCard.read(card.folder)
+
+
+def test_a_folder_without_a_card_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(CorruptModelError, match="A model folder needs one"):
+        ModelCard.read(tmp_path)

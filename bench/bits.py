@@ -3,8 +3,8 @@
     python -m bdflow_rt.bench.bits --model RUN/model --model RUN/model ... --folder Set5 --folder Set14 \\
         --output bench/results/bits.json
 
-Bytes have a price: what a byte buys elsewhere. Here that is the other scale, at 0 bits: from x4 to x2 bytes and PSNR both
-rise, and the dB per doubling of bytes is what a boundary map has to beat.
+Bytes have a price: what a byte buys elsewhere. Here that is the other scale, at 0 bits: from x4 to x2 bytes and PSNR
+both rise, and the dB per doubling of bytes is what a boundary map has to beat.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
     """Measure and write one JSON file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=pathlib.Path, action="append", required=True, help="model folder; repeat")
-    parser.add_argument("--folder", type=pathlib.Path, action="append", required=True, help="folder of pictures; repeat")
+    parser.add_argument("--folder", type=pathlib.Path, action="append", required=True, help="of pictures; repeat")
     parser.add_argument("--output", type=pathlib.Path, required=True)
     args = parser.parse_args()
     runs = measure_runs(args.model, args.folder)

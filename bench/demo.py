@@ -12,7 +12,7 @@ import numpy as np
 from bdflow_rt.bench.comparison import busiest_window, comparison
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.containers.png import read_packet
-from bdflow_rt.errors import BdflowError, MissingFileError
+from bdflow_rt.errors import BdflowError, MissingFileError, UnwritableOutputError
 from bdflow_rt.files import write_atomically
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y
 from bdflow_rt.rescaler import Rescaler
@@ -39,7 +39,10 @@ def default_photograph() -> pathlib.Path:
 
 def run(source: pathlib.Path, output: pathlib.Path = OUTPUT) -> None:
     """Downscale and restore `source` with the default model; print what it took and write the comparison picture."""
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableOutputError(f"The folder '{output}' cannot be made: {error.strerror}.") from None
     small, restored_path, picture_path = (output / name for name in ("lr.png", "restored.png", "comparison.png"))
     with Rescaler.from_pretrained() as rescaler:
         rescaler.warm_up()

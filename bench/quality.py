@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.containers.chunks import walk
-from bdflow_rt.containers.image import Picture, read_picture
+from bdflow_rt.containers.image import read_picture
 from bdflow_rt.containers.png import CHUNK, read_packet
-from bdflow_rt.errors import MissingFileError
+from bdflow_rt.errors import MissingFileError, ShapeError
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y, ssim_y
+from bdflow_rt.metrics.ssim import WINDOW as SSIM_WINDOW
 from bdflow_rt.rescaler import Rescaler
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
@@ -95,24 +96,36 @@ def evaluate(
 
 
 def measure(rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path) -> PictureQuality:
-    """One picture, by way of files in `folder`: nothing but the small PNG goes from one direction to the other."""
+    """One picture, by way of files in `folder`: nothing but the small PNG goes from one direction to the other.
+
+    Raises:
+        ShapeError: the picture is too small for SSIM's window, or for the border that PSNR leaves out.
+    """
     small, restored_path = folder / "lr.png", folder / "restored.png"
+    hr = read_picture(path)
+    height, width = hr.pixels.shape[:2]
+    least = max(SSIM_WINDOW, 2 * rescaler.card.config.scale + 1)
+    if min(height, width) < least:
+        raise ShapeError(
+            f"'{path}' has {width} x {height} pixels; at least {least} x {least} are needed to measure it. "
+            "Leave it out."
+        )
     rescaler.downscale_file(path, small)
     rescaler.upscale_file(small, restored_path)
-    hr, restored, packet = read_picture(path), read_picture(restored_path), read_packet(small)
+    restored, packet = read_picture(restored_path), read_packet(small)
     scale, bits = packet.header.scale, packet.header.bits
     reference = bicubic_downscale(hr.pixels, scale=scale)
-    truth = _luma_or_rgb(hr)
-    height, width = hr.pixels.shape[:2]
+    grey = hr.colour == "grey"
+    truth = _as_scored(hr.pixels, grey)
     bicubic = bicubic_resize(reference, scale=scale)[:height, :width]
     lr_height, lr_width = packet.lr.shape[:2]
     return PictureQuality(
         name=path.name,
         width=width,
         height=height,
-        psnr_y=psnr_y(_luma_or_rgb(restored), truth, border=scale),
-        ssim_y=ssim_y(_luma_or_rgb(restored), truth, border=0),
-        bicubic_psnr_y=psnr_y(bicubic[:, :, 0] if truth.ndim == 2 else bicubic, truth, border=scale),
+        psnr_y=psnr_y(_as_scored(restored.pixels, grey), truth, border=scale),
+        ssim_y=ssim_y(_as_scored(restored.pixels, grey), truth, border=0),
+        bicubic_psnr_y=psnr_y(_as_scored(bicubic, grey), truth, border=scale),
         lr_psnr=psnr(packet.lr, reference),
         lr_psnr_y=psnr_y(packet.lr, reference, border=0),
         lr_max_difference=int(np.abs(packet.lr.astype(np.int16) - reference).max()),
@@ -122,8 +135,8 @@ def measure(rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path) -> Pic
     )
 
 
-def _luma_or_rgb(picture: Picture) -> NDArray[np.uint8]:
-    return picture.pixels[:, :, 0] if picture.colour == "grey" else picture.pixels
+def _as_scored(pixels: NDArray[np.uint8], grey: bool) -> NDArray[np.uint8]:
+    return pixels[:, :, 0] if grey else pixels
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

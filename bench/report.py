@@ -1,7 +1,7 @@
 """Writes the measured tables of README.md from the JSON files in bench/results; nothing there is typed by hand.
 
-    python -m bdflow_rt.bench.report            # rewrite the tables
-    python -m bdflow_rt.bench.report --check    # say whether they are up to date
+python -m bdflow_rt.bench.report            # rewrite the tables
+python -m bdflow_rt.bench.report --check    # say whether they are up to date
 """
 
 from __future__ import annotations
@@ -55,12 +55,20 @@ def latency_table() -> list[str]:
 
 
 def bits_table() -> list[str]:
-    """What a boundary of one bit is worth at equal training (`bits.json`)."""
-    lines = ["| scale | bits | Set5 PSNR-Y | LR to bicubic | LR file | iterations |", "|---|---|---|---|---|---|"]
-    for run in read("bits.json")["runs"]:
+    """What a boundary map gains and what its bytes would buy elsewhere (`bits.json`)."""
+    result = read("bits.json")
+    of_run = {(run["set"], run["scale"], run["bits"]): run for run in result["runs"]}
+    lines = [
+        "| scale | set | PSNR-Y, 0 bits | with a map | gain | bytes | worth | wins |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in sorted(result["verdicts"], key=lambda one: (one["scale"], one["set"])):
+        bare, run = (of_run[one["set"], one["scale"], bits] for bits in (0, one["bits"]))
+        more = 100 * (one["bytes_ratio"] - 1)
         lines.append(
-            f"| x{run['scale']} | {run['bits']} | {run['psnr_y']:.2f} dB | {run['lr_psnr']:.2f} dB | "
-            f"{run['file_bytes']:,.0f} B | {run['iterations']:,} |"
+            f"| x{one['scale']} | {one['set']} | {bare['psnr_y']:.2f} dB | {run['psnr_y']:.2f} dB ({one['bits']} bit) | "
+            f"{one['gain_db']:+.2f} dB | {more:+.1f} % | {one['bytes_worth_db']:.2f} dB | "
+            f"{'yes' if one['wins_per_byte'] else 'no'} |"
         )
     return lines
 
@@ -72,8 +80,8 @@ def render(text: str) -> str:
     """The text with every `<!-- table: NAME -->` block filled from the results."""
     for name, make in TABLES.items():
         block = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        table = "\n".join(make()) + "\n"
-        text = block.sub(lambda match, table=table: match.group(1) + table + match.group(2), text)
+        table = "\n".join(make())
+        text = block.sub(lambda match, filled=table: f"{match[1]}{filled}\n{match[2]}", text)  # type: ignore[misc]
     return text
 
 

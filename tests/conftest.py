@@ -1,6 +1,26 @@
 """Set-up of the whole test run."""
 
+from __future__ import annotations
+
 import os
+from pathlib import Path
+
+import pytest
 
 # One thread per test process: several pools would only fight over the cores. Read when torch is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for BDFLOW_ZOO with random models of a few thousand parameters; never to be written to.
+
+    The default model, which has 1 bit and outranks any that ships; `tiny-x2@1` with 2 bits; `plain@1` with 0.
+    """
+    from tests.support_models import make_model, tiny_config
+
+    folder = tmp_path_factory.mktemp("tiny-zoo")
+    make_model(folder, tiny_config(4), name="bdflow-x4", version=99)
+    make_model(folder, tiny_config(2, bits=2, coupling="additive"), name="tiny-x2")
+    make_model(folder, tiny_config(4, bits=0), name="plain")
+    return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import pathlib
 import time
 
 from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options, tiles_progress
@@ -13,8 +13,8 @@ from bdflow_rt.zoo import DEFAULT_MODEL
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("input", help="PNG, JPEG, WebP, TIFF, BMP, PPM or GIF")
-    parser.add_argument("-o", "--output", required=True, help="the .png to write")
+    parser.add_argument("input", type=pathlib.Path, help="PNG, JPEG, WebP, TIFF, BMP, PPM or GIF")
+    parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="the .png to write")
     parser.add_argument(
         "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
     )
@@ -34,14 +34,14 @@ def run(args: argparse.Namespace) -> int:
         )
         height, width = packet.lr.shape[:2]
         result = {
-            "input": args.input,
-            "output": args.output,
+            "input": str(args.input),
+            "output": str(args.output),
             "model": rescaler.card.id,
             "backend": rescaler.backend,
             "hr_size": [packet.header.width, packet.header.height],
             "lr_size": [width, height],
-            "input_bytes": os.path.getsize(args.input),
-            "output_bytes": os.path.getsize(args.output),
+            "input_bytes": args.input.stat().st_size,
+            "output_bytes": args.output.stat().st_size,
             "seconds": round(time.monotonic() - started, 3),
         }
     if args.json:

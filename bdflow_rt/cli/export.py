@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 
 from bdflow_rt.cli.output import note, print_json
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     card = find_model(args.model)
     # Released models never change: one found by name is copied, not written into.
-    given_folder = pathlib.Path(args.model).expanduser().resolve() == card.folder.resolve()
+    given_folder = pathlib.Path(os.path.expanduser(args.model)).resolve() == card.folder.resolve()
     folder = args.output or (None if given_folder else pathlib.Path(card.id))
     card = export_model(card, folder=folder)
     files = {direction: str(card.graph_path(direction)) for direction in DIRECTIONS}

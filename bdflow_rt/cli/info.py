@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
+import pathlib
 from typing import Any
 
 from bdflow_rt.cli.output import print_json, print_text
@@ -13,7 +13,7 @@ from bdflow_rt.errors import EditedPictureError, ModelError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("input", help="a .png that downscale wrote")
+    parser.add_argument("input", type=pathlib.Path, help="a .png that downscale wrote")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(path: str) -> dict[str, Any]:
+def describe(path: pathlib.Path) -> dict[str, Any]:
     """Everything the header says, and whether the file can be restored here.
 
     Raises:
@@ -58,8 +58,8 @@ def describe(path: str) -> dict[str, Any]:
     except ModelError:
         available = False
     return {
-        "file": path,
-        "file_bytes": os.path.getsize(path),
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
         "model": header.model,
         "weights_hash": header.weights_hash.hex(),
         "model_available": available,

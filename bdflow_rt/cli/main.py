@@ -11,8 +11,9 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from bdflow_rt._version import __version__
 from bdflow_rt.cli.output import note
@@ -80,8 +81,22 @@ def _dispatch(argv: list[str]) -> int:
         args = parser.parse_args(argv)
     except SystemExit as leave:  # argparse has printed help, the version or what is wrong with the arguments
         return int(leave.code or 0)
-    code: int = args.run(args)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        code: int = args.run(args)
     return code
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning in one line, without the place in the source that Python adds."""
+    note(f"bdflow: warning: {' '.join(str(message).split())}")
 
 
 def _fail(message: str, code: int) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from bdflow_rt.cli.output import print_json, print_text
-from bdflow_rt.zoo import DEFAULT_MODEL, list_models
+from bdflow_rt.cli.output import note, print_json, print_text
+from bdflow_rt.zoo import DEFAULT_MODEL, list_damaged, list_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry the command out and return its exit code."""
     models = list_models()
+    for fault in list_damaged():
+        note(f"left out: {fault}")
     if args.json:
         print_json([dataclasses.asdict(model) for model in models])
         return 0

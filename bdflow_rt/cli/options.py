@@ -22,7 +22,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--memory-limit", type=float, metavar="MIB", help="working memory of the network in MiB (default: 1024)"
     )
-    group.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger HR pictures (default: 16384 x 16384)")
+    group.add_argument(
+        "--max-pixels", type=_positive, metavar="N", help="refuse larger HR pictures (default: 16384 x 16384)"
+    )
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -38,6 +40,14 @@ def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.max_pixels is not None:
         options["max_pixels"] = args.max_pixels
     return options
+
+
+def _positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not allowed; it must be at least 1")
+    return value
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

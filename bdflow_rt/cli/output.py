@@ -31,9 +31,9 @@ def print_text(text: str) -> None:
         BrokenPipeError: whoever read stdout has gone.
     """
     # A file name need not be text in the terminal's encoding; what is not is shown escaped.
-    encoding = sys.stdout.encoding
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        print(_harmless(text, "\n").encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
         abandon_stdout()
         raise
@@ -50,8 +50,13 @@ def abandon_stdout() -> None:
 
 
 def note(text: str) -> None:
-    """Say something to the person at the terminal, on stderr."""
-    print(text, file=sys.stderr)
+    """Say something to the person at the terminal, on stderr, in one line."""
+    print(_harmless(text), file=sys.stderr)
+
+
+def _harmless(text: str, kept: str = "") -> str:
+    """The text with what is not printable escaped: file names may hold line ends and commands to the terminal."""
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
 
 
 def progress(items: Iterable[T], *, label: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:

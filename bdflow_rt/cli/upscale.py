@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import os
+import pathlib
 import time
 
 from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options, tiles_progress
 from bdflow_rt.cli.output import note, print_json
+from bdflow_rt.errors import ArgumentError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("input", help="a .png that downscale wrote")
-    parser.add_argument("-o", "--output", required=True, help="picture to write: .png, .webp, .tif, .bmp, .ppm or .jpg")
+    parser.add_argument("input", type=pathlib.Path, help="a .png that downscale wrote")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=pathlib.Path,
+        required=True,
+        help="picture to write: .png, .webp, .tif, .bmp, .ppm or .jpg",
+    )
     parser.add_argument("--force", action="store_true", help="restore even if the small picture was edited")
     parser.add_argument(
         "--temperature", type=float, help="sample Z ~ N(0, T^2) instead of what the file says (normally Z = 0)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the sampled Z (default: 0)")
+    parser.add_argument("--seed", type=int, help="of the sampled Z, with --temperature (default: 0)")
     add_output_options(parser)
     add_engine_options(parser)
 
@@ -31,24 +38,26 @@ def run(args: argparse.Namespace) -> int:
     from bdflow_rt.rescaler import Rescaler
 
     started = time.monotonic()
+    if args.seed is not None and args.temperature is None:
+        raise ArgumentError(f"--seed is {args.seed}, but nothing is sampled: give a --temperature as well.")
+    z = None if args.temperature is None else ZPolicy(temperature=args.temperature, seed=args.seed or 0)
     options = engine_options(args)
     limit = {"max_pixels": options["max_pixels"]} if "max_pixels" in options else {}
     check_output(args.output, inputs=[args.input])
     packet = read_packet(args.input, **limit)
-    z = None if args.temperature is None else ZPolicy(temperature=args.temperature, seed=args.seed)
     with Rescaler.for_packet(packet, **options) as rescaler:
         picture = rescaler.upscale_file(
             packet, args.output, z=z, force=args.force, progress=tiles_progress(args, "upscale")
         )
         height, width = picture.pixels.shape[:2]
         result = {
-            "input": args.input,
-            "output": args.output,
+            "input": str(args.input),
+            "output": str(args.output),
             "model": rescaler.card.id,
             "backend": rescaler.backend,
             "hr_size": [width, height],
-            "input_bytes": os.path.getsize(args.input),
-            "output_bytes": os.path.getsize(args.output),
+            "input_bytes": args.input.stat().st_size,
+            "output_bytes": args.output.stat().st_size,
             "seconds": round(time.monotonic() - started, 3),
         }
     if args.json:

@@ -297,9 +297,11 @@ def _parse_colour(text: str) -> Rgb:
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
+        red, green, blue, *alpha = ImageColor.getrgb(text)
+        if max(red, green, blue) > 255 or alpha not in ([], [255]):
+            raise ValueError(text)
     except (ValueError, AttributeError) as error:
         raise ArgumentError(
-            f"background is {text!r}; it must be a colour such as 'white', '#20c040' or 'rgb(32, 192, 64)'."
+            f"background is {text!r}; it must be an opaque colour such as 'white', '#20c040' or 'rgb(32, 192, 64)'."
         ) from error
     return red, green, blue

@@ -102,17 +102,19 @@ def write_packet(path: PathLike, packet: Packet) -> None:
 def check_packet_path(path: PathLike) -> None:
     """Check, before long work, that `write_packet` takes that name: it ends in .png, or is a pipe or device.
 
+    A folder passes; `check_output` and the writing itself refuse it.
+
     Raises:
         ArgumentError: another suffix, which would hide from viewers what the file is.
     """
     name = Path(path)
-    if name.suffix.lower() == ".png":
+    if name.name.lower().endswith(".png"):
         return
     try:
         mode = os.stat(name).st_mode
     except (OSError, ValueError):
         mode = stat.S_IFREG
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+    if stat.S_ISREG(mode):
         raise ArgumentError(f"'{name}' does not end in .png; packets are PNG files, so name it '{name.stem}.png'.")
 
 

@@ -59,7 +59,7 @@ def read_file(path: PathLike, *, max_bytes: int) -> bytes:
                 f"'{path}' has {size} bytes, more than any picture within max_pixels needs ({max_bytes}). "
                 "Raise max_pixels if it really is one."
             )
-        return file.read(max_bytes)
+        return file.read(size)
 
 
 def _typed(name: Path, error: OSError | ValueError) -> MissingFileError | UnreadableFileError:

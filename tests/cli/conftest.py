@@ -1,0 +1,40 @@
+"""The commands see tiny models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageCms
+
+from tests.support import photo
+
+
+@pytest.fixture
+def zoo(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tiny models, in BDFLOW_ZOO of this process."""
+    monkeypatch.setenv("BDFLOW_ZOO", str(tiny_zoo))
+    return tiny_zoo
+
+
+@pytest.fixture
+def hr() -> npt.NDArray[np.uint8]:
+    """(63, 65, 3) uint8: no side is a multiple of anything."""
+    return photo(63, 65, 1)
+
+
+@pytest.fixture
+def source(tmp_path: Path, hr: npt.NDArray[np.uint8]) -> Path:
+    """`hr` as a file, alone in a folder."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(hr).save(folder / "photo.png")
+    return folder / "photo.png"
+
+
+@pytest.fixture(scope="session")
+def profile() -> bytes:
+    """An ICC profile that Pillow makes; its time stamp changes from run to run."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -1,0 +1,89 @@
+"""`bdflow info`: what a packet file says about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from bdflow_rt.zoo import find_model
+from tests.cli.build import succeeded
+from tests.containers.build import edit_chunk, encoded, patch_header, repair_header, with_header
+
+
+@pytest.fixture
+def small(zoo: Path, source: Path, tmp_path: Path) -> Path:
+    """What downscale made of the photograph."""
+    succeeded("downscale", source, "-o", tmp_path / "lr.png")
+    return tmp_path / "lr.png"
+
+
+def test_json_holds_the_whole_header(small: Path, zoo: Path) -> None:
+    done = succeeded("info", small, "--json")
+    assert done.err == ""
+    assert done.json == {
+        "file": str(small),
+        "file_bytes": small.stat().st_size,
+        "model": "bdflow-x4@99",
+        "weights_hash": find_model("bdflow-x4").weights_sha256[:16],
+        "model_available": True,
+        "scale": 4,
+        "hr_size": [65, 63],
+        "lr_size": [17, 16],
+        "bits": 1,
+        "edited": False,
+        "z": {"temperature": 0.0, "seed": 0},
+        "colour": {"model": "rgb", "primaries": 2, "transfer": 2, "matrix": 2, "full_range": True},
+        "icc_profile_bytes": 0,
+    }
+
+
+def test_text_tells_people_the_same(small: Path) -> None:
+    done = succeeded("info", small)
+    assert done.err == ""
+    for fact in (str(small), "17 x 16", "65 x 63", "bdflow-x4@99", "which is here", "1 bits"):
+        assert fact in done.out
+    assert "edited" not in done.out
+
+
+def test_grey_and_profile_are_reported(zoo: Path, hr: npt.NDArray[np.uint8], tmp_path: Path, profile: bytes) -> None:
+    (tmp_path / "grey.png").write_bytes(encoded(Image.fromarray(hr).convert("L"), "PNG"))
+    (tmp_path / "rgb.png").write_bytes(encoded(Image.fromarray(hr), "PNG", icc_profile=profile))
+    found = {}
+    for name in ("grey", "rgb"):
+        succeeded("downscale", tmp_path / f"{name}.png", "-o", tmp_path / "lr.png")
+        found[name] = succeeded("info", tmp_path / "lr.png", "--json").json
+    assert [found[name]["colour"]["model"] for name in ("grey", "rgb")] == ["grey", "rgb"]
+    assert [found[name]["icc_profile_bytes"] for name in ("grey", "rgb")] == [0, len(profile)]
+
+
+def test_a_file_whose_model_is_not_here_is_described_all_the_same(
+    small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BDFLOW_ZOO", str(tmp_path))
+    assert succeeded("info", small, "--json").json["model_available"] is False
+    assert "which is not here" in succeeded("info", small).out
+
+
+def test_an_edited_file_is_described_and_said_to_be_edited(small: Path) -> None:
+    from bdflow_rt.containers import read_packet
+
+    header = read_packet(small).header
+    small.write_bytes(with_header(small.read_bytes(), patch_header(header, 32, bytes(4))))
+    assert succeeded("info", small, "--json").json["edited"] is True
+    assert "edited" in succeeded("info", small).out
+
+
+def test_the_helpers_that_patch_headers_change_nothing_else(small: Path) -> None:
+    data = small.read_bytes()
+    assert edit_chunk(data, b"bdFL", lambda chunk: repair_header(chunk[:69]) + chunk[69:]) == data
+
+
+@pytest.mark.parametrize("name", ["a b.png", "line\nend.png", "\x1b[2Jclear.png"])
+def test_the_name_of_the_file_gives_no_commands_to_the_terminal(small: Path, name: str) -> None:
+    odd = small.rename(small.with_name(name))
+    assert succeeded("info", odd, "--json").json["file"] == str(odd)
+    assert "\x1b" not in succeeded("info", odd).out

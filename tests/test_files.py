@@ -47,7 +47,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     code = (
-        "import os, signal, sys\nfrom bdflow_rt.containers import write_atomically\n"
+        "import os, signal, sys\nfrom bdflow_rt.files import write_atomically\n"
         "def write(file):\n    file.write(bytes(1 << 20)); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_atomically(sys.argv[1], write)"
     )
@@ -113,7 +113,7 @@ def test_names_relative_to_the_current_folder_work(tmp_path: Path, monkeypatch: 
 
 def test_standard_output_that_is_a_pipe_is_written_straight() -> None:
     code = (
-        "from bdflow_rt.containers import *\ncheck_output('/dev/stdout'); write_atomically('/dev/stdout', b'content')"
+        "from bdflow_rt.files import *\ncheck_output('/dev/stdout'); write_atomically('/dev/stdout', b'content')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     assert done.stdout == b"content"
@@ -129,7 +129,7 @@ def test_a_file_size_limit_in_mid_write_leaves_the_old_file_and_nothing_else(tmp
     path = tmp_path / "file"
     path.write_bytes(b"old")
     code = (
-        "import resource, sys\nfrom bdflow_rt.containers import write_atomically\n"
+        "import resource, sys\nfrom bdflow_rt.files import write_atomically\n"
         "from bdflow_rt.errors import DiskFullError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n    write_atomically(sys.argv[1], bytes(100000))\n"
@@ -169,7 +169,7 @@ class TestUnwritable:
         assert list((tmp_path / "folder").iterdir()) == []
 
     def test_read_only_file(self, tmp_path: Path, act: Act) -> None:
-        for folder in (tmp_path, *tmp_path.parents[:2]):
+        for folder in (tmp_path, *tmp_path.parents[:3]):
             folder.chmod(0o777)
         path = tmp_path / "file"
         path.write_bytes(b"old")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn, TextIO
 
 from bdflow_rt._version import __version__
@@ -35,21 +37,35 @@ EXIT_BUG = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-"""128 + SIGINT and 128 + SIGPIPE, as shells report them."""
+EXIT_TERMINATED = 143
+"""128 + SIGINT, SIGPIPE and SIGTERM, as shells report them."""
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised where the work is, so that what was begun is cleaned up as after Ctrl-C."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; `argv` defaults to the process's own.
 
     0 is success; otherwise the code of the error class (`bdflow_rt.errors`), 2 for a wrong option, 130 after
-    Ctrl-C, 1 for a fault in bdflow itself. With BDFLOW_DEBUG=1 in the environment the traceback is shown as well.
+    Ctrl-C, 143 after SIGTERM, 1 for a fault in bdflow itself. With BDFLOW_DEBUG=1 in the environment the traceback is
+    shown as well.
     """
     try:
+        if argv is None:  # the process is ours, so its signals are too
+            signal.signal(signal.SIGTERM, _terminate)
         return _dispatch(sys.argv[1:] if argv is None else list(argv))
     except BdflowError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
+    except _Terminated:
+        return _fail("terminated", EXIT_TERMINATED)
     except BrokenPipeError:  # whoever read stdout has gone, as in `bdflow ... | head`
         return EXIT_BROKEN_PIPE
     except ImportError as error:

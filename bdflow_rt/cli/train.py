@@ -10,6 +10,7 @@ import re
 
 from bdflow_rt.cli.output import note
 from bdflow_rt.errors import ArgumentError
+from bdflow_rt.rescaler import MAX_THREADS
 
 EXIT_SIGNALLED = 128
 """Plus the number of the signal, as shells report it."""
@@ -37,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     """Train; 0 at the end of the schedule, 128 + the signal's number where one ended the run before."""
     if args.minutes is not None and not (math.isfinite(args.minutes) and args.minutes > 0):
         raise ArgumentError(f"--minutes is {args.minutes}; it must be above 0.")
-    if args.threads is not None and args.threads < 1:
-        raise ArgumentError(f"--threads is {args.threads}; it must be at least 1.")
+    if args.threads is not None and not 1 <= args.threads <= MAX_THREADS:
+        raise ArgumentError(f"--threads is {args.threads}; it must be 1 to {MAX_THREADS}.")
     # Read by OpenMP and by the libraries beneath torch when they are loaded.
     if args.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(args.threads)

@@ -84,12 +84,20 @@ def signalled(
 
 
 @pytest.mark.parametrize("moment", [computing, writing])
-def test_an_interrupt_says_so_and_leaves_nothing(
-    tiny_zoo: Path, folder: Path, moment: Callable[[subprocess.Popen[str], Path], bool]
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_an_interrupt_or_a_termination_says_so_and_leaves_nothing(
+    tiny_zoo: Path,
+    folder: Path,
+    moment: Callable[[subprocess.Popen[str], Path], bool],
+    number: signal.Signals,
+    code: int,
+    word: str,
 ) -> None:
     before = contents(folder)
-    done = signalled(tiny_zoo, folder, signal.SIGINT, moment)
-    assert done == Done(130, "", "bdflow: error: interrupted\n")
+    done = signalled(tiny_zoo, folder, number, moment)
+    assert done == Done(code, "", f"bdflow: error: {word}\n")
     assert contents(folder) == before
 
 

@@ -23,6 +23,7 @@ setup(
     package_data={
         "bdflow_rt": ["py.typed"],
         "bdflow_rt.zoo": ["**/*.json", "**/*.safetensors", "**/*.onnx"],
+        "bdflow_rt.training": ["configs/*.toml"],
         "bdflow_rt.kernels": ["cuda/*.cuh"],
     },
 )

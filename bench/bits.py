@@ -38,38 +38,51 @@ def measure_runs(models: list[pathlib.Path], folders: list[pathlib.Path]) -> lis
                         **{name: means[name] for name in ("psnr_y", "lr_psnr", "file_bytes", "chunk_bytes")},
                     }
                 )
-    return sorted(runs, key=lambda run: (run["set"], run["scale"], run["bits"]))
+    return sorted(runs, key=lambda run: (run["set"], run["scale"], run["iterations"], run["bits"]))
 
 
 def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each boundary gains in dB, what its bytes would buy at the price of the other scale, and who wins."""
+    """What each boundary gains over the 0-bit model of equal training, what its bytes would buy, and who wins."""
+    of_run = {(run["set"], run["scale"], run["bits"], run["iterations"]): run for run in runs}
+    prices = _prices(runs)
     found = []
-    for name in sorted({run["set"] for run in runs}):
-        of_set = {(run["scale"], run["bits"]): run for run in runs if run["set"] == name}
-        bare = sorted((scale for scale, bits in of_set if bits == 0), reverse=True)
-        if len(bare) < 2:
+    for (name, scale, bits, iterations), run in sorted(of_run.items()):
+        without = of_run.get((name, scale, 0, iterations))
+        if bits == 0 or without is None or name not in prices:
             continue
-        small, large = of_set[bare[0], 0], of_set[bare[1], 0]
-        price = (large["psnr_y"] - small["psnr_y"]) / math.log2(large["file_bytes"] / small["file_bytes"])
-        for (scale, bits), run in sorted(of_set.items()):
-            if bits == 0 or (scale, 0) not in of_set:
-                continue
-            without = of_set[scale, 0]
-            doublings = math.log2(run["file_bytes"] / without["file_bytes"])
-            gain = run["psnr_y"] - without["psnr_y"]
-            found.append(
-                {
-                    "set": name,
-                    "scale": scale,
-                    "bits": bits,
-                    "gain_db": gain,
-                    "bytes_ratio": run["file_bytes"] / without["file_bytes"],
-                    "price_db_per_doubling": price,
-                    "bytes_worth_db": price * doublings,
-                    "wins_per_byte": gain > price * doublings,
-                }
-            )
+        # At other lengths of training the dearest price: a map wins only if it beats that.
+        price = prices[name].get(iterations, max(prices[name].values()))
+        doublings = math.log2(run["file_bytes"] / without["file_bytes"])
+        gain = run["psnr_y"] - without["psnr_y"]
+        found.append(
+            {
+                "set": name,
+                "scale": scale,
+                "bits": bits,
+                "iterations": iterations,
+                "gain_db": gain,
+                "bytes_ratio": run["file_bytes"] / without["file_bytes"],
+                "price_db_per_doubling": price,
+                "bytes_worth_db": price * doublings,
+                "wins_per_byte": gain > price * doublings,
+            }
+        )
     return found
+
+
+def _prices(runs: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """dB per doubling of bytes from the largest scale to the next at 0 bits, by set and iterations."""
+    bare: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for run in runs:
+        if run["bits"] == 0:
+            bare.setdefault((run["set"], run["iterations"]), []).append(run)
+    prices: dict[str, dict[int, float]] = {}
+    for (name, iterations), group in bare.items():
+        if len(group) > 1:
+            small, large = sorted(group, key=lambda run: -run["scale"])[:2]
+            doublings = math.log2(large["file_bytes"] / small["file_bytes"])
+            prices.setdefault(name, {})[iterations] = (large["psnr_y"] - small["psnr_y"]) / doublings
+    return prices
 
 
 def main() -> None:

@@ -57,19 +57,25 @@ def latency_table() -> list[str]:
 def bits_table() -> list[str]:
     """What a boundary map gains and what its bytes would buy elsewhere (`bits.json`)."""
     result = read("bits.json")
-    of_run = {(run["set"], run["scale"], run["bits"]): run for run in result["runs"]}
+    of_run = {(run["set"], run["scale"], run["iterations"], run["bits"]): run for run in result["runs"]}
     lines = [
-        "| scale | set | PSNR-Y, 0 bits | with a map | gain | bytes | worth | wins |",
-        "|---|---|---|---|---|---|---|---|",
+        "| scale | iterations | set | PSNR-Y, 0 bits | with a map | gain | bytes | worth | wins |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in sorted(result["verdicts"], key=lambda one: (one["scale"], one["set"])):
-        bare, run = (of_run[one["set"], one["scale"], bits] for bits in (0, one["bits"]))
-        more = 100 * (one["bytes_ratio"] - 1)
-        lines.append(
-            f"| x{one['scale']} | {one['set']} | {bare['psnr_y']:.2f} dB | {run['psnr_y']:.2f} dB ({one['bits']} bit) | "
-            f"{one['gain_db']:+.2f} dB | {more:+.1f} % | {one['bytes_worth_db']:.2f} dB | "
-            f"{'yes' if one['wins_per_byte'] else 'no'} |"
+    for one in sorted(result["verdicts"], key=lambda one: (one["scale"], one["iterations"], one["set"])):
+        bare, run = (of_run[one["set"], one["scale"], one["iterations"], bits] for bits in (0, one["bits"]))
+        cells = (
+            f"x{one['scale']}",
+            f"{one['iterations']:,}",
+            one["set"],
+            f"{bare['psnr_y']:.2f} dB",
+            f"{run['psnr_y']:.2f} dB ({one['bits']} bit)",
+            f"{one['gain_db']:+.2f} dB",
+            f"{100 * (one['bytes_ratio'] - 1):+.1f} %",
+            f"{one['bytes_worth_db']:.2f} dB",
+            "yes" if one["wins_per_byte"] else "no",
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

@@ -14,12 +14,10 @@ from bdflow_rt.errors import CheckpointError
 from bdflow_rt.files import write_atomically
 
 CHECKPOINT_VERSION = 2
-UNSIGNED_VERSION = 1
-"""Checkpoints of this version have no digest."""
 MARK = b"BDFLOWCK"
 TRAILER_BYTES = len(MARK) + hashlib.sha256().digest_size
 _DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
-"""What torch.load stumbles over in a file that is no checkpoint."""
+"""What torch.load stumbles over in a file that holds something else."""
 
 
 def save_checkpoint(path: pathlib.Path, state: dict[str, Any]) -> None:
@@ -50,17 +48,20 @@ def load_checkpoint(path: pathlib.Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"The checkpoint {path} cannot be read: {error.strerror}.") from None
     payload, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
-    signed = trailer.startswith(MARK)
-    if signed and trailer[len(MARK) :] != hashlib.sha256(payload).digest():
-        raise CheckpointError(f"The checkpoint {path} was altered or damaged; restore a copy or start a new run.")
+    if trailer != MARK + hashlib.sha256(payload).digest():
+        raise CheckpointError(
+            f"{path} is no checkpoint, or it was altered, damaged or cut short; restore a copy or start a new run."
+        )
     try:
-        state = torch.load(io.BytesIO(payload if signed else data), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(
             f"The checkpoint {path} cannot be read ({reason}); restore a copy or start a new run."
         ) from None
     version = state.get("version") if isinstance(state, dict) else None
-    if version != (CHECKPOINT_VERSION if signed else UNSIGNED_VERSION):
-        raise CheckpointError(f"{path} is not a checkpoint of version {CHECKPOINT_VERSION}; start a new run.")
+    if version != CHECKPOINT_VERSION:
+        raise CheckpointError(
+            f"{path} is a checkpoint of version {version}, not {CHECKPOINT_VERSION}; start a new run."
+        )
     return state

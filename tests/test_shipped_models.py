@@ -1,0 +1,108 @@
+"""The models that ship: whole, unaltered, documented, and as good as the release promises."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import onnx
+import pytest
+
+from bdflow_rt.bench.quality import evaluate, list_pictures
+from bdflow_rt.containers.image import read_picture
+from bdflow_rt.errors import BdflowError
+from bdflow_rt.metrics import psnr_y
+from bdflow_rt.packet import Packet
+from bdflow_rt.rescaler import Rescaler
+from bdflow_rt.zoo import ModelCard, find_model, paper_config
+from bdflow_rt.zoo.registry import SHIPPED
+from tests.support import data_dir, needs_data
+
+CARDS = [ModelCard.read(path) for path in sorted(SHIPPED.iterdir()) if path.is_dir()]
+NAMES = [card.id for card in CARDS]
+PROMISED = {"bdflow-x2@1": (38.5, 35.0, 38.0), "bdflow-x4@1": (33.0, 29.7, 36.0)}
+"""PSNR-Y on Set5 and Set14, and LR PSNR to bicubic, in dB."""
+
+
+def pictures(name: str) -> list[pathlib.Path]:
+    folder = data_dir()
+    assert folder is not None
+    return list_pictures(folder / "test" / name)
+
+
+def test_the_promised_models_ship() -> None:
+    assert set(PROMISED) <= set(NAMES)
+
+
+@pytest.mark.parametrize("card", CARDS, ids=NAMES)
+def test_files_are_those_of_the_card(card: ModelCard) -> None:
+    assert card.folder.name == card.id
+    card.check_weights()
+    for direction in ("downscale", "upscale", "upscale_z"):
+        model = onnx.load(str(card.check_graph(direction)), load_external_data=False)
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        assert metadata["weights_sha256"] == card.weights_sha256
+
+
+@pytest.mark.parametrize("card", CARDS, ids=NAMES)
+def test_structure_is_the_papers_and_the_card_says_how_it_was_trained(card: ModelCard) -> None:
+    assert card.config == paper_config(card.config.scale, bits=card.config.bits)
+    for key in ("data", "iterations", "training_minutes", "seed", "validation", "training", "metrics", "licence", "note"):
+        assert card.details.get(key), key
+
+
+def test_all_weights_together_stay_small() -> None:
+    total = sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file())
+    assert total <= 20e6
+
+
+@needs_data
+@pytest.mark.parametrize("card", CARDS, ids=NAMES)
+def test_openvino_equals_torch_on_set5_and_packets_cross_over(card: ModelCard) -> None:
+    differing = values = 0
+    with Rescaler(card, backend="openvino") as fast, Rescaler(card, backend="torch") as reference:
+        for path in pictures("Set5"):
+            hr = read_picture(path).pixels
+            ours, theirs = fast.downscale(hr), reference.downscale(hr)
+            assert isinstance(ours, Packet)
+            assert isinstance(theirs, Packet)
+            restored = {"same": fast.upscale(theirs), "torch": reference.upscale(theirs), "own": fast.upscale(ours)}
+            pairs = [(ours.lr, theirs.lr), (restored["same"], restored["torch"])]
+            for one, other in pairs:
+                difference = np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16))
+                assert difference.max() <= 1
+                differing += int(np.count_nonzero(difference))
+                values += difference.size
+            quality = {
+                name: psnr_y(np.asarray(image), hr, border=card.config.scale) for name, image in restored.items()
+            }
+            assert abs(quality["same"] - quality["torch"]) < 0.02
+            assert abs(quality["own"] - quality["torch"]) < 0.02
+    assert differing < 1e-3 * values
+
+
+@needs_data
+@pytest.mark.parametrize("name", PROMISED)
+def test_quality_through_files_on_set5(name: str) -> None:
+    check_quality(name, "Set5", PROMISED[name][0])
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROMISED)
+def test_quality_through_files_on_set14(name: str) -> None:
+    check_quality(name, "Set14", PROMISED[name][1])
+
+
+def check_quality(name: str, dataset: str, least_db: float) -> None:
+    with Rescaler.from_pretrained(name) as rescaler:
+        result = evaluate(rescaler, pictures(dataset))
+    assert result["means"]["psnr_y"] >= least_db
+    assert result["means"]["lr_psnr"] >= PROMISED[name][2]
+    for picture in result["pictures"]:
+        assert picture["chunk_bytes"] <= picture["chunk_limit_bytes"]
+
+
+def test_a_model_that_does_not_ship_is_named_as_unknown() -> None:
+    with pytest.raises(BdflowError, match="bdflow-x64"):
+        find_model("bdflow-x64")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bdflow_rt.containers.image import Picture, check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, read_packet, write_packet
 from bdflow_rt.engines.engine import Engine, Precision
-from bdflow_rt.engines.select import open_engine, select
+from bdflow_rt.engines.select import check_precision, open_engine, select
 from bdflow_rt.errors import (
     ArgumentError,
     ClosedError,
@@ -26,7 +26,7 @@ from bdflow_rt.errors import (
 )
 from bdflow_rt.files import check_output
 from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, UInt8Array, ZPolicy
-from bdflow_rt.tiles import Span, tile_size, windows
+from bdflow_rt.tiles import MIB, Span, bytes_per_lr_pixel, hr_window, keep, scaled, tile_size, windows
 from bdflow_rt.zoo import DEFAULT_MODEL, Direction, ModelCard, find_model, find_model_by_hash
 
 MAX_PIXELS = 1 << 28
@@ -54,8 +54,8 @@ class Rescaler:
         device: "cpu" or, with torch, "cuda" or "cuda:N"; None is the CPU.
         precision: "fp32", or "bf16" for models whose card allows it (faster on CPUs that have it).
         threads: CPU threads, 1 to 1024; None is all cores.
-        memory_limit_mib: working memory of the network. Larger pictures are cut into tiles that give the same pixels
-            (to at most 1 LSB).
+        memory_limit_mib: working memory of the network, not below 128 in effect. Larger pictures are cut into tiles
+            that give the same pixels (to at most 1 LSB).
         max_pixels: larger HR pictures are refused.
 
     Raises:
@@ -76,10 +76,15 @@ class Rescaler:
     ) -> None:
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise ArgumentError(f"threads is {threads}; it must be 1 to {MAX_THREADS}, or None for all cores.")
+        if not memory_limit_mib > 0:
+            raise ArgumentError(
+                f"memory_limit_mib is {memory_limit_mib}; it must be above 0, or infinite for no limit."
+            )
         if max_pixels < 1:
             raise ArgumentError(f"max_pixels is {max_pixels}; it must be at least 1.")
         self.card = card
         self._selection = select(backend, device)
+        check_precision(self._selection, card, precision)
         self._precision: Precision = precision
         self._threads = threads
         self._memory_limit_mib = memory_limit_mib
@@ -182,7 +187,14 @@ class Rescaler:
             packet = read_packet(packet, max_pixels=self._max_pixels)
         if isinstance(packet, Packet):
             return self._upscale(packet, z, force, progress)
-        return [self._upscale(one, z, force, progress) for one in packet]
+        packets: list[Any] = list(packet) if isinstance(packet, Sequence) else [packet]
+        for one in packets:
+            if not isinstance(one, Packet):
+                raise ArgumentError(
+                    f"upscale got a {type(one).__name__}; give what downscale returned: a Packet, a sequence of them, "
+                    "or the path of a packet file."
+                )
+        return [self._upscale(one, z, force, progress) for one in packets]
 
     def downscale_file(
         self,
@@ -240,15 +252,18 @@ class Rescaler:
             packet = read_packet(source, max_pixels=self._max_pixels)
         check_picture_path(target, width=packet.header.width, height=packet.header.height)
         pixels = self._upscale(packet, z, force, progress)
-        colour = packet.header.colour.model
-        picture = Picture(_to_grey(pixels) if colour == "grey" else pixels, colour, packet.icc_profile)
+        picture = Picture(pixels, packet.header.colour.model, packet.icc_profile)
         write_picture(target, picture)
         return picture
 
-    def warm_up(self) -> None:
-        """Load both directions and run each once, so that the first picture is as fast as the next."""
-        side = self.card.config.scale * 8
-        self.upscale(self.downscale(np.zeros((side, side, 3), np.uint8)))
+    def warm_up(self, height: int = 64, width: int = 64) -> None:
+        """Load both directions and run each once, so that the first picture is as fast as the next.
+
+        Args:
+            height, width: of the HR pictures to come. Larger ones (512 x 512 pixels and more) have their network
+                prepared for each size anew, which takes a fraction of a second.
+        """
+        self.upscale(self.downscale(np.zeros((height, width, 3), np.uint8)))
 
     def close(self) -> None:
         """Free the engines; using the rescaler again raises `ClosedError`."""
@@ -275,13 +290,13 @@ class Rescaler:
         boundary = np.empty((lr_height, lr_width), np.uint8) if config.bits else None
 
         def one(rows: Span, columns: Span) -> None:
-            tile = _hr_window(pixels, rows, columns, config.scale)
+            tile = hr_window(pixels, rows, columns, config.scale)
             results = self._run("downscale", {"image": tile[None]})
-            _keep(lr, results["lr"][0], rows, columns)
+            keep(lr, results["lr"][0], rows, columns)
             if boundary is not None:
-                _keep(boundary, results["boundary"][0], rows, columns)
+                keep(boundary, results["boundary"][0], rows, columns)
 
-        self._each_tile(lr_height, lr_width, one, progress)
+        self._each_tile("downscale", (lr_height, lr_width), one, progress)
         header = PacketHeader(
             model=self.card.id,
             weights_hash=self.card.weights_hash,
@@ -312,18 +327,28 @@ class Rescaler:
             if policy.temperature:
                 inputs["latent"] = _latent(policy, rows, columns, packet.lr.shape[1], config.latent_channels)[None]
             restored = self._run(direction, inputs)["image"][0]
-            _keep(image, restored, _scaled(rows, config.scale), _scaled(columns, config.scale))
+            if header.colour.model == "grey":
+                restored = _to_grey(restored)
+            keep(image, restored, scaled(rows, config.scale), scaled(columns, config.scale))
 
-        height, width = header.lr_size
-        self._each_tile(height, width, one, progress)
+        self._each_tile(direction, header.lr_size, one, progress)
         return image
 
     def _each_tile(
-        self, height: int, width: int, function: Callable[[Span, Span], None], progress: Progress | None
+        self,
+        direction: Direction,
+        size: tuple[int, int],
+        function: Callable[[Span, Span], None],
+        progress: Progress | None,
     ) -> None:
-        config = self.card.config
-        tile = tile_size(height, width, config, memory_limit_mib=self._memory_limit_mib)
-        plan = list(windows(height, width, tile, config.halo))
+        config, limit_mib = self.card.config, self._memory_limit_mib
+        tile = tile_size(*size, config, memory_limit_mib=limit_mib, backend=self.backend)
+        if 2 * tile[0] * tile[1] * bytes_per_lr_pixel(config, self.backend) > limit_mib * MIB:
+            # No room for the working memory of two directions.
+            with self._lock:
+                for engine in (other for key, other in self._engines.items() if key != direction):
+                    engine.release()
+        plan = list(windows(*size, tile, config.halo))
         for done, (rows, columns) in enumerate(plan, 1):
             function(rows, columns)
             if progress is not None:
@@ -373,27 +398,6 @@ class Rescaler:
                 f"The packet restores to {header.width} x {header.height} pixels, more than max_pixels = "
                 f"{self._max_pixels}; raise max_pixels if you trust it."
             )
-
-
-def _hr_window(pixels: UInt8Array, rows: Span, columns: Span, scale: int) -> UInt8Array:
-    """The HR pixels of a window, (H, W, 3); what lies beyond the picture repeats its last row and column."""
-    bottom, right = rows.stop * scale, columns.stop * scale
-    tile = pixels[rows.start * scale : bottom, columns.start * scale : right]
-    missing = bottom - rows.start * scale - tile.shape[0], right - columns.start * scale - tile.shape[1]
-    if missing == (0, 0):
-        return tile
-    return np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-
-
-def _keep(target: UInt8Array, tile: UInt8Array, rows: Span, columns: Span) -> None:
-    """Copy the part of a tile that is kept; what reaches beyond the target (padding) is dropped."""
-    part = target[rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop]
-    top, left = rows.keep_start - rows.start, columns.keep_start - columns.start
-    part[...] = tile[top : top + part.shape[0], left : left + part.shape[1]]
-
-
-def _scaled(span: Span, scale: int) -> Span:
-    return Span(span.start * scale, span.stop * scale, span.keep_start * scale, span.keep_stop * scale)
 
 
 def _latent(policy: ZPolicy, rows: Span, columns: Span, width: int, channels: int) -> NDArray[np.float32]:

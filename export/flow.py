@@ -30,7 +30,7 @@ class FlowGraph:
             last_level = level == self._config.levels - 1
             for k in range(count):
                 last = last_level and k == count - 1
-                u1, u2 = self._forward(f"levels.{level}.{k}", u1, u2, rows=self._boundary_rows if last else None)
+                u1, u2 = self._forward(level, k, u1, u2, rows=self._boundary_rows if last else None)
             if not last_level:
                 x = self._b.node("Concat", u1, u2, name=f"levels.{level}/merge", axis=1)
         return u1, u2 or None
@@ -43,7 +43,7 @@ class FlowGraph:
             if x:
                 u1, u2 = self._split(x, level)
             for k in reversed(range(self._config.blocks[level])):
-                u1, u2 = self._inverse(f"levels.{level}.{k}", u1, u2)
+                u1, u2 = self._inverse(level, k, u1, u2)
             x = self._haar_inverse(self._b.node("Concat", u1, u2, name=f"levels.{level}/merge", axis=1), level)
         return x
 
@@ -65,9 +65,9 @@ class FlowGraph:
         u1, u2 = self._b.node("Split", x, sizes, name=f"levels.{level}/split", outputs=2, axis=1)
         return u1, u2
 
-    def _forward(self, block: str, u1: str, u2: str, *, rows: int | None) -> tuple[str, str]:
-        b = self._b
-        shift = self._transform(f"{block}.phi", u2)
+    def _forward(self, level: int, k: int, u1: str, u2: str, *, rows: int | None) -> tuple[str, str]:
+        b, block = self._b, f"levels.{level}.{k}"
+        shift = self._transform(f"{block}.phi", u2, level)
         if self._config.coupling == "scaled":
             u1 = b.node("Mul", u1, self._scale(f"{block}.phi", shift, sign=1), name=f"{block}/scaled1")
         u1 = b.node("Add", u1, shift, name=f"{block}/u1")
@@ -75,33 +75,40 @@ class FlowGraph:
             return u1, ""
         if rows is not None:
             u2 = self._first_channels(u2, rows, f"{block}/boundary")
-        scale = self._scale(f"{block}.rho", self._transform(f"{block}.rho", u1, rows=rows), sign=1)
+        scale = self._scale(f"{block}.rho", self._transform(f"{block}.rho", u1, level, rows=rows), sign=1)
         u2 = b.node("Mul", u2, scale, name=f"{block}/scaled2")
-        return u1, b.node("Add", u2, self._transform(f"{block}.eta", u1, rows=rows), name=f"{block}/u2")
+        return u1, b.node("Add", u2, self._transform(f"{block}.eta", u1, level, rows=rows), name=f"{block}/u2")
 
-    def _inverse(self, block: str, u1: str, u2: str) -> tuple[str, str]:
-        b = self._b
-        eta = self._transform(f"{block}.eta", u1)
+    def _inverse(self, level: int, k: int, u1: str, u2: str) -> tuple[str, str]:
+        b, block = self._b, f"levels.{level}.{k}"
+        eta = self._transform(f"{block}.eta", u1, level)
         # Where all of u2' is the zero Z there is nothing to subtract from.
         u2 = (
             b.node("Sub", u2, eta, name=f"{block}/unshifted2") if u2 else b.node("Neg", eta, name=f"{block}/unshifted2")
         )
-        scale = self._scale(f"{block}.rho", self._transform(f"{block}.rho", u1), sign=-1)
+        scale = self._scale(f"{block}.rho", self._transform(f"{block}.rho", u1, level), sign=-1)
         u2 = b.node("Mul", u2, scale, name=f"{block}/u2")
-        shift = self._transform(f"{block}.phi", u2)
+        shift = self._transform(f"{block}.phi", u2, level)
         u1 = b.node("Sub", u1, shift, name=f"{block}/unshifted1")
         if self._config.coupling == "scaled":
             u1 = b.node("Mul", u1, self._scale(f"{block}.phi", shift, sign=-1), name=f"{block}/u1")
         return u1, u2
 
-    def _transform(self, name: str, x: str, *, rows: int | None = None) -> str:
-        h = self._b.node("LeakyRelu", self._conv(f"{name}.conv1", x), name=f"{name}/leaky1", alpha=LEAKY_SLOPE)
-        h = self._b.node("LeakyRelu", self._conv(f"{name}.conv2", h), name=f"{name}/leaky2", alpha=LEAKY_SLOPE)
-        last, shortcut = self._conv(f"{name}.conv3", h, rows=rows), self._conv(f"{name}.shortcut", x, rows=rows)
-        return str(self._b.node("Add", last, shortcut, name=f"{name}/sum"))
+    def _transform(self, name: str, x: str, level: int, *, rows: int | None = None) -> str:
+        rest, hidden = self._config.channels(level + 1) - 3, self._config.hidden[level]
+        inputs, outputs = (rest, 3) if name.endswith(".phi") else (3, rest)
+        conv1 = self._conv(f"{name}.conv1", x, inputs, hidden)
+        conv2 = self._conv(f"{name}.conv2", self._leaky(conv1, f"{name}/leaky1"), hidden, hidden)
+        conv3 = self._conv(f"{name}.conv3", self._leaky(conv2, f"{name}/leaky2"), hidden, outputs, rows=rows)
+        shortcut = self._conv(f"{name}.shortcut", x, inputs, outputs, rows=rows)
+        return str(self._b.node("Add", conv3, shortcut, name=f"{name}/sum"))
 
-    def _conv(self, name: str, x: str, *, rows: int | None = None) -> str:
-        weight, bias = (self._b.weight(f"{name}.{part}", rows=rows) for part in ("weight", "bias"))
+    def _leaky(self, x: str, name: str) -> str:
+        return str(self._b.node("LeakyRelu", x, name=name, alpha=LEAKY_SLOPE))
+
+    def _conv(self, name: str, x: str, inputs: int, outputs: int, *, rows: int | None = None) -> str:
+        weight = self._b.weight(f"{name}.weight", (outputs, inputs, 3, 3), rows=rows)
+        bias = self._b.weight(f"{name}.bias", (outputs,), rows=rows)
         return str(self._b.node("Conv", x, weight, bias, name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
 
     def _scale(self, name: str, h: str, *, sign: int) -> str:

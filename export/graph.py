@@ -7,6 +7,7 @@ an initialiser is a reference (location, offset, length) into the weights file, 
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import struct
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from bdflow_rt.errors import CorruptModelError
 OPSET = 20
 IR_VERSION = 10
 _ONNX_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
+_ITEM_BYTES = {"F32": 4, "F16": 2}
 _HEADER_LIMIT = 1 << 24
 
 
@@ -59,12 +61,27 @@ def read_index(path: pathlib.Path) -> dict[str, StoredTensor]:
                 for name, entry in header.items()
                 if name != "__metadata__"
             }
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise CorruptModelError(f"{path} has a damaged safetensors header: {error!r}") from None
     for name, tensor in index.items():
-        if tensor.dtype not in _ONNX_TYPES or tensor.offset + tensor.length > size:
-            raise CorruptModelError(f"Tensor {name} of {path} has dtype {tensor.dtype} or lies outside the file.")
+        if not _is_sound(tensor, first=8 + header_length, last=size):
+            raise CorruptModelError(
+                f"Tensor {name} of {path} is damaged: {tensor!r:.200}. It must be F16 or F32 and lie within the file's "
+                f"{size} bytes, with as many as its shape needs. Install the model again."
+            )
     return index
+
+
+def _is_sound(tensor: StoredTensor, *, first: int, last: int) -> bool:
+    numbers = (*tensor.shape, tensor.offset, tensor.length)
+    if (
+        not isinstance(tensor.dtype, str)
+        or tensor.dtype not in _ITEM_BYTES
+        or not all(type(number) is int and number >= 0 for number in numbers)
+    ):
+        return False
+    inside = first <= tensor.offset and tensor.offset + tensor.length <= last
+    return inside and tensor.length == math.prod(tensor.shape) * _ITEM_BYTES[tensor.dtype]
 
 
 class GraphBuilder:
@@ -106,18 +123,27 @@ class GraphBuilder:
             self._initializers[name] = numpy_helper.from_array(np.asarray(value, dtype), name)
         return name
 
-    def weight(self, name: str, *, rows: int | None = None) -> str:
+    def weight(self, name: str, shape: tuple[int, ...], *, rows: int | None = None) -> str:
         """A stored weight in float32.
 
         Args:
             name: its key in the weights file.
+            shape: what the configuration asks for.
             rows: only the first so many entries of the first axis; no copy, the reference is shortened.
+
+        Raises:
+            CorruptModelError: it is missing or has another shape.
         """
         stored = self._index.get(name)
-        if stored is None:
-            raise CorruptModelError(f"The weights have no {name!r}: they do not belong to this configuration.")
-        shape = stored.shape if rows is None else (rows, *stored.shape[1:])
-        length = stored.length if rows is None else stored.length // stored.shape[0] * rows
+        if stored is None or stored.shape != shape:
+            found = "no" if stored is None else f"a {stored.shape}"
+            raise CorruptModelError(
+                f"{self._location} has {found} {name!r} where the model's configuration needs {shape}: they do not "
+                "belong together. Install the model again."
+            )
+        length = stored.length
+        if rows is not None:
+            length, shape = length // shape[0] * rows, (rows, *shape[1:])
         key = name if rows is None else f"{name}[:{rows}]"
         if key not in self._initializers:
             tensor = TensorProto(name=key, data_type=_ONNX_TYPES[stored.dtype], dims=shape)

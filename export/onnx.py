@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from bdflow_rt.errors import CorruptModelError, UnwritableOutputError
 from bdflow_rt.export.flow import FlowGraph
 from bdflow_rt.export.graph import GraphBuilder
 from bdflow_rt.files import write_atomically
@@ -30,17 +31,29 @@ def export_model(card: ModelCard, *, folder: pathlib.Path | None = None) -> Mode
         The card of the folder written to.
 
     Raises:
-        CorruptModelError, WeightsHashError: the weights are missing, damaged or not the card's.
+        CorruptModelError, WeightsHashError: the weights are missing, damaged or not the card's, or a link where the
+            graphs are to be.
         OutputError: the folder cannot be written.
     """
     card.check_weights()
     target = card.folder if folder is None else folder
+    if (target / WEIGHTS_FILE).is_symlink():
+        raise CorruptModelError(
+            f"{target / WEIGHTS_FILE} is a symbolic link, which readers of ONNX refuse to follow from a graph. Replace "
+            "it by the file, or choose another folder."
+        )
     if target.resolve() != card.folder.resolve():
-        target.mkdir(parents=True, exist_ok=True)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnwritableOutputError(
+                f"The folder '{target}' cannot be made ({error.strerror}); choose another one."
+            ) from None
         write_atomically(target / WEIGHTS_FILE, card.weights_path.read_bytes())
+    # All are built before the first is written: weights that do not fit leave the folder as it was.
+    graphs = {direction: build_graph(card, direction).SerializeToString(deterministic=True) for direction in DIRECTIONS}
     hashes: dict[str, str] = {}
-    for direction in DIRECTIONS:
-        graph = build_graph(card, direction).SerializeToString(deterministic=True)
+    for direction, graph in graphs.items():
         write_atomically(target / f"{direction}.onnx", graph)
         hashes[direction] = hashlib.sha256(graph).hexdigest()
         # Only now, beside the weights, can the checker follow the references.
@@ -76,7 +89,7 @@ def _downscale(b: GraphBuilder, card: ModelCard) -> None:
     checked = lr
     if boundary is not None:
         checked = b.node("Concat", lr, boundary, name="checked", axis=1)
-        scaled = b.node("Div", boundary, b.weight("quantizer.gain"), name="boundary/scaled")
+        scaled = b.node("Div", boundary, b.weight("quantizer.gain", ()), name="boundary/scaled")
         position = b.node("Add", scaled, _float(b, "boundary/offset", config.boundary_offset), name="boundary/position")
         levels = _round(b, position, config.max_level, "boundary")
         axis = b.constant("boundary/axis", [1], np.int64)
@@ -94,7 +107,7 @@ def _upscale(b: GraphBuilder, card: ModelCard, *, sampled: bool) -> None:
         channel = b.node("Unsqueeze", levels, b.constant("boundary/axis", [1], np.int64), name="boundary/channel")
         levels = b.node("Cast", channel, name="boundary/float32", to=TensorProto.FLOAT)
         centred = b.node("Sub", levels, _float(b, "boundary/offset", config.boundary_offset), name="boundary/centred")
-        boundary = b.node("Mul", centred, b.weight("quantizer.gain"), name="boundary/value")
+        boundary = b.node("Mul", centred, b.weight("quantizer.gain", ()), name="boundary/value")
     latent = b.input("latent", TensorProto.FLOAT, ["N", config.latent_channels, "h", "w"]) if sampled else None
     image = FlowGraph(b, config).up(lr, boundary, latent)
     b.output("image", _to_pixels(b, image, "image"), TensorProto.UINT8, ["N", "H", "W", 3])

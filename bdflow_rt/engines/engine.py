@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.errors import NonFiniteOutputError
-from bdflow_rt.zoo.card import Direction
+from bdflow_rt.errors import ArgumentError, DTypeError, NonFiniteOutputError, ShapeError
+from bdflow_rt.zoo.card import Direction, ModelCard
 
 Precision = Literal["fp32", "bf16"]
 Backend = Literal["openvino", "torch"]
+_SHAPES = {"image": "(N, H, W, 3)", "lr": "(N, h, w, 3)", "boundary": "(N, h, w)", "latent": "(N, Z, h, w)"}
 
 
 class Engine(Protocol):
@@ -33,13 +35,49 @@ class Engine(Protocol):
         """Run once; the arrays returned are the caller's own.
 
         Raises:
+            ArgumentError, DTypeError, ShapeError: the inputs are not those above.
+            BackendError: the backend failed.
             NonFiniteOutputError: the network's values were not finite before they were rounded.
         """
         ...
 
-    def close(self) -> None:
-        """Free the engine's memory."""
+    def release(self) -> None:
+        """Give working memory back until the next run, where the backend keeps it."""
         ...
+
+    def close(self) -> None:
+        """Free the engine; it cannot run again."""
+        ...
+
+
+def check_inputs(card: ModelCard, direction: Direction, inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Compare inputs with what `Engine` says of them: a backend may cast them, or run on what the last call left.
+
+    Raises:
+        ArgumentError: an input is missing or unknown.
+        DTypeError, ShapeError: one has another dtype or shape.
+    """
+    config = card.config
+    main = "image" if direction == "downscale" else "lr"
+    n, h, w = inputs[main].shape[:3] if main in inputs and inputs[main].ndim == 4 else (0, 0, 0)
+    expected: dict[str, tuple[Any, tuple[int, ...]]] = {main: (np.uint8, (n, h, w, 3))}
+    if direction != "downscale" and config.bits:
+        expected["boundary"] = (np.uint8, (n, h, w))
+    if direction == "upscale_z":
+        expected["latent"] = (np.float32, (n, config.latent_channels, h, w))
+    if inputs.keys() != expected.keys():
+        found = ", ".join(inputs) or "nothing"
+        raise ArgumentError(f"{direction} of {card.id} takes {', '.join(expected)}; it got {found}.")
+    for name, (dtype, shape) in expected.items():
+        value = inputs[name]
+        if value.dtype != dtype:
+            raise DTypeError(f"Input {name} of {direction} is {value.dtype}; it must be {np.dtype(dtype)}.")
+        multiple = config.scale if name == "image" else 1
+        if value.shape != shape or 0 in shape or h % multiple or w % multiple:
+            raise ShapeError(
+                f"Input {name} of {direction} has shape {value.shape}; {_SHAPES[name]} is needed, with no side 0, "
+                f"sides that are multiples of {multiple}, and the same N, h and w in all inputs."
+            )
 
 
 def check_finite(mean: float, *, backend: Backend, model: str) -> None:

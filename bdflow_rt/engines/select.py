@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -39,7 +41,7 @@ def select(backend: str = "auto", device: str | None = None) -> Selection:
     """
     if backend not in get_args(BackendChoice):
         raise ArgumentError(f"backend is {backend!r}; it must be one of {', '.join(get_args(BackendChoice))}.")
-    on_gpu = device is not None and device.split(":")[0] == "cuda"
+    on_gpu = device is not None and re.fullmatch(r"cuda(:\d{1,3})?", device) is not None
     if device not in (None, "cpu") and not on_gpu:
         raise ArgumentError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'.")
     if backend == "openvino" and on_gpu:
@@ -62,22 +64,23 @@ def open_engine(
 
     Raises:
         ArgumentError: the model's card does not allow the precision, or the backend has no such precision.
-        BackendUnavailableError: the device is not there.
+        BackendUnavailableError: the device is not there, or the backend's installation is broken.
         CorruptModelError, WeightsHashError: the model's files are missing or altered.
     """
-    _check_precision(selection, card, precision)
+    check_precision(selection, card, precision)
     if selection.backend == "openvino":
+        _import("openvino")
         from bdflow_rt.engines.openvino import OpenVINOEngine
 
         return OpenVINOEngine(card, direction, precision=precision, threads=threads)
-    import torch
-
+    torch = _import("torch")
     from bdflow_rt.engines.torch import TorchEngine
 
-    if selection.device != "cpu" and not torch.cuda.is_available():
+    devices = torch.cuda.device_count()
+    if selection.device != "cpu" and int(selection.device.partition(":")[2] or 0) >= devices:
         raise BackendUnavailableError(
-            f"device is {selection.device!r}, but this PyTorch ({torch.__version__}) finds no CUDA device; "
-            "`bdflow doctor` says what is missing."
+            f"device is {selection.device!r}, but this PyTorch ({torch.__version__}) finds {devices or 'no'} CUDA "
+            f"device{'s' * (devices > 1)}; `bdflow doctor` says what is missing."
         )
     if threads is not None:
         torch.set_num_threads(threads)
@@ -107,7 +110,21 @@ def _installed(backend: Backend) -> bool:
     return importlib.util.find_spec(backend) is not None
 
 
-def _check_precision(selection: Selection, card: ModelCard, precision: Precision) -> None:
+def _import(backend: Backend) -> Any:
+    try:
+        return importlib.import_module(backend)
+    except (ImportError, OSError) as error:
+        raise BackendUnavailableError(
+            f"The {backend} backend is installed, but does not load ({error}). Install it again: {_INSTALL[backend]}"
+        ) from error
+
+
+def check_precision(selection: Selection, card: ModelCard, precision: Precision) -> None:
+    """Check that the backend has a precision and the model's card allows it.
+
+    Raises:
+        ArgumentError: it is unknown, or not allowed.
+    """
     if precision not in get_args(Precision):
         raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}.")
     if precision == "fp32":

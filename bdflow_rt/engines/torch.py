@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bdflow_rt.engines.engine import Backend, check_finite
+from bdflow_rt.engines.engine import Backend, check_finite, check_inputs
+from bdflow_rt.errors import BackendError
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo.card import Direction, ModelCard
 
@@ -27,17 +29,25 @@ class TorchEngine:
 
     def __init__(self, card: ModelCard, direction: Direction, *, device: str = "cpu") -> None:
         self.direction = direction
-        self._model_id = card.id
+        self._card = card
         self._model = load_model(card).to(device)
         self._device = torch.device(device)
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """See `Engine.run`."""
-        tensors = {name: torch.tensor(value, device=self._device) for name, value in inputs.items()}
-        if self.direction == "downscale":
-            return self._downscale(tensors["image"])
-        return self._upscale(tensors)
+        check_inputs(self._card, self.direction, inputs)
+        # Torch takes no negative strides, such as those of a flipped view.
+        tensors = {
+            name: torch.tensor(np.ascontiguousarray(value), device=self._device) for name, value in inputs.items()
+        }
+        try:
+            return self._downscale(tensors["image"]) if self.direction == "downscale" else self._upscale(tensors)
+        except RuntimeError as error:
+            raise BackendError(f"PyTorch failed in {self.direction} of {self._card.id}: {error}") from None
+
+    def release(self) -> None:
+        """See `Engine.release`; PyTorch keeps none that it needs."""
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -60,7 +70,7 @@ class TorchEngine:
         return {"image": self._to_pixels(restored)}
 
     def _check(self, x: Tensor) -> None:
-        check_finite(float(x.mean()), backend=self.backend, model=self._model_id)
+        check_finite(float(x.mean()), backend=self.backend, model=self._card.id)
 
     def _to_pixels(self, planes: Tensor) -> NDArray[Any]:
         self._check(planes)

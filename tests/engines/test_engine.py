@@ -1,0 +1,98 @@
+"""What every engine promises: inputs are checked, results are the caller's, inputs stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bdflow_rt.engines.engine import Engine
+from bdflow_rt.engines.openvino import OpenVINOEngine
+from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.errors import ArgumentError, DTypeError, ShapeError
+from bdflow_rt.zoo import Direction, ModelCard
+from tests.support_models import Arrays, graph_inputs, make_model, tiny_config
+
+EngineMaker = Callable[[ModelCard, Direction], Engine]
+both = pytest.mark.parametrize("backend", [OpenVINOEngine, TorchEngine])
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> ModelCard:
+    return make_model(tmp_path_factory.mktemp("zoo"), tiny_config(4))
+
+
+@both
+@pytest.mark.parametrize("direction", ["downscale", "upscale"])
+def test_results_are_the_callers_own(backend: EngineMaker, card: ModelCard, direction: Direction) -> None:
+    engine = backend(card, direction)
+    first = engine.run(graph_inputs(card, direction, seed=1))
+    kept = {name: value.copy() for name, value in first.items()}
+    engine.run(graph_inputs(card, direction, seed=2))
+    engine.close()
+    assert all(np.array_equal(first[name], kept[name]) for name in kept)
+    assert all(value.flags.writeable for value in first.values())
+
+
+@both
+@pytest.mark.parametrize("layout", ["flipped", "fortran", "strided", "read-only"])
+def test_any_memory_layout_gives_the_same_and_stays_unchanged(
+    backend: EngineMaker, card: ModelCard, layout: str
+) -> None:
+    inputs = graph_inputs(card, "upscale_z")
+    wanted = backend(card, "upscale_z").run(inputs)["image"]
+    other: Arrays = {}
+    for name, value in inputs.items():
+        if layout == "flipped":
+            other[name] = value[:, ::-1].copy()[:, ::-1]
+        elif layout == "fortran":
+            other[name] = np.asfortranarray(value)
+        elif layout == "strided":
+            other[name] = np.repeat(value, 2, axis=1)[:, ::2]
+        else:
+            other[name] = value.copy()
+            other[name].flags.writeable = False
+    found = backend(card, "upscale_z").run(other)["image"]
+    assert np.array_equal(found, wanted)
+    assert all(np.array_equal(other[name], inputs[name]) for name in inputs)
+
+
+@both
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"boundary": None}, ArgumentError),
+        ({"latent": None}, ArgumentError),
+        ({"lr": None}, ArgumentError),
+        ({"noise": np.zeros(3)}, ArgumentError),
+        ({"lr": np.zeros((1, 24, 20, 3))}, DTypeError),
+        ({"boundary": np.zeros((1, 24, 20), bool)}, DTypeError),
+        ({"latent": np.zeros((1, 44, 24, 20))}, DTypeError),
+        ({"lr": np.zeros((24, 20, 3), np.uint8)}, ShapeError),
+        ({"lr": np.zeros((1, 24, 20, 4), np.uint8)}, ShapeError),
+        ({"lr": np.zeros((2, 24, 20, 3), np.uint8)}, ShapeError),
+        ({"boundary": np.zeros((1, 20, 24), np.uint8)}, ShapeError),
+        ({"boundary": np.zeros((1, 24, 20, 1), np.uint8)}, ShapeError),
+        ({"latent": np.zeros((1, 45, 24, 20), np.float32)}, ShapeError),
+    ],
+)
+def test_wrong_inputs_are_refused_also_after_a_good_run(
+    backend: EngineMaker, card: ModelCard, change: dict[str, Any], error: type[Exception]
+) -> None:
+    engine = backend(card, "upscale_z")
+    good = graph_inputs(card, "upscale_z")
+    engine.run(good)
+    bad = {name: value for name, value in {**good, **change}.items() if value is not None}
+    with pytest.raises(error):
+        engine.run(bad)
+
+
+@both
+@pytest.mark.parametrize("shape", [(1, 6, 8, 3), (1, 8, 7, 3), (1, 0, 8, 3), (0, 8, 8, 3), (1, 8, 8), (1, 8, 8, 1)])
+def test_pictures_that_are_no_multiple_of_the_scale_or_empty_are_refused(
+    backend: EngineMaker, card: ModelCard, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ShapeError, match="multiples of 4"):
+        backend(card, "downscale").run({"image": np.zeros(shape, np.uint8)})

@@ -1,0 +1,136 @@
+"""The OpenVINO engine: what it checks before it reads, the precision that really runs, and large inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+
+from bdflow_rt.engines.openvino import FLEXIBLE_PIXELS, OpenVINOEngine
+from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.errors import BackendError, CorruptModelError, NonFiniteOutputError, WeightsHashError
+from bdflow_rt.export.onnx import DIRECTIONS
+from bdflow_rt.zoo import Direction, ModelCard
+from tests.support_models import assert_close_pixels, graph_inputs, make_model, tiny_config, with_weights
+
+LARGE = (512, 520)
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> ModelCard:
+    return make_model(tmp_path_factory.mktemp("zoo"), tiny_config(4))
+
+
+def convolution_precisions(request: openvino.InferRequest) -> set[str]:
+    operations = request.get_compiled_model().get_runtime_model().get_ordered_ops()
+    infos = [operation.get_rt_info() for operation in operations]
+    return {info["runtimePrecision"].astype(str) for info in infos if info["layerType"].astype(str) == "Convolution"}
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("size", [(96, 80), LARGE])
+def test_fp32_convolutions_run_in_f32(card: ModelCard, direction: Direction, size: tuple[int, int]) -> None:
+    # The processor may well have bfloat16, and OpenVINO would then use it unasked.
+    engine = OpenVINOEngine(card, direction, threads=1)
+    engine.run(graph_inputs(card, direction, size=size))
+    request = engine._flexible or engine._fixed
+    assert request is not None
+    assert convolution_precisions(request) == {"f32"}
+
+
+@pytest.mark.skipif(
+    "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+    reason="this processor has no bfloat16",
+)
+def test_bf16_convolutions_run_in_bf16(card: ModelCard) -> None:
+    # So the test above can fail.
+    engine = OpenVINOEngine(card, "upscale", precision="bf16", threads=1)
+    engine.run(graph_inputs(card, "upscale"))
+    assert engine._flexible is not None
+    assert "bf16" in convolution_precisions(engine._flexible)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_large_inputs_of_changing_size_equal_torch(card: ModelCard, direction: Direction) -> None:
+    engine, reference = OpenVINOEngine(card, direction, threads=1), TorchEngine(card, direction)
+    for size in (LARGE, (64, 64), (520, 512), LARGE):
+        inputs = graph_inputs(card, direction, size=size)
+        found, wanted = engine.run(inputs), reference.run(inputs)
+        for name in wanted.keys() - {"boundary"}:
+            assert_close_pixels(found[name], wanted[name])
+
+
+def test_small_inputs_share_one_graph_and_large_ones_keep_the_last(card: ModelCard) -> None:
+    engine = OpenVINOEngine(card, "downscale", threads=1)
+    seen = []
+    for side in (8, 12, 508, 512, 512, 516, 8):
+        assert (side * side < FLEXIBLE_PIXELS) == (side < 512)
+        engine.run(graph_inputs(card, "downscale", size=(side, side)))
+        seen.append((engine._flexible, engine._fixed))
+    assert len({id(flexible) for flexible, _ in seen}) == 1
+    assert [fixed is None for _, fixed in seen] == [True, True, True, False, False, False, False]
+    assert seen[3][1] is seen[4][1] is not seen[5][1] is seen[6][1]
+
+
+@pytest.mark.parametrize("size", [(96, 80), LARGE])
+def test_released_memory_comes_back_with_the_next_run(card: ModelCard, size: tuple[int, int]) -> None:
+    engine = OpenVINOEngine(card, "downscale", threads=1)
+    inputs = graph_inputs(card, "downscale", size=size)
+    before = engine.run(inputs)
+    engine.release()
+    after = engine.run(inputs)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("size", [(96, 80), LARGE])
+def test_repeated_runs_give_the_same_bytes(card: ModelCard, size: tuple[int, int]) -> None:
+    engine = OpenVINOEngine(card, "upscale", threads=1)
+    inputs = graph_inputs(card, "upscale", size=size)
+    assert len({engine.run(inputs)["image"].tobytes() for _ in range(4)}) == 1
+
+
+def test_large_non_finite_output_raises(tmp_path: Path) -> None:
+    sound = make_model(tmp_path, tiny_config(2))
+    inputs = graph_inputs(sound, "upscale", size=LARGE)
+    broken = with_weights(sound, {"levels.0.0.rho.conv3.bias": float("nan")})
+    with pytest.raises(NonFiniteOutputError):
+        OpenVINOEngine(broken, "upscale", threads=1).run(inputs)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_altered_graphs_are_refused_before_they_are_read(tmp_path: Path, direction: Direction) -> None:
+    card = make_model(tmp_path, tiny_config(2))
+    path = card.graph_path(direction)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(CorruptModelError, match=f"{direction}.onnx has SHA-256"):
+        OpenVINOEngine(card, direction)
+
+
+def test_altered_weights_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    card = make_model(tmp_path, tiny_config(2))
+    content = bytearray(card.weights_path.read_bytes())
+    content[-1] ^= 1
+    card.weights_path.write_bytes(content)
+    with pytest.raises(WeightsHashError):
+        OpenVINOEngine(card, "upscale")
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    card = make_model(tmp_path, tiny_config(2))
+    card.graph_path("upscale").unlink()
+    with pytest.raises(CorruptModelError, match=r"upscale\.onnx cannot be read"):
+        OpenVINOEngine(card, "upscale")
+    with pytest.raises(CorruptModelError, match=r"no upscale graph; `bdflow export"):
+        OpenVINOEngine(dataclasses.replace(card, graphs_sha256={}), "upscale")
+
+
+def test_a_file_that_is_no_graph_is_a_backend_error(tmp_path: Path) -> None:
+    card = make_model(tmp_path, tiny_config(2))
+    card.graph_path("upscale").write_bytes(b"not ONNX")
+    content_hash = hashlib.sha256(b"not ONNX").hexdigest()  # the true one, so that only OpenVINO can object
+    with pytest.raises(BackendError, match="cannot read"):
+        OpenVINOEngine(dataclasses.replace(card, graphs_sha256={"upscale": content_hash}), "upscale")

@@ -1,0 +1,95 @@
+"""The weights' index and the graph builder: references into the file, and what a damaged file gets."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import TensorProto
+
+from bdflow_rt.errors import CorruptModelError
+from bdflow_rt.export.graph import GraphBuilder, read_index
+
+SOUND = {"w": {"dtype": "F16", "shape": [4, 3], "data_offsets": [0, 24]}}
+
+
+def safetensors(folder: Path, header: Any, *, data: bytes = bytes(24), length: int | None = None) -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path = folder / "weights.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    return {"w": {**SOUND["w"], **values}}
+
+
+def test_index_gives_offsets_from_the_start_of_the_file(tmp_path: Path) -> None:
+    data = bytes(range(24))
+    path = safetensors(tmp_path, {"__metadata__": {"a": "b"}, **SOUND}, data=data)
+    stored = read_index(path)["w"]
+    assert path.read_bytes()[stored.offset : stored.offset + stored.length] == data
+    assert stored.shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{", b"\xff\xfe", b"[" * 5000, [], "w", {"w": []}, {"w": {}}, {"w": None},
+        changed(dtype="I8"), changed(dtype=["F16"]), changed(dtype=None),
+        changed(shape=None), changed(shape=[4, 4]), changed(shape=[-4, -3]), changed(shape=["4", 3]),
+        changed(shape=[4.0, 3]), changed(shape=[True, 12]), changed(shape=[]),
+        changed(data_offsets=[]), changed(data_offsets=["0", "24"]), changed(data_offsets=[24, 0]),
+        changed(data_offsets=[-2, 22]), changed(data_offsets=[2, 26]), changed(data_offsets=[0, 10**30]),
+        changed(data_offsets=[0.0, 24.0]), changed(data_offsets={"0": 0}),
+    ],
+    ids=lambda header: str(header)[:50],
+)  # fmt: skip
+def test_damaged_headers_are_refused(tmp_path: Path, header: Any) -> None:
+    with pytest.raises(CorruptModelError):
+        read_index(safetensors(tmp_path, header))
+
+
+@pytest.mark.parametrize("length", [0, 10**6, 2**63, 2**64 - 1])
+def test_impossible_header_lengths_are_refused_before_reading(tmp_path: Path, length: int) -> None:
+    with pytest.raises(CorruptModelError, match="header length"):
+        read_index(safetensors(tmp_path, SOUND, length=length))
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 9])
+def test_cut_off_files_are_refused(tmp_path: Path, size: int) -> None:
+    path = safetensors(tmp_path, SOUND)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CorruptModelError):
+        read_index(path)
+
+
+def test_missing_weight_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CorruptModelError, match=r"no 'levels\.0\.bias'"):
+        GraphBuilder(safetensors(tmp_path, SOUND)).weight("levels.0.bias", (3,))
+
+
+def test_weight_of_another_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorruptModelError, match=r"\(4, 3\).*needs \(3, 4\)"):
+        GraphBuilder(safetensors(tmp_path, SOUND)).weight("w", (3, 4))
+
+
+def test_first_rows_shorten_the_reference_and_copy_nothing(tmp_path: Path) -> None:
+    path = safetensors(tmp_path, SOUND)
+    builder = GraphBuilder(path)
+    builder.weight("w", (4, 3))
+    builder.output("out", builder.weight("w", (4, 3), rows=1), TensorProto.FLOAT, [1, 3])
+    whole, first = builder.build("rows", {}).graph.initializer
+    assert (list(first.dims), first.raw_data) == ([1, 3], b"")
+    fields = {entry.key: entry.value for entry in first.external_data}
+    assert fields == {"location": path.name, "offset": str(read_index(path)["w"].offset), "length": "6"}
+    assert {entry.key: entry.value for entry in whole.external_data}["length"] == "24"
+
+
+def test_nodes_of_one_name_stay_apart(tmp_path: Path) -> None:
+    builder = GraphBuilder(safetensors(tmp_path, SOUND))
+    x = builder.input("x", TensorProto.FLOAT, ["N"])
+    assert builder.node("Neg", x, name="same") != builder.node("Neg", x, name="same")

@@ -1,0 +1,87 @@
+"""Tiny models with random weights, saved and exported as real ones are."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save
+from torch import nn
+
+from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.export.onnx import export_model
+from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.coupling import Transform
+from bdflow_rt.models.io import save_model
+from bdflow_rt.zoo import Direction, ModelCard
+from bdflow_rt.zoo.card import CARD_FILE
+from bdflow_rt.zoo.config import ModelConfig
+from tests.support import photo
+
+Arrays = dict[str, NDArray[Any]]
+LAST_STD = 0.015
+"""Spread of the convolutions that start at zero: every weight matters, and outputs stay near [0, 1]."""
+
+
+def tiny_config(scale: int = 4, *, blocks: int = 1, hidden: int = 8, **changes: Any) -> ModelConfig:
+    """A network of a few thousand parameters."""
+    levels = scale.bit_length() - 1
+    return ModelConfig(scale=scale, blocks=(blocks,) * levels, hidden=(hidden,) * levels, **changes)
+
+
+def random_model(config: ModelConfig, *, seed: int = 0) -> BDFlow:
+    """A network whose convolutions, the zero-started ones too, are random and small."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BDFlow(config)
+        for module in model.modules():
+            if isinstance(module, Transform):
+                for conv in (module.conv3, module.shortcut):
+                    for parameter in conv.parameters():
+                        nn.init.normal_(parameter, std=LAST_STD)
+    return model.eval()
+
+
+def make_model(folder: Path, config: ModelConfig, *, name: str = "tiny", version: int = 1, seed: int = 0) -> ModelCard:
+    """A model folder NAME@VERSION inside `folder`, with weights, card and graphs."""
+    model = random_model(config, seed=seed)
+    card = save_model(model, folder / f"{name}@{version}", name=name, version=version, details={})
+    return export_model(card)
+
+
+def with_weights(card: ModelCard, changes: dict[str, float]) -> ModelCard:
+    """The model with the first value of some weights replaced, also by what `save_model` refuses; exported anew."""
+    state = load_file(card.weights_path)
+    for name, value in changes.items():
+        state[name].view(-1)[0] = value
+    weights = save(state)
+    card.weights_path.write_bytes(weights)
+    card = dataclasses.replace(card, weights_sha256=hashlib.sha256(weights).hexdigest())
+    (card.folder / CARD_FILE).write_text(card.to_json())
+    return export_model(card)
+
+
+def graph_inputs(card: ModelCard, direction: Direction, *, size: tuple[int, int] = (96, 80), seed: int = 3) -> Arrays:
+    """Inputs of a direction's public graph: a picture, or what the network makes of one in float32."""
+    image = {"image": photo(*size, seed)[None]}
+    if direction == "downscale":
+        return image
+    inputs: Arrays = TorchEngine(card, "downscale").run(image)
+    if direction == "upscale_z":
+        n, h, w = inputs["lr"].shape[:3]
+        shape = (n, card.config.latent_channels, h, w)
+        inputs["latent"] = np.random.default_rng(seed).normal(0, 0.05, shape).astype(np.float32)
+    return inputs
+
+
+def assert_close_pixels(found: Any, wanted: Any, *, share: float = 1e-3) -> None:
+    """At most 1 LSB anywhere, and that for less than `share` of the values."""
+    assert found.shape == wanted.shape
+    difference = np.abs(found.astype(int) - wanted)
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) < max(share * difference.size, 2)

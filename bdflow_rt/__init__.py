@@ -15,17 +15,36 @@ from bdflow_rt import errors
 from bdflow_rt._version import __version__
 
 if TYPE_CHECKING:
+    from bdflow_rt.containers import Picture, decode_png, encode_png, read_packet, write_packet
     from bdflow_rt.packet import Packet, ZPolicy
     from bdflow_rt.rescaler import Rescaler
     from bdflow_rt.zoo import list_models
 
-__all__ = ["Packet", "Rescaler", "ZPolicy", "__version__", "errors", "list_models"]
+__all__ = [
+    "Packet",
+    "Picture",
+    "Rescaler",
+    "ZPolicy",
+    "__version__",
+    "decode_png",
+    "encode_png",
+    "errors",
+    "list_models",
+    "read_packet",
+    "write_packet",
+]
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    homes = {"Packet": "packet", "ZPolicy": "packet", "Rescaler": "rescaler", "list_models": "zoo"}
-    if name not in homes:
-        raise AttributeError(f"module 'bdflow_rt' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"bdflow_rt.{homes[name]}"), name)
+    homes = {
+        "containers": ("Picture", "decode_png", "encode_png", "read_packet", "write_packet"),
+        "packet": ("Packet", "ZPolicy"),
+        "rescaler": ("Rescaler",),
+        "zoo": ("list_models",),
+    }
+    for home, names in homes.items():
+        if name in names:
+            return getattr(importlib.import_module(f"bdflow_rt.{home}"), name)
+    raise AttributeError(f"module 'bdflow_rt' has no attribute {name!r}")

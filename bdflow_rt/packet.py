@@ -125,6 +125,9 @@ class PacketHeader:
         _check_whole("height", self.height, 1, MAX_SIDE)
         _check_whole("bits", self.bits, 0, 8)
         _check_whole("lr_crc32", self.lr_crc32, 0, 2**32 - 1)
+        for name, kind in (("z", ZPolicy), ("colour", ColourInfo)):
+            if not isinstance(getattr(self, name), kind):
+                raise ArgumentError(f"{name} is {getattr(self, name)!r}; it must be a {kind.__name__}.")
 
     @property
     def lr_size(self) -> tuple[int, int]:
@@ -178,7 +181,7 @@ class Packet:
             raise EditedPictureError(
                 f"The small picture was edited after it was made (its pixels have CRC-32 {found:08x}, the packet says "
                 f"{self.header.lr_crc32:08x}), so the stored detail no longer fits it. Use the unedited file, or "
-                "restore it anyway with --force."
+                "restore it anyway with force=True (--force)."
             )
 
     def _check_size(self) -> None:

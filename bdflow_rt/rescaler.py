@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.arguments import Options, as_picture, as_sequence, check_options, check_packet, to_grey
 from bdflow_rt.containers.image import Picture, check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, read_packet, write_packet
+from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS
 from bdflow_rt.engines.engine import Engine, Precision
 from bdflow_rt.engines.select import check_precision, open_engine, select
-from bdflow_rt.errors import (
-    ArgumentError,
-    ClosedError,
-    DTypeError,
-    EmptyImageError,
-    ImageTooLargeError,
-    PacketMismatchError,
-    ShapeError,
-)
-from bdflow_rt.files import check_output
+from bdflow_rt.errors import ArgumentError, ClosedError, OutOfMemoryError
+from bdflow_rt.files import PathLike, check_output
+from bdflow_rt.latent import latent_rows
 from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, UInt8Array, ZPolicy
 from bdflow_rt.tiles import MIB, Span, bytes_per_lr_pixel, hr_window, keep, scaled, tile_size, windows
 from bdflow_rt.zoo import DEFAULT_MODEL, Direction, ModelCard, find_model, find_model_by_hash
 
-MAX_PIXELS = 1 << 28
-"""Largest HR picture by default: 16384 x 16384 pixels."""
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 MEMORY_LIMIT_MIB = 1024.0
 """Working memory of the network by default; larger pictures are cut into exact tiles."""
-MAX_THREADS = 1024
-"""Thread pools crash the process where the system has no more threads to give."""
 
-PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
 
 
@@ -46,7 +40,8 @@ class Rescaler:
     Make one with `Rescaler.from_pretrained(name)`, or `Rescaler.for_packet(packet)` to restore a packet with the very
     weights it was made with. It is a context manager; `close()` frees the engines.
 
-    Threads: one Rescaler may be shared; its calls wait for each other, since each uses all cores.
+    Threads: one Rescaler may be shared; pictures wait for each other, since each uses all cores, and so does `close()`.
+    It does not survive a fork: make it in the process that uses it.
 
     Args:
         card: of the model.
@@ -72,16 +67,9 @@ class Rescaler:
         precision: Precision = "fp32",
         threads: int | None = None,
         memory_limit_mib: float = MEMORY_LIMIT_MIB,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
-        if threads is not None and not 1 <= threads <= MAX_THREADS:
-            raise ArgumentError(f"threads is {threads}; it must be 1 to {MAX_THREADS}, or None for all cores.")
-        if not memory_limit_mib > 0:
-            raise ArgumentError(
-                f"memory_limit_mib is {memory_limit_mib}; it must be above 0, or infinite for no limit."
-            )
-        if max_pixels < 1:
-            raise ArgumentError(f"max_pixels is {max_pixels}; it must be at least 1.")
+        check_options(device=device, threads=threads, memory_limit_mib=memory_limit_mib, max_pixels=max_pixels)
         self.card = card
         self._selection = select(backend, device)
         check_precision(self._selection, card, precision)
@@ -95,7 +83,12 @@ class Rescaler:
 
     @classmethod
     def from_pretrained(
-        cls, name: PathLike = DEFAULT_MODEL, *, backend: str = "auto", device: str | None = None, **options: Any
+        cls,
+        name: PathLike = DEFAULT_MODEL,
+        *,
+        backend: str = "auto",
+        device: str | None = None,
+        **options: Unpack[Options],
     ) -> Rescaler:
         """A rescaler for a model of the zoo ("bdflow-x4", "bdflow-x4@1") or for a model folder.
 
@@ -109,13 +102,28 @@ class Rescaler:
         return cls(find_model(name), backend=backend, device=device, **options)
 
     @classmethod
-    def for_packet(cls, packet: Packet, **options: Any) -> Rescaler:
+    def for_packet(
+        cls,
+        packet: Packet | PathLike,
+        *,
+        backend: str = "auto",
+        device: str | None = None,
+        **options: Unpack[Options],
+    ) -> Rescaler:
         """A rescaler with the weights that made a packet, found by their hash.
+
+        Args:
+            packet: or the path of a packet file.
+            backend, device, options: as for the class.
 
         Raises:
             UnknownModelError, WeightsHashError: those weights are not here.
+            PacketError, InputError: the file cannot be read as a packet.
         """
-        return cls(find_model_by_hash(packet.header.model, packet.header.weights_hash), **options)
+        if not isinstance(packet, Packet):
+            packet = read_packet(packet, max_pixels=options.get("max_pixels", DEFAULT_MAX_PIXELS))
+        card = find_model_by_hash(packet.header.model, packet.header.weights_hash)
+        return cls(card, backend=backend, device=device, **options)
 
     @property
     def backend(self) -> str:
@@ -127,80 +135,101 @@ class Rescaler:
         """Why this backend."""
         return self._selection.reason
 
+    @property
+    def max_pixels(self) -> int:
+        """Largest HR picture that is accepted."""
+        return self._max_pixels
+
     def downscale(
-        self, image: UInt8Array | PathLike, *, z: ZPolicy | None = None, progress: Progress | None = None
-    ) -> Packet | list[Packet]:
+        self,
+        image: UInt8Array | PathLike,
+        *,
+        z: ZPolicy | None = None,
+        background: str | None = None,
+        progress: Progress | None = None,
+    ) -> Packet:
         """Make a picture small.
 
         Args:
             image: (H, W, 3) uint8 RGB of any size from 1 x 1; (H, W) uint8 grey, which comes back as three equal
-                channels; (N, H, W, 3) for a batch; or the path of a picture file.
+                channels; or the path of a picture file.
             z: what `upscale` shall use for Z; None is Z = 0.
-            progress: called with the number of tiles done and in all.
-
-        Returns:
-            A packet; a list of them for a batch.
+            background: colour to flatten a transparent picture file over, as in CSS.
+            progress: called with the number of tiles done and in all, while other threads wait.
 
         Raises:
             ShapeError, DTypeError, EmptyImageError, ImageTooLargeError: the array cannot be used.
-            InputError: the file cannot be read as a picture.
-            NonFiniteOutputError, OutOfMemoryError: the engine failed.
+            InputError: the file cannot be read as a picture, or is of a kind that would be altered silently.
+            NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: the engine failed or does not load.
+            CorruptModelError, WeightsHashError: the model's files are not those of its card.
+            ClosedError: the rescaler was closed.
         """
         if isinstance(image, (str, os.PathLike)):
-            picture = read_picture(image, max_pixels=self._max_pixels)
-            return self._downscale(picture, z or ZPolicy(), progress)
-        pixels = self._check_image(image)
-        if pixels.ndim == 4:
-            return [self._downscale(Picture(frame), z or ZPolicy(), progress) for frame in pixels]
-        if pixels.ndim == 2:
-            picture = Picture(np.repeat(pixels[:, :, None], 3, axis=2), colour="grey")
+            picture = read_picture(image, background=background, max_pixels=self._max_pixels)
         else:
-            picture = Picture(pixels)
-        return self._downscale(picture, z or ZPolicy(), progress)
+            picture = as_picture(image, max_pixels=self._max_pixels)
+        return self._downscale(picture, ZPolicy() if z is None else z, progress)
+
+    def downscale_batch(
+        self, images: UInt8Array | Sequence[UInt8Array | PathLike], *, z: ZPolicy | None = None
+    ) -> list[Packet]:
+        """Make pictures small: (N, H, W, 3) uint8, or a sequence of what `downscale` takes, of any sizes.
+
+        Raises:
+            As `downscale`.
+        """
+        return [self.downscale(image, z=z) for image in as_sequence("downscale_batch", images)]
 
     def upscale(
         self,
-        packet: Packet | Sequence[Packet] | PathLike,
+        packet: Packet | PathLike,
         *,
         z: ZPolicy | None = None,
         force: bool = False,
         progress: Progress | None = None,
-    ) -> UInt8Array | list[UInt8Array]:
+    ) -> UInt8Array:
         """Restore the picture a packet was made from.
 
         Args:
-            packet: what `downscale` returned, a sequence of them, or the path of a packet file.
+            packet: what `downscale` returned, or the path of a packet file.
             z: what to use for Z; None is what the packet says.
             force: restore even if the LR pixels were edited.
-            progress: called with the number of tiles done and in all.
+            progress: called with the number of tiles done and in all, while other threads wait.
 
         Returns:
-            (H, W, 3) uint8 RGB of the original's size; a list of them for a sequence.
+            (H, W, 3) uint8 RGB of the original's size.
 
         Raises:
             PacketMismatchError: the packet was made with other weights; `Rescaler.for_packet` finds them.
             EditedPictureError: the LR pixels were edited, and `force` is False.
             PacketError, InputError: the file cannot be read as a packet.
-            NonFiniteOutputError, OutOfMemoryError: the engine failed.
+            NonFiniteOutputError and others: as `downscale`.
         """
         if isinstance(packet, (str, os.PathLike)):
             packet = read_packet(packet, max_pixels=self._max_pixels)
-        if isinstance(packet, Packet):
-            return self._upscale(packet, z, force, progress)
-        packets: list[Any] = list(packet) if isinstance(packet, Sequence) else [packet]
-        for one in packets:
-            if not isinstance(one, Packet):
-                raise ArgumentError(
-                    f"upscale got a {type(one).__name__}; give what downscale returned: a Packet, a sequence of them, "
-                    "or the path of a packet file."
-                )
-        return [self._upscale(one, z, force, progress) for one in packets]
+        if not isinstance(packet, Packet):
+            raise ArgumentError(
+                f"upscale got a {type(packet).__name__}; give what downscale returned, a Packet, or the path of a "
+                "packet file. For several there is upscale_batch."
+            )
+        return self._upscale(packet, z, force, progress)
+
+    def upscale_batch(
+        self, packets: Sequence[Packet | PathLike], *, z: ZPolicy | None = None, force: bool = False
+    ) -> list[UInt8Array]:
+        """Restore several pictures, of any sizes: a sequence of what `upscale` takes.
+
+        Raises:
+            As `upscale`.
+        """
+        return [self.upscale(packet, z=z, force=force) for packet in as_sequence("upscale_batch", packets)]
 
     def downscale_file(
         self,
         source: PathLike,
         target: PathLike,
         *,
+        z: ZPolicy | None = None,
         background: str | None = None,
         progress: Progress | None = None,
     ) -> Packet:
@@ -211,17 +240,14 @@ class Rescaler:
         Args:
             source: PNG, JPEG, WebP, TIFF, BMP, PPM or GIF.
             target: a .png.
-            background: colour to flatten a transparent picture over.
-            progress: called with the number of tiles done and in all.
+            z, background, progress: as for `downscale`.
 
         Raises:
-            InputError: the picture cannot be read, or is of a kind that would be altered silently.
-            OutputError: the target cannot be written, or is the source.
+            As `downscale`; OutputError: the target cannot be written, or is the source.
         """
         check_packet_path(target)
         check_output(target, inputs=[source])
-        picture = read_picture(source, background=background, max_pixels=self._max_pixels)
-        packet = self._downscale(picture, ZPolicy(), progress)
+        packet = self.downscale(os.fspath(source), z=z, background=background, progress=progress)
         write_packet(target, packet)
         return packet
 
@@ -256,7 +282,7 @@ class Rescaler:
         write_picture(target, picture)
         return picture
 
-    def warm_up(self, height: int = 64, width: int = 64) -> None:
+    def warm_up(self, *, height: int = 64, width: int = 64) -> None:
         """Load both directions and run each once, so that the first picture is as fast as the next.
 
         Args:
@@ -311,11 +337,13 @@ class Rescaler:
         return Packet(lr, boundary, header, picture.icc_profile)
 
     def _upscale(self, packet: Packet, z: ZPolicy | None, force: bool, progress: Progress | None) -> UInt8Array:
-        self._check_packet(packet)
+        check_packet(packet, self.card, max_pixels=self._max_pixels)
         if not force:
             packet.check_pixels()
         config, header = self.card.config, packet.header
         policy = header.z if z is None else z
+        if not isinstance(policy, ZPolicy):
+            raise ArgumentError(f"z is {z!r}; it must be a ZPolicy, such as ZPolicy(temperature=0.45, seed=1).")
         direction: Direction = "upscale_z" if policy.temperature else "upscale"
         image = np.empty((header.height, header.width, 3), np.uint8)
 
@@ -325,10 +353,17 @@ class Rescaler:
             if packet.boundary is not None:
                 inputs["boundary"] = packet.boundary[area][None]
             if policy.temperature:
-                inputs["latent"] = _latent(policy, rows, columns, packet.lr.shape[1], config.latent_channels)[None]
+                inputs["latent"] = latent_rows(
+                    range(rows.start, rows.stop),
+                    columns=range(columns.start, columns.stop),
+                    width=packet.lr.shape[1],
+                    channels=config.latent_channels,
+                    temperature=policy.temperature,
+                    seed=policy.seed,
+                )[None]
             restored = self._run(direction, inputs)["image"][0]
             if header.colour.model == "grey":
-                restored = _to_grey(restored)
+                restored = to_grey(restored)
             keep(image, restored, scaled(rows, config.scale), scaled(columns, config.scale))
 
         self._each_tile(direction, header.lr_size, one, progress)
@@ -341,76 +376,40 @@ class Rescaler:
         function: Callable[[Span, Span], None],
         progress: Progress | None,
     ) -> None:
+        """Call a function for every window, again with smaller ones where memory runs out."""
         config, limit_mib = self.card.config, self._memory_limit_mib
-        tile = tile_size(*size, config, memory_limit_mib=limit_mib, backend=self.backend)
-        if 2 * tile[0] * tile[1] * bytes_per_lr_pixel(config, self.backend) > limit_mib * MIB:
-            # No room for the working memory of two directions.
-            with self._lock:
-                for engine in (other for key, other in self._engines.items() if key != direction):
-                    engine.release()
-        plan = list(windows(*size, tile, config.halo))
-        for done, (rows, columns) in enumerate(plan, 1):
-            function(rows, columns)
-            if progress is not None:
-                progress(done, len(plan))
+        # Held for the whole picture: another thread's tiles in between would have the engine prepare each tile anew.
+        with self._lock:
+            while True:
+                tile = tile_size(*size, config, memory_limit_mib=limit_mib, backend=self.backend)
+                tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(config, self.backend) / MIB
+                if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
+                    self._release(key for key in self._engines if key != direction)
+                try:
+                    plan = list(windows(*size, tile, config.halo))
+                    for done, (rows, columns) in enumerate(plan, 1):
+                        function(rows, columns)
+                        if progress is not None:
+                            progress(done, len(plan))
+                    return
+                except (MemoryError, OutOfMemoryError) as error:
+                    self._release(self._engines)
+                    limit_mib = tile_mib / 2
+                    warnings.warn(
+                        f"Memory ran out at {tile_mib:.0f} MiB for a tile ({error}); trying again with smaller tiles. "
+                        f"Set memory_limit_mib to {limit_mib:.0f} to begin there.",
+                        stacklevel=4,
+                    )
+
+    def _release(self, directions: Iterable[Direction]) -> None:
+        for direction in directions:
+            self._engines[direction].release()
 
     def _run(self, direction: Direction, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        with self._lock:
-            if self._closed:
-                raise ClosedError("This Rescaler was closed; make a new one.")
-            if direction not in self._engines:
-                self._engines[direction] = open_engine(
-                    self._selection, self.card, direction, precision=self._precision, threads=self._threads
-                )
-            return self._engines[direction].run(inputs)
-
-    def _check_image(self, image: UInt8Array) -> UInt8Array:
-        if not isinstance(image, np.ndarray):
-            raise DTypeError(f"The image is a {type(image).__name__}; give a NumPy array or the path of a picture.")
-        if image.dtype != np.uint8:
-            raise DTypeError(f"The image is {image.dtype}; give uint8 RGB in 0..255.")
-        if image.ndim not in (2, 3, 4) or (image.ndim > 2 and image.shape[-1] != 3):
-            raise ShapeError(f"The image has shape {image.shape}; (H, W, 3), (H, W) or (N, H, W, 3) is needed.")
-        if image.size == 0:
-            raise EmptyImageError(f"The image has shape {image.shape} and so no pixels.")
-        height, width = image.shape[-3:-1] if image.ndim > 2 else image.shape
-        if height * width > self._max_pixels:
-            raise ImageTooLargeError(
-                f"The image has {width} x {height} pixels, more than max_pixels = {self._max_pixels}; raise max_pixels "
-                "or cut the image."
+        if self._closed:
+            raise ClosedError("This Rescaler was closed; make a new one.")
+        if direction not in self._engines:
+            self._engines[direction] = open_engine(
+                self._selection, self.card, direction, precision=self._precision, threads=self._threads
             )
-        return image
-
-    def _check_packet(self, packet: Packet) -> None:
-        header, config = packet.header, self.card.config
-        if header.weights_hash != self.card.weights_hash:
-            raise PacketMismatchError(
-                f"The packet was made with {header.model} (weights {header.weights_hash.hex()}), and this rescaler is "
-                f"{self.card.id} ({self.card.weights_hash.hex()}). Use Rescaler.for_packet(packet)."
-            )
-        if header.scale != config.scale or header.bits != config.bits:
-            raise PacketMismatchError(
-                f"The packet says scale {header.scale} and {header.bits} bits, but its model {self.card.id} has scale "
-                f"{config.scale} and {config.bits} bits. Create the packet again."
-            )
-        if header.width * header.height > self._max_pixels:
-            raise ImageTooLargeError(
-                f"The packet restores to {header.width} x {header.height} pixels, more than max_pixels = "
-                f"{self._max_pixels}; raise max_pixels if you trust it."
-            )
-
-
-def _latent(policy: ZPolicy, rows: Span, columns: Span, width: int, channels: int) -> NDArray[np.float32]:
-    """Z of a window, (Z, h, w): drawn row by row from a counter-based generator, so that tiles fit together."""
-    latent = np.empty((channels, rows.stop - rows.start, columns.stop - columns.start), np.float32)
-    for index, row in enumerate(range(rows.start, rows.stop)):
-        random = np.random.Generator(np.random.Philox(key=policy.seed, counter=[0, 0, 0, row]))
-        drawn = random.standard_normal((width, channels), np.float32)
-        latent[:, index] = drawn[columns.start : columns.stop].T * np.float32(policy.temperature)
-    return latent
-
-
-def _to_grey(pixels: UInt8Array) -> UInt8Array:
-    """The mean of the three channels in each of them, in place of colour noise the source did not have."""
-    total = pixels.sum(axis=2, dtype=np.uint16)
-    return np.repeat(((total + 1) // 3).astype(np.uint8)[:, :, None], 3, axis=2)
+        return self._engines[direction].run(inputs)

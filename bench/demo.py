@@ -45,7 +45,8 @@ def run(source: pathlib.Path, output: pathlib.Path = OUTPUT) -> None:
         raise UnwritableOutputError(f"The folder '{output}' cannot be made: {error.strerror}.") from None
     small, restored_path, picture_path = (output / name for name in ("lr.png", "restored.png", "comparison.png"))
     with Rescaler.from_pretrained() as rescaler:
-        rescaler.warm_up()
+        height, width = read_picture(source).pixels.shape[:2]
+        rescaler.warm_up(height=height, width=width)
         started = time.perf_counter()
         rescaler.downscale_file(source, small)
         middle = time.perf_counter()

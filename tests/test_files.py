@@ -112,9 +112,7 @@ def test_names_relative_to_the_current_folder_work(tmp_path: Path, monkeypatch: 
 
 
 def test_standard_output_that_is_a_pipe_is_written_straight() -> None:
-    code = (
-        "from bdflow_rt.files import *\ncheck_output('/dev/stdout'); write_atomically('/dev/stdout', b'content')"
-    )
+    code = "from bdflow_rt.files import *\ncheck_output('/dev/stdout'); write_atomically('/dev/stdout', b'content')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     assert done.stdout == b"content"
 

@@ -21,8 +21,8 @@ FOLDERS = {
 MAPPED = tuple(folder for folder in FOLDERS if folder != "bdflow_rt")
 
 EVERYTHING_BUT_CLI = {
-    "kernels", "zoo", "models", "engines", "engines.torch", "packet", "containers", "interop", "tiles", "rescaler",
-    "video", "export", "training", "metrics", "api",
+    "kernels", "zoo", "models", "engines", "engines.torch", "packet", "containers", "interop", "arguments", "latent",
+    "tiles", "rescaler", "video", "export", "training", "metrics", "api",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -32,19 +32,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zoo": set(),
     "interop": set(),
     "metrics": set(),
-    "models": {"zoo"},
+    "latent": set(),
+    "models": {"zoo", "latent"},
     "engines": {"zoo", "kernels"},
     "engines.torch": {"zoo", "kernels", "engines", "models"},
     "packet": {"zoo"},
     "containers": {"packet"},
     "tiles": {"zoo"},
-    "rescaler": {"engines", "kernels", "packet", "containers", "tiles", "zoo", "interop"},
+    "arguments": {"packet", "containers", "engines", "zoo"},
+    "rescaler": {"engines", "kernels", "packet", "containers", "arguments", "tiles", "latent", "zoo", "interop"},
     "video": {"rescaler", "containers", "packet", "kernels"},
     "export": {"models", "engines", "zoo"},
     "training": {"models", "kernels", "metrics", "zoo"},
     "bench": EVERYTHING_BUT_CLI,
     "cli": EVERYTHING_BUT_CLI | {"bench"},
-    "api": {"rescaler", "video", "packet", "zoo"},
+    "api": {"rescaler", "video", "packet", "containers", "zoo"},
     "__main__": {"cli"},
 }
 """The table of the design: unit -> units it may import, besides itself, errors, files and the version."""
@@ -53,8 +55,9 @@ THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "zoo": set(),
     "packet": {"numpy"},
+    "latent": {"numpy"},
     "kernels": {"numpy", "cv2", "cupy"},
-    "models": {"torch", "safetensors"},
+    "models": {"torch", "safetensors", "numpy"},
 }
 """Units that are free of all other third-party packages, also inside functions."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bdflow_rt import Packet, Rescaler, ZPolicy
+from bdflow_rt import Packet, Rescaler, ZPolicy, write_packet
+from bdflow_rt.engines.select import open_engine
 from bdflow_rt.errors import (
     ArgumentError,
     ClosedError,
@@ -138,12 +140,10 @@ def test_the_packets_own_z_policy_is_followed_unless_overruled(rescaler: Rescale
 
 def test_batch_equals_single(rescaler: Rescaler) -> None:
     batch = np.stack([photo(45, 51, seed) for seed in range(3)])
-    packets = rescaler.downscale(batch)
-    assert isinstance(packets, list)
+    packets = rescaler.downscale_batch(batch)
     singles = [down(rescaler, image) for image in batch]
     assert all(np.array_equal(one.lr, other.lr) for one, other in zip(packets, singles, strict=True))
-    restored = rescaler.upscale(packets)
-    assert isinstance(restored, list)
+    restored = rescaler.upscale_batch(packets)
     assert all(np.array_equal(one, up(rescaler, other)) for one, other in zip(restored, singles, strict=True))
 
 
@@ -188,7 +188,7 @@ def test_any_memory_layout_gives_the_same_and_stays_unchanged(rescaler: Rescaler
         (np.zeros((1, 2, 8, 8, 3), np.uint8), ShapeError), (np.zeros(8, np.uint8), ShapeError),
         (np.uint8(3), DTypeError), (np.zeros((3, 8, 8), np.uint8), ShapeError),
         (np.zeros((0, 8, 3), np.uint8), EmptyImageError), (np.zeros((8, 0, 3), np.uint8), EmptyImageError),
-        (np.zeros((0, 8, 8, 3), np.uint8), EmptyImageError), (np.zeros((0, 0), np.uint8), EmptyImageError),
+        (np.zeros((2, 8, 8, 3), np.uint8), ShapeError), (np.zeros((0, 0), np.uint8), EmptyImageError),
     ],
     ids=lambda value: str(getattr(value, "shape", value)) + str(getattr(value, "dtype", "")),
 )  # fmt: skip
@@ -208,7 +208,7 @@ def test_max_pixels_is_kept_both_ways(cards: dict[int, ModelCard]) -> None:
     with Rescaler(cards[4], threads=1, max_pixels=600) as exact:
         packet = down(exact, image)
         assert up(exact, packet).shape == (20, 30, 3)
-        exact.downscale(np.stack([image] * 3))  # the limit is each picture's
+        exact.downscale_batch(np.stack([image] * 3))  # the limit is each picture's
     with Rescaler(cards[4], threads=1, max_pixels=599) as below:
         with pytest.raises(ImageTooLargeError, match="30 x 20 pixels, more than max_pixels = 599"):
             below.downscale(image)
@@ -219,7 +219,8 @@ def test_max_pixels_is_kept_both_ways(cards: dict[int, ModelCard]) -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [("threads", 0), ("threads", -1), ("max_pixels", 0), ("memory_limit_mib", 0), ("memory_limit_mib", -5.0),
-     ("memory_limit_mib", float("nan")), ("backend", "cuda"), ("device", "tpu"), ("precision", "int8")],
+     ("threads", "2"), ("threads", 2.5), ("threads", True), ("max_pixels", 1e6), ("memory_limit_mib", "64"),
+     ("memory_limit_mib", float("nan")), ("backend", "cuda"), ("device", "tpu"), ("device", 0), ("precision", "int8")],
 )  # fmt: skip
 def test_impossible_options_are_refused_at_once(cards: dict[int, ModelCard], option: str, value: Any) -> None:
     with pytest.raises(ArgumentError, match=f"{option} ?is|{option}="):
@@ -339,7 +340,7 @@ def test_warm_up_loads_both_directions(cards: dict[int, ModelCard]) -> None:
     with Rescaler(cards[8], threads=1) as rescaler:
         rescaler.warm_up()
         assert set(rescaler._engines) == {"downscale", "upscale"}
-        rescaler.warm_up(13, 17)
+        rescaler.warm_up(height=13, width=17)
 
 
 def test_progress_counts_every_tile(cards: dict[int, ModelCard]) -> None:
@@ -356,3 +357,96 @@ def test_progress_counts_every_tile(cards: dict[int, ModelCard]) -> None:
         assert calls == wanted
         rescaler.upscale(packet, progress=lambda *counts: calls.append(counts))
         assert calls == 2 * wanted
+
+
+def test_batches_take_lists_of_any_sizes_and_refuse_what_is_none(rescaler: Rescaler) -> None:
+    packets = rescaler.downscale_batch([photo(20, 30, 1), photo(9, 5, 2)])
+    assert [image.shape for image in rescaler.upscale_batch(packets)] == [(20, 30, 3), (9, 5, 3)]
+    assert rescaler.downscale_batch(np.zeros((0, 8, 8, 3), np.uint8)) == []
+    for wrong in (photo(9, 9, 1), "photo.png", None):
+        with pytest.raises(ArgumentError, match="downscale_batch got"):
+            rescaler.downscale_batch(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("z", [0.4, True, "0"])
+def test_a_z_that_is_no_policy_is_refused_both_ways(rescaler: Rescaler, z: Any) -> None:
+    with pytest.raises(ArgumentError, match="ZPolicy"):
+        rescaler.downscale(photo(9, 9, 1), z=z)
+    packet = down(rescaler, photo(9, 9, 1))
+    with pytest.raises(ArgumentError, match="ZPolicy"):
+        rescaler.upscale(packet, z=z)
+
+
+def test_for_packet_takes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = make_model(tmp_path / "zoo", tiny_config(2))
+    monkeypatch.setenv("BDFLOW_ZOO", str(tmp_path / "zoo"))
+    with Rescaler(card, threads=1) as rescaler:
+        write_packet(tmp_path / "small.png", down(rescaler, photo(20, 30, 1)))
+    with Rescaler.for_packet(tmp_path / "small.png", threads=1) as found:
+        assert found.card.id == card.id
+        assert up(found, tmp_path / "small.png").shape == (20, 30, 3)
+
+
+def test_two_threads_do_not_make_the_engine_prepare_each_tile_anew(cards: dict[int, ModelCard]) -> None:
+    """Tiles of two pictures that interleave would compile the graph for the one size and the other in turns."""
+    card = cards[4]
+    with Rescaler(card, threads=1, memory_limit_mib=limit_for(card, (60, 60))) as shared:
+        order: list[int] = []
+        sizes = [(400, 700), (500, 600)]
+        started = threading.Barrier(len(sizes))
+
+        def work(index: int) -> None:
+            started.wait()
+            shared.downscale(photo(*sizes[index], index), progress=lambda done, total: order.append(index))
+
+        workers = [threading.Thread(target=work, args=(index,)) for index in range(len(sizes))]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert len(order) > 4
+    assert sum(one != other for one, other in itertools.pairwise(order)) == 1
+
+
+class ShortOfMemory:
+    """A real engine behind a limit: larger tiles fail as they do on a GPU that is full (fault injection)."""
+
+    def __init__(self, engine: Any, most_pixels: int) -> None:
+        self._engine, self._most_pixels = engine, most_pixels
+
+    def run(self, inputs: Any) -> Any:
+        if next(iter(inputs.values()))[0, ..., 0].size > self._most_pixels:
+            raise OutOfMemoryError("no room")
+        return self._engine.run(inputs)
+
+    def release(self) -> None:
+        self._engine.release()
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def test_running_out_of_memory_retries_with_smaller_exact_tiles_and_says_so(
+    cards: dict[int, ModelCard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = photo(500, 520, 3)
+    with Rescaler(cards[4], threads=1) as roomy:
+        wanted = down(roomy, image)
+
+    def short(*args: Any, **options: Any) -> Any:
+        return ShortOfMemory(open_engine(*args, **options), 300 * 300)
+
+    monkeypatch.setattr("bdflow_rt.rescaler.open_engine", short)
+    with Rescaler(cards[4], threads=1) as tight:
+        with pytest.warns(UserWarning, match="trying again with smaller tiles"):
+            found = down(tight, image)
+        assert_close_pixels(found.lr, wanted.lr)
+    monkeypatch.setattr(
+        "bdflow_rt.rescaler.open_engine", lambda *args, **options: ShortOfMemory(open_engine(*args, **options), 0)
+    )
+    with (
+        Rescaler(cards[4], threads=1) as hopeless,
+        pytest.warns(UserWarning, match="Memory ran out"),
+        pytest.raises(OutOfMemoryError, match="smallest exact tile"),
+    ):
+        hopeless.downscale(image)

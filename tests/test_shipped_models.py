@@ -47,7 +47,17 @@ def test_files_are_those_of_the_card(card: ModelCard) -> None:
 @pytest.mark.parametrize("card", CARDS, ids=NAMES)
 def test_structure_is_the_papers_and_the_card_says_how_it_was_trained(card: ModelCard) -> None:
     assert card.config == paper_config(card.config.scale, bits=card.config.bits)
-    for key in ("data", "iterations", "training_minutes", "seed", "validation", "training", "metrics", "licence", "note"):
+    for key in (
+        "data",
+        "iterations",
+        "training_minutes",
+        "seed",
+        "validation",
+        "training",
+        "metrics",
+        "licence",
+        "note",
+    ):
         assert card.details.get(key), key
 
 

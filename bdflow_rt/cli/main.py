@@ -19,7 +19,7 @@ from typing import NoReturn, TextIO
 
 from bdflow_rt._version import __version__
 from bdflow_rt.cli.output import note
-from bdflow_rt.errors import BackendUnavailableError, BdflowError
+from bdflow_rt.errors import BackendUnavailableError, BdflowError, OutOfMemoryError
 
 COMMANDS: dict[str, str] = {
     "downscale": "turn a picture into a small one that can be restored",
@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("terminated", EXIT_TERMINATED)
     except BrokenPipeError:  # whoever read stdout has gone, as in `bdflow ... | head`
         return EXIT_BROKEN_PIPE
+    except MemoryError:
+        return _fail("memory ran out; close other programs, or lower --memory-limit", OutOfMemoryError.exit_code)
     except ImportError as error:
         return _fail(
             f"{error}. Part of the installation is missing or broken; 'bdflow doctor' says which, and how to mend it.",

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="picture to write: .png, .webp, .tif, .bmp, .ppm or .jpg",
     )
+    parser.add_argument("-m", "--model", help="name or folder of the file's model (default: found by hash)")
     parser.add_argument("--force", action="store_true", help="restore even if the small picture was edited")
     parser.add_argument(
         "--temperature", type=float, help="sample Z ~ N(0, T^2) instead of what the file says (normally Z = 0)"
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     limit = {"max_pixels": options["max_pixels"]} if "max_pixels" in options else {}
     check_output(args.output, inputs=[args.input])
     packet = read_packet(args.input, **limit)
-    with Rescaler.for_packet(packet, **options) as rescaler:
+    # A folder outside the zoo has to be named; that its weights are those of the file is checked either way.
+    opened = Rescaler.from_pretrained(args.model, **options) if args.model else Rescaler.for_packet(packet, **options)
+    with opened as rescaler:
         picture = rescaler.upscale_file(
             packet, args.output, z=z, force=args.force, progress=tiles_progress(args, "upscale")
         )

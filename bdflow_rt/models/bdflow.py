@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bdflow_rt.errors import ShapeError
+from bdflow_rt.latent import latent_rows
 from bdflow_rt.models.coupling import InvBlock, Transform
 from bdflow_rt.models.haar import haar_forward, haar_inverse
 from bdflow_rt.models.quantize import BoundaryQuantizer, quantize_lr
@@ -113,11 +115,15 @@ class BDFlow(nn.Module):
     def sample_latent(self, lr: Tensor, *, temperature: float, seed: int) -> Tensor:
         """Z ~ N(0, temperature^2) for an LR batch; the paper's prior N(0, 0.2) has temperature sqrt(0.2).
 
-        Drawn in float32 on the CPU, so a seed gives the same Z on every device.
+        The Z that a packet with that seed gets, see `bdflow_rt.latent`; picture i of the batch gets seed + i.
         """
-        shape = (lr.shape[0], self.config.latent_channels, *lr.shape[2:])
-        generator = torch.Generator().manual_seed(seed)
-        return (torch.randn(shape, generator=generator) * temperature).to(lr)
+        n, _, h, w = lr.shape
+        channels = self.config.latent_channels
+        drawn = [
+            latent_rows(range(h), columns=range(w), width=w, channels=channels, temperature=temperature, seed=seed + i)
+            for i in range(n)
+        ]
+        return torch.from_numpy(np.stack(drawn)).to(lr)
 
     def _blocks(self) -> list[list[InvBlock]]:
         # A module list is untyped to a type checker; this says what is in it.

@@ -16,6 +16,11 @@ _HEAD = struct.Struct(">I4s")
 _CRC = struct.Struct(">I")
 _IHDR = struct.Struct(">IIBBBBB")
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+PACKET_CHUNK = b"bdFL"
+KEPT = (b"IHDR", b"iCCP", PACKET_CHUNK, b"IDAT")
+"""Types whose data `walk` keeps."""
+MAX_CHUNKS = 1 << 18
+"""Cap on the chunks of a file; 2^28 pixels of RGB in the 8 KiB chunks of libpng are 98,304."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +36,24 @@ class Ihdr:
 
 @dataclass
 class PngChunks:
-    """What `walk` found: every chunk up to the first fault, as views into the file.
+    """What `walk` found up to the first fault: the chunks of `KEPT` as views into the file, others only counted.
 
-    `fault` is None, or half a sentence that says what is wrong; the chunk it was found in is the last of `types`.
+    `last` is the type of the last chunk that was begun. `fault` is None, or half a sentence that says what is wrong
+    with that chunk or behind it.
     """
 
-    chunks: list[tuple[bytes, memoryview]] = field(default_factory=list)
-    types: list[bytes] = field(default_factory=list)
+    kept: dict[bytes, list[memoryview]] = field(default_factory=lambda: {kind: [] for kind in KEPT})
+    count: int = 0
+    last: bytes = b""
     fault: str | None = None
 
     def all(self, kind: bytes) -> list[memoryview]:
-        """The data of every chunk of that type, in order."""
-        return [data for name, data in self.chunks if name == kind]
+        """The data of every chunk of that type, one of `KEPT`, in order."""
+        return self.kept[kind]
+
+    def has(self, kind: bytes) -> bool:
+        """Whether a chunk of that type, one of `KEPT`, was begun, be it whole or not."""
+        return self.last == kind or bool(self.kept[kind])
 
     @property
     def ihdr(self) -> Ihdr:
@@ -57,15 +68,21 @@ def chunk(kind: bytes, data: bytes | memoryview) -> bytes:
 
 
 def walk(data: memoryview) -> PngChunks:
-    """Every chunk of the PNG in `data`, which starts with `SIGNATURE`; stops at the first fault and names it."""
+    """Check every chunk of the PNG in `data`, which starts with `SIGNATURE`; stops at the first fault and names it.
+
+    Takes time and memory in proportion to the number of chunks, of which more than `MAX_CHUNKS` are a fault.
+    """
     found = PngChunks()
     position = len(SIGNATURE)
-    while found.fault is None and found.types[-1:] != [b"IEND"]:
+    while found.fault is None and found.last != b"IEND":
         if len(data) - position < _HEAD.size + _CRC.size:
             found.fault = f"it is cut off after {len(data)} bytes"
             return found
+        if found.count == MAX_CHUNKS:
+            found.fault = f"it has more than {MAX_CHUNKS} chunks"
+            return found
         length, kind = _HEAD.unpack_from(data, position)
-        found.types.append(kind)
+        previous, found.last = found.last, kind
         start, end = position + _HEAD.size, position + _HEAD.size + length
         if end + _CRC.size > len(data):
             found.fault = f"its chunk {_name(kind)} claims {length} bytes, more than the file has"
@@ -73,28 +90,30 @@ def walk(data: memoryview) -> PngChunks:
         if zlib.crc32(data[position + 4 : end]) != _CRC.unpack_from(data, end)[0]:
             found.fault = f"the CRC of its chunk {_name(kind)} is wrong"
             return found
-        found.fault = _fault_of(found, kind, data[start:end])
-        found.chunks.append((kind, data[start:end]))
+        found.fault = _fault_of(found, previous, data[start:end])
+        found.count += 1
+        if kind in found.kept:
+            found.kept[kind].append(data[start:end])
         position = end + _CRC.size
     if found.fault is None and position != len(data):
         found.fault = f"{len(data) - position} bytes follow its end"
     return found
 
 
-def _fault_of(found: PngChunks, kind: bytes, data: memoryview) -> str | None:
-    """What is wrong with the order or content of a chunk whose CRC is right."""
-    earlier = found.types[:-1]
+def _fault_of(found: PngChunks, previous: bytes, data: memoryview) -> str | None:
+    """What is wrong with the order or content of the last chunk, whose CRC is right."""
+    kind = found.last
     if not kind.isalpha():
         return f"it has a chunk of impossible type {_name(kind)}"
-    if (kind == b"IHDR") != (not earlier):
+    if (kind == b"IHDR") != (found.count == 0):
         return "its chunk IHDR is not the first, or not the only one"
     if kind == b"IHDR":
         return _ihdr_fault(data)
     if kind[:1].isupper() and kind not in _CRITICAL:
         return f"it has a critical chunk of unknown type {_name(kind)}"
-    if kind == b"IDAT" and b"IDAT" in earlier and earlier[-1] != b"IDAT":
+    if kind == b"IDAT" and found.all(b"IDAT") and previous != b"IDAT":
         return "its chunks IDAT do not follow each other"
-    if kind == b"IEND" and (len(data) or b"IDAT" not in earlier):
+    if kind == b"IEND" and (len(data) or not found.all(b"IDAT")):
         return "it ends without pixels, or its chunk IEND is not empty"
     return None
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import errno
 import importlib
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from bdflow_rt.errors import (
-    CorruptImageError,
-    ImageTooLargeError,
-    UnsupportedImageError,
-)
+from bdflow_rt.containers.colour import check_png_colour
+from bdflow_rt.containers.pillow import pillow_settings
+from bdflow_rt.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -45,16 +40,16 @@ _OTHER_KINDS = (
 )
 # Pillow raises the same exceptions for damaged pictures and for sound ones that it does not know; the words differ.
 _UNSUPPORTED_REASONS = ("unknown pixel mode", "cannot handle", "Unsupported BMP")
-_LIMIT_LOCK = threading.Lock()
 _SOURCE_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, PPM and GIF"
 
 
 def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
-    """Read a picture's header; no pixel is decoded. `name` starts the messages.
+    """Read a picture's header, strictly; no pixel is decoded. `name` starts the messages.
 
     Raises:
         CorruptImageError: not a picture, or its header does not parse or gives it no pixels.
-        UnsupportedImageError: a picture, but of a format that is not read here.
+        UnsupportedImageError: a picture, but of a format that is not read here, or a PNG of other colours than sRGB
+            that are not described by a profile, or by one of more than 16 MiB.
         ImageTooLargeError: more than `max_pixels`.
     """
     prefix = stream.read(30)
@@ -64,8 +59,9 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
     # The WebP decoder takes its memory as soon as it is opened.
     early = _webp_size(prefix) if plugin == "WebPImagePlugin" else (0, 0)
     _check_size(early, name, max_pixels)
+    profile_bytes = check_png_colour(stream, name=name) if plugin == "PngImagePlugin" else 0
     try:
-        with _pillow_accepts(early):
+        with pillow_settings(early, profile_bytes=profile_bytes):
             image: ImageFile = getattr(module, cls)(stream)
     except Exception as error:
         raise _typed(name, error) from error
@@ -80,7 +76,7 @@ def load_pixels(image: ImageFile, *, name: str) -> None:
         CorruptImageError: truncated or damaged.
     """
     try:
-        with _pillow_accepts(image.size):
+        with pillow_settings(image.size):
             image.load()
     except Exception as error:
         raise _typed(name, error) from error
@@ -93,7 +89,8 @@ def is_animated(image: ImageFile, *, name: str) -> bool:
         CorruptImageError: its list of frames is damaged.
     """
     try:
-        return bool(getattr(image, "is_animated", False))
+        with pillow_settings(image.size):
+            return bool(getattr(image, "is_animated", False))
     except Exception as error:
         raise _typed(name, error) from error
 
@@ -137,27 +134,6 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
             f"{name} has {width} x {height} = {width * height} pixels; at most {max_pixels} are allowed. "
             "Raise max_pixels to accept it, or cut it into parts."
         )
-
-
-@contextmanager
-def _pillow_accepts(size: tuple[int, int]) -> Iterator[None]:
-    """Raise Pillow's own limit to a size that passed ours; its TIFF and WebP decoders check it inside.
-
-    The limit belongs to the host program, so it is touched only for pictures beyond it, by as little as needed.
-    """
-    from PIL import Image
-
-    pixels = size[0] * size[1]
-    if Image.MAX_IMAGE_PIXELS is None or pixels <= Image.MAX_IMAGE_PIXELS:
-        yield
-        return
-    with _LIMIT_LOCK:
-        before = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = pixels
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
 
 
 def _typed(name: str, error: Exception) -> Exception:

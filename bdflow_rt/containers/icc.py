@@ -17,6 +17,7 @@ _HEADER_BYTES = 128
 _MAX_TAGS = 200
 _COPIED = (b"desc", b"cprt", b"wtpt", b"chad")
 _CURVES = (b"rTRC", b"gTRC", b"bTRC")
+_USED = (*_COPIED, *_CURVES, b"kTRC", b"A2B0")
 # Columns of sRGB's primaries adapted to D50, as s15Fixed16 numbers; the blue one takes up the rounding, so that they
 # add up to D50 (63190, 65536, 54061) exactly.
 _PRIMARIES = {b"rXYZ": (28578, 14581, 912), b"gXYZ": (25241, 46981, 6362), b"bXYZ": (9371, 3974, 46787)}
@@ -63,7 +64,7 @@ def grey_profile(profile: bytes) -> bytes | None:
 
 
 def _tags(profile: bytes) -> dict[bytes, bytes] | None:
-    """The profile's tags by signature, or None where it is broken."""
+    """The tags that matter here by signature, or None where the profile is broken."""
     if len(profile) < _HEADER_BYTES + 4 or profile[36:40] != b"acsp":
         return None
     (count,) = struct.unpack_from(">I", profile, _HEADER_BYTES)
@@ -74,7 +75,8 @@ def _tags(profile: bytes) -> dict[bytes, bytes] | None:
         name, start, size = struct.unpack_from(">4sII", profile, _HEADER_BYTES + 4 + 12 * index)
         if start + size > len(profile):
             return None
-        tags[name] = profile[start : start + size]
+        if name in _USED:  # the others are not copied: a hostile profile has 200, each as long as itself
+            tags[name] = profile[start : start + size]
     return tags
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
+from bdflow_rt.containers.colour import check_profile_size
 from bdflow_rt.containers.decoders import is_animated, load_pixels, open_picture
 from bdflow_rt.containers.icc import grey_profile, rgb_profile
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, open_input
 from bdflow_rt.errors import ArgumentError, CorruptImageError, UnsupportedImageError
 from bdflow_rt.files import PathLike, write_atomically
-from bdflow_rt.packet import MAX_SIDE, UInt8Array, check_pixels_array
+from bdflow_rt.packet import MAX_ICC_BYTES, MAX_SIDE, UInt8Array, check_pixels_array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,7 +41,11 @@ class Picture:
         pixels: (H, W, 3) uint8 RGB.
         colour: "grey" where it is a grey picture; its three channels are then equal.
         icc_profile: ICC profile of these RGB pixels; None means sRGB. A grey picture's own profile is replaced by
-            the RGB profile with the same tone curve, and changed back when it is written as grey.
+            the RGB profile with the same tone curve, and changed back when it is written as grey. At most 16 MiB.
+
+    Raises:
+        ShapeError, DTypeError, EmptyImageError: `pixels` is not such an array.
+        ArgumentError: another `colour`, or a longer profile.
     """
 
     pixels: UInt8Array
@@ -51,6 +56,11 @@ class Picture:
         check_pixels_array("The picture", self.pixels)
         if self.colour not in ("rgb", "grey"):
             raise ArgumentError(f"colour is {self.colour!r}; it must be 'rgb' or 'grey'.")
+        if self.icc_profile is not None and len(self.icc_profile) > MAX_ICC_BYTES:
+            raise ArgumentError(
+                f"The colour profile has {len(self.icc_profile)} bytes; at most {MAX_ICC_BYTES} are allowed. Convert "
+                "the picture to sRGB, or pass icc_profile=None."
+            )
 
 
 def read_picture(
@@ -69,7 +79,8 @@ def read_picture(
         MissingFileError, UnreadableFileError: the file cannot be opened.
         CorruptImageError: damaged, cut off, without pixels, or not a picture.
         ImageTooLargeError: more than `max_pixels`.
-        UnsupportedImageError: 16-bit, float, CMYK, Lab, animated, or transparent without a `background`.
+        UnsupportedImageError: 16-bit, float, CMYK, Lab, animated, transparent without a `background`, a colour
+            profile of more than 16 MiB, or a PNG whose chunks gAMA, cHRM or cICP alone say that it is not sRGB.
         ArgumentError: `background` is not a colour.
     """
     fill = None if background is None else _parse_colour(background)
@@ -186,6 +197,7 @@ def _check_kind(image: ImageFile, name: str) -> None:
             f"{name} is animated or has several pages; pictures are handled one by one, so extract one, "
             "for example with: magick 'IN[0]' OUT.png"
         )
+    check_profile_size(len(_profile(image) or b""), name=name)
 
 
 def _refused_kind(image: ImageFile) -> str | None:
@@ -207,6 +219,12 @@ def _refused_kind(image: ImageFile) -> str | None:
     return None
 
 
+def _profile(image: ImageFile) -> bytes | None:
+    """The ICC profile as it is in the file; a hostile TIFF may have a number in its place."""
+    profile = image.info.get("icc_profile")
+    return profile if isinstance(profile, bytes) else None
+
+
 def _tiff_numbers(image: ImageFile, tag: int) -> list[int]:
     """The whole numbers of a TIFF tag, which a hostile file may fill with anything."""
     value = image.tag_v2.get(tag, ())  # type: ignore[attr-defined]
@@ -216,7 +234,8 @@ def _tiff_numbers(image: ImageFile, tag: int) -> list[int]:
 def _convert(image: ImageFile, name: str, fill: Rgb | None) -> Picture:
     """RGB pixels of a decoded image, turned upright; block by block, so that they exist only once."""
     grey = image.mode in _GREY_MODES
-    profile = rgb_profile(image.info.get("icc_profile"), colour="grey" if grey else "rgb")
+    profile = rgb_profile(_profile(image), colour="grey" if grey else "rgb")
+    check_profile_size(len(profile or b""), name=name)  # a twin may be longer than what it was made of
     transparent = image.has_transparency_data and any(_alpha_used(block) for _, _, block in _blocks(image))
     if transparent and fill is None:
         raise UnsupportedImageError(

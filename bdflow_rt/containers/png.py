@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from bdflow_rt.containers.bits import pack_levels, packed_size, unpack_levels
-from bdflow_rt.containers.chunks import SIGNATURE, PngChunks, chunk, walk
+from bdflow_rt.containers.chunks import PACKET_CHUNK, SIGNATURE, PngChunks, chunk, walk
 from bdflow_rt.containers.decoders import load_pixels, open_picture
 from bdflow_rt.containers.header import decode_header, encode_header, header_length
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, read_file
@@ -37,7 +37,7 @@ from bdflow_rt.errors import (
 from bdflow_rt.files import PathLike, write_atomically
 from bdflow_rt.packet import MAX_ICC_BYTES, Packet, PacketHeader, UInt8Array
 
-CHUNK = b"bdFL"
+CHUNK = PACKET_CHUNK
 _STORED, _DEFLATE = 0, 1
 _RGB = 2
 _COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
@@ -133,12 +133,12 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Packet:
     if not data.startswith(SIGNATURE):
         raise _not_png(data, name, max_pixels)
     found = walk(memoryview(data))
-    if CHUNK not in found.types:
+    if not found.has(CHUNK):
         if found.fault:
             raise CorruptImageError(f"{name} is damaged or cut off: {found.fault}. {_AGAIN}")
         raise _not_a_packet(name)
-    if found.types.count(CHUNK) > 1:
-        raise CorruptPacketError(f"{name} has {found.types.count(CHUNK)} chunks bdFL instead of one. {_AGAIN}")
+    if len(found.all(CHUNK)) > 1:
+        raise CorruptPacketError(f"{name} has {len(found.all(CHUNK))} chunks bdFL instead of one. {_AGAIN}")
     if found.fault:
         raise CorruptPacketError(f"{name} is damaged or cut off: {found.fault}. {_AGAIN}")
     payload = found.all(CHUNK)[0]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import io
 import struct
+import time
 import tracemalloc
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin
 
 from bdflow_rt.containers import decode_png, encode_header, encode_png, read_packet
-from bdflow_rt.containers.chunks import SIGNATURE, chunk
+from bdflow_rt.containers.chunks import MAX_CHUNKS, SIGNATURE, chunk
 from bdflow_rt.errors import (
     CorruptImageError,
     CorruptPacketError,
@@ -29,10 +32,12 @@ from tests.containers.build import (
     edit_chunk,
     encoded,
     huge_png,
+    insert_chunks,
     join,
     make_packet,
     patch_header,
     refused,
+    same_packet,
     split,
     with_header,
 )
@@ -86,6 +91,15 @@ def test_a_cut_off_jpeg_is_damaged_rather_than_no_packet() -> None:
     data = encoded(PHOTO, "JPEG")
     with refused(CorruptImageError, "cut off"):
         decode_png(data[: len(data) // 2])
+
+
+def test_pixels_that_end_early_are_refused_although_the_host_program_tolerates_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with refused(CorruptPacketError, "cut off"):
+        decode_png(edit_chunk(PNG, b"IDAT", lambda data: data[: len(data) // 2]))
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
 def test_a_file_cut_off_anywhere_is_refused() -> None:
@@ -203,8 +217,7 @@ def test_a_deflate_bomb_is_refused_without_being_inflated(place: str) -> None:
     if place == "boundary":
         data = edit_chunk(PNG, b"bdFL", lambda _: HEADER + b"\1" + bomb)
     else:
-        chunks = split(PNG)
-        data = join([chunks[0], (b"iCCP", b"name\0\0" + bomb), *chunks[1:]])
+        data = insert_chunks(PNG, (b"iCCP", b"name\0\0" + bomb))
     tracemalloc.start()
     with refused(CorruptPacketError, "more than"):
         decode_png(data)
@@ -325,13 +338,47 @@ def test_a_folder_is_no_packet(tmp_path: Path) -> None:
         read_packet(tmp_path)
 
 
-def test_many_empty_chunks_are_walked_in_no_time() -> None:
-    chunks = split(PNG)
-    filler = chunk(b"teXt", b"") * 20000
+@contextmanager
+def quick(seconds: float) -> Iterator[None]:
+    """The block takes no more processor time than that."""
+    start = time.process_time()
+    yield
+    assert time.process_time() - start < seconds
+
+
+def flooded(png: bytes, count: int) -> bytes:
+    """The PNG with that many empty chunks that nobody knows."""
     at = len(SIGNATURE) + 25
-    data = PNG[:at] + filler + PNG[at:]
-    assert len(split(data)) == len(chunks) + 20000
-    decode_png(data).check_pixels()
+    return png[:at] + chunk(b"teXt", b"") * count + png[at:]
+
+
+def test_a_mebibyte_of_empty_chunks_is_walked_in_no_time() -> None:
+    count = (1 << 20) // 12
+    with quick(1):
+        decode_png(flooded(PNG, count)).check_pixels()
+    with quick(1), refused(NotAPacketError, "not made by bdflow"):
+        decode_png(flooded(encoded(PHOTO, "PNG"), count))
+
+
+def test_more_chunks_than_any_picture_has_are_refused() -> None:
+    most = MAX_CHUNKS - len(split(PNG))
+    decode_png(flooded(PNG, most)).check_pixels()
+    with refused(CorruptPacketError, f"more than {MAX_CHUNKS} chunks"):
+        decode_png(flooded(PNG[:-12], most) + chunk(b"teXt", b"") + PNG[-12:])
+    with quick(2), refused(CorruptImageError, f"more than {MAX_CHUNKS} chunks"):
+        decode_png(flooded(PNG, 1_000_000))
+
+
+@pytest.mark.parametrize("empty", [0, 60_000])
+def test_pixels_in_sixty_thousand_chunks_are_read_in_no_time(empty: int) -> None:
+    packet = make_packet(601, 607, scale=2, bits=1)
+    chunks = split(encode_png(packet))
+    pixels = b"".join(data for kind, data in chunks if kind == b"IDAT")
+    assert len(pixels) > 60_000
+    parts = [(b"IDAT", pixels[at : at + 1]) for at in range(59_999)] + [(b"IDAT", pixels[59_999:])]
+    data = join([*chunks[:2], *[(b"IDAT", b"")] * empty, *parts, chunks[-1]])
+    with quick(2):
+        assert same_packet(decode_png(data), packet)
 
 
 def test_nothing_of_the_chunk_is_shown_to_the_picture_decoder() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from bdflow_rt.containers import read_picture
+from bdflow_rt.containers.chunks import MAX_CHUNKS
 from bdflow_rt.errors import (
     CorruptImageError,
     ImageTooLargeError,
@@ -25,7 +28,17 @@ from bdflow_rt.errors import (
     UnreadableFileError,
     UnsupportedImageError,
 )
-from tests.containers.build import edit_chunk, encoded, huge_png, join, ordinary_user, refused, split
+from tests.containers.build import (
+    edit_chunk,
+    encoded,
+    huge_png,
+    insert_chunks,
+    join,
+    ordinary_user,
+    refused,
+    split,
+)
+from tests.containers.test_icc import SRGB, long_profile
 from tests.support import photo
 
 PHOTO = Image.fromarray(photo(63, 65, 1))
@@ -171,6 +184,18 @@ def test_a_picture_cut_off_anywhere_is_refused(kind: str, tmp_path: Path) -> Non
                 read_picture(source)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_a_picture_is_refused_although_the_host_program_tolerates_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = encoded(PHOTO, kind)
+    with refused(CorruptImageError):
+        read_picture(data[: len(data) // 2])
+    assert read_picture(data).pixels.shape == (63, 65, 3)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
 @pytest.mark.parametrize("data", [b"x", b"hello, world", bytes(1000), b"\xff" * 1000, b"<svg></svg>", b"%PDF-1.7"])
 def test_garbage_is_refused(data: bytes) -> None:
     with refused(CorruptImageError, "not a picture"):
@@ -216,6 +241,117 @@ def test_a_text_chunk_that_is_a_bomb_is_refused() -> None:
     bomb = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100 << 20), 9))
     with refused(CorruptImageError):
         read_picture(join([chunks[0], bomb, *chunks[1:]]))
+
+
+def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
+    return insert_chunks(encoded(PHOTO, "PNG"), *chunks)
+
+
+SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+DISPLAY_P3 = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+GAMMA = (b"gAMA", struct.pack(">I", 45455))
+LINEAR = (b"gAMA", struct.pack(">I", 100000))
+WIDE = (b"cHRM", struct.pack(">8I", *DISPLAY_P3))
+PQ = (b"cICP", bytes([9, 16, 0, 1]))
+PROFILE = (b"iCCP", b"name\0\0" + zlib.compress(SRGB))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "words"),
+    [
+        ([LINEAR], ["chunk gAMA", "gamma 1 "]),
+        ([(b"gAMA", struct.pack(">I", 55556))], ["gamma 0.55556"]),
+        ([GAMMA, WIDE], ["chunk cHRM", "0.68"]),
+        ([PQ], ["chunk cICP", "9, 16, 0, 1"]),
+        ([(b"cICP", bytes([1, 13, 0, 0]))], ["1, 13, 0, 0"]),
+        ([PQ, (b"sRGB", b"\0")], ["chunk cICP"]),
+    ],
+    ids=["linear", "old mac", "wide", "pq", "narrow range", "pq over srgb"],
+)
+def test_a_png_whose_colours_would_come_back_different_is_refused(
+    chunks: list[tuple[bytes, bytes]], words: list[str]
+) -> None:
+    with refused(UnsupportedImageError, "not sRGB", "convert it to sRGB", *words):
+        read_picture(png_with(*chunks))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [GAMMA, (b"cHRM", struct.pack(">8I", *SRGB_CHROMATICITIES))],
+        [(b"gAMA", struct.pack(">I", 45000)), (b"cHRM", struct.pack(">8I", *(v + 400 for v in SRGB_CHROMATICITIES)))],
+        [(b"gAMA", bytes(4))],
+        [(b"sRGB", b"\0"), LINEAR, WIDE],
+        [PROFILE, LINEAR, WIDE],
+        [PROFILE, PQ],
+        [(b"cICP", bytes([1, 13, 0, 1])), LINEAR],
+        [(b"cICP", b"\1\1")],
+    ],
+    ids=["srgb", "nearly srgb", "zero", "srgb first", "profile first", "profile and pq", "cicp first", "broken cicp"],
+)
+def test_a_png_that_is_srgb_or_has_a_profile_is_read(chunks: list[tuple[bytes, bytes]]) -> None:
+    picture = read_picture(png_with(*chunks))
+    assert np.array_equal(picture.pixels, np.asarray(PHOTO))
+    assert picture.icc_profile == (SRGB if PROFILE in chunks else None)
+
+
+def test_a_colour_chunk_with_a_wrong_crc_is_damage_and_not_another_colour() -> None:
+    data = bytearray(png_with(LINEAR))
+    data[data.index(b"gAMA") + 8] ^= 1
+    with refused(CorruptImageError, "gAMA"):
+        read_picture(bytes(data))
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_a_colour_profile_is_carried_up_to_16_mebibytes_and_refused_beyond(kind: str, extra: int) -> None:
+    profile = long_profile((16 << 20) + extra)
+    data = encoded(PHOTO, kind, icc_profile=profile)
+    if extra:
+        with refused(UnsupportedImageError, "16777216 bytes", "convert it to sRGB"):
+            read_picture(data)
+    else:
+        assert read_picture(data).icc_profile == profile
+
+
+def test_a_profile_that_is_too_long_is_refused_before_the_pixels_are_decoded() -> None:
+    chunks = split(encoded(PHOTO, "PNG", icc_profile=long_profile((16 << 20) + 1)))
+    broken = [(kind, b"\0" if kind == b"IDAT" else data) for kind, data in chunks]
+    with refused(UnsupportedImageError, "16777216 bytes"):
+        read_picture(join(broken))
+
+
+@pytest.mark.parametrize("payload", [zlib.compress(bytes(500 << 20), 9), bytes(17 << 20)], ids=["bomb", "stored"])
+def test_a_profile_that_is_a_bomb_is_refused_without_being_inflated(payload: bytes) -> None:
+    data = png_with((b"iCCP", b"name\0\0" + payload))
+    tracemalloc.start()
+    with refused(UnsupportedImageError, "16777216 bytes"):
+        read_picture(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (64 << 20)
+
+
+def test_a_text_chunk_beside_a_long_profile_is_still_refused_as_a_bomb() -> None:
+    limit = PngImagePlugin.MAX_TEXT_CHUNK
+    bomb = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100 << 20), 9))
+    with refused(CorruptImageError):
+        read_picture(insert_chunks(encoded(PHOTO, "PNG", icc_profile=long_profile(2 << 20)), bomb))
+    assert limit == PngImagePlugin.MAX_TEXT_CHUNK
+
+
+@pytest.mark.parametrize(("kind", "value"), [(3, 5), (2, "text")])
+def test_a_tiff_with_something_else_in_place_of_a_profile_is_read(kind: int, value: object) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[34675] = value
+    tags.tagtype[34675] = kind
+    picture = read_picture(encoded(PHOTO, "TIFF", tiffinfo=tags))
+    assert picture.icc_profile is None
+
+
+def test_more_chunks_before_the_pixels_than_any_picture_has_are_refused() -> None:
+    with refused(CorruptImageError, f"more than {MAX_CHUNKS} chunks"):
+        read_picture(png_with(*[(b"teXt", b"")] * MAX_CHUNKS))
 
 
 @pytest.mark.parametrize("name", ["missing.png", "missing/in.png", "n" * 300, "a\0b"])

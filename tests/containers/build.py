@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from bdflow_rt.containers.chunks import SIGNATURE, chunk, walk
+from bdflow_rt.containers.chunks import SIGNATURE, chunk
 from bdflow_rt.containers.header import encode_header
 from bdflow_rt.errors import BdflowError
 from bdflow_rt.packet import Packet, PacketHeader
@@ -56,7 +56,12 @@ def same_packet(one: Packet, other: Packet) -> bool:
 
 def split(png: bytes) -> Chunks:
     """The chunks of a sound PNG."""
-    return [(kind, bytes(data)) for kind, data in walk(memoryview(png)).chunks]
+    chunks, at = [], len(SIGNATURE)
+    while at < len(png):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        chunks.append((kind, png[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return chunks
 
 
 def join(chunks: Chunks) -> bytes:
@@ -67,6 +72,12 @@ def join(chunks: Chunks) -> bytes:
 def edit_chunk(png: bytes, kind: bytes, edit: Callable[[bytes], bytes]) -> bytes:
     """The PNG with the data of its chunks of that type replaced, CRCs repaired."""
     return join([(name, edit(data) if name == kind else data) for name, data in split(png)])
+
+
+def insert_chunks(png: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """The PNG with more chunks behind its IHDR."""
+    first, *others = split(png)
+    return join([first, *chunks, *others])
 
 
 def with_header(png: bytes, header: bytes) -> bytes:

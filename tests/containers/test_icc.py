@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -34,6 +35,12 @@ def make_grey_profile(*, gamma: float = 1.5, space: bytes = b"GRAY", pcs: bytes 
     header = struct.pack(">I", start + len(body)) + fixed + bytes(28) + white_xyz + bytes(48)
     assert len(header) == 128
     return header + struct.pack(">I", len(tags)) + index + body
+
+
+def long_profile(size: int, *, seed: int = 0) -> bytes:
+    """sRGB with noise at its end, `size` bytes in all."""
+    noise = np.random.default_rng(seed).integers(0, 256, size - len(SRGB), np.uint8)
+    return struct.pack(">I", size) + SRGB[4:] + noise.tobytes()
 
 
 def to_lab(profile: bytes, image: Image.Image) -> np.ndarray:
@@ -93,6 +100,17 @@ def test_profiles_of_another_colour_space_or_broken_ones_are_left_out_as_viewers
 def test_a_grey_profile_without_an_rgb_twin_is_refused_rather_than_lost(profile: bytes) -> None:
     with refused(UnsupportedImageError, "profile"):
         rgb_profile(profile, colour="grey")
+
+
+def test_a_profile_of_many_tags_as_long_as_itself_takes_little_memory() -> None:
+    size = 1 << 20
+    tags = b"".join(struct.pack(">4sII", b"t%03d" % index, 1, size - 1) for index in range(200))
+    profile = (SRGB[:128] + struct.pack(">I", 200) + tags).ljust(size, b"\0")
+    tracemalloc.start()
+    assert rgb_profile(profile, colour="rgb") == profile
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * size
 
 
 def test_curves_that_differ_have_no_grey_twin() -> None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps
 from bdflow_rt.containers import Picture, check_picture_path, read_picture, write_picture
 from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeError
 from tests.containers.build import encoded, refused
-from tests.containers.test_icc import make_grey_profile, to_lab
+from tests.containers.test_icc import long_profile, make_grey_profile, to_lab
 from tests.support import photo
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -63,6 +63,19 @@ def test_grey_pictures_are_written_as_grey_and_come_back_grey(suffix: str, tmp_p
 def test_colour_profiles_travel(suffix: str, tmp_path: Path) -> None:
     write_picture(tmp_path / f"p{suffix}", Picture(photo(9, 11, 3), icc_profile=SRGB))
     assert read_picture(tmp_path / f"p{suffix}").icc_profile == SRGB
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_colour_profiles_of_several_mebibytes_travel(suffix: str, tmp_path: Path) -> None:
+    profile = long_profile(5_000_011)
+    write_picture(tmp_path / f"p{suffix}", Picture(photo(9, 11, 3), icc_profile=profile))
+    assert read_picture(tmp_path / f"p{suffix}").icc_profile == profile
+
+
+def test_a_colour_profile_that_could_not_be_read_back_is_refused() -> None:
+    Picture(photo(9, 11, 3), icc_profile=bytes(16 << 20))
+    with refused(ArgumentError, "16777217 bytes", "sRGB"):
+        Picture(photo(9, 11, 3), icc_profile=bytes((16 << 20) + 1))
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".ppm"])

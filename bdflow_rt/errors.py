@@ -26,7 +26,7 @@ class DTypeError(ArgumentError):
 
 
 class ClosedError(ArgumentError):
-    """A `Rescaler` was used after `close()`."""
+    """A `Rescaler` or an engine was used after `close()`."""
 
 
 class InputError(BdflowError):
@@ -75,6 +75,10 @@ class UnwritableOutputError(OutputError):
 
 class DiskFullError(OutputError):
     """The disk filled up in mid-write; the partial file was removed."""
+
+
+class ModelExistsError(OutputError):
+    """A model was to be written over another one, which packets may need."""
 
 
 class PacketError(BdflowError):

@@ -55,7 +55,7 @@ def write_atomically(path: PathLike, content: bytes | Writer) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
 
 def check_output(path: PathLike, *, inputs: Iterable[PathLike] = ()) -> None:
@@ -154,7 +154,8 @@ def _fill(file: BinaryIO, content: bytes | Writer) -> None:
         file.write(content)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed in a folder last, where the file system can."""
     with suppress(OSError):  # the file is complete; some network file systems cannot sync a folder
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

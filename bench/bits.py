@@ -16,9 +16,9 @@ import pathlib
 import sys
 from typing import Any
 
+from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.quality import evaluate, list_pictures
-from bdflow_rt.files import write_atomically
 from bdflow_rt.rescaler import Rescaler
 
 
@@ -38,11 +38,16 @@ def measure_runs(models: list[pathlib.Path], folders: list[pathlib.Path]) -> lis
                         **{name: means[name] for name in ("psnr_y", "lr_psnr", "file_bytes", "chunk_bytes")},
                     }
                 )
-    return sorted(runs, key=lambda run: (run["set"], run["scale"], run["iterations"], run["bits"]))
+    # A card need not say for how many iterations its model was trained.
+    return sorted(runs, key=lambda run: (run["set"], run["scale"], run["iterations"] or 0, run["bits"]))
 
 
 def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each boundary gains over the 0-bit model of equal training, what its bytes would buy, and who wins."""
+    """What each boundary gains over the 0-bit model of equal training, what its bytes would buy, and who wins.
+
+    Left out are models of unknown training, which equals no other, and perfect scores (None), which have no gain.
+    """
+    runs = [run for run in runs if run["iterations"] is not None and run["psnr_y"] is not None]
     of_run = {(run["set"], run["scale"], run["bits"], run["iterations"]): run for run in runs}
     prices = _prices(runs)
     found = []
@@ -94,10 +99,9 @@ def main() -> None:
     args = parser.parse_args()
     runs = measure_runs(args.model, args.folder)
     result = {**environment(), "runs": runs, "verdicts": verdicts(runs)}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.output, (json.dumps(result, indent=2) + "\n").encode())
+    write_result(args.output, result)
     sys.stdout.write(json.dumps(result["verdicts"], indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("bits", main))

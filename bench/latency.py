@@ -9,6 +9,7 @@ import argparse
 import functools
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -19,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.openvino import OpenVINOEngine
-from bdflow_rt.files import write_atomically
 from bdflow_rt.zoo import ModelCard, find_model
 
 REPEATS = 15
@@ -106,14 +107,22 @@ def _smooth_noise(height: int, width: int) -> np.ndarray:
     return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
+def _size(text: str) -> tuple[int, int]:
+    """Width and height from "512x384", for argparse."""
+    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512x384")
+    width, height = map(int, text.split("x"))
+    return width, height
+
+
 def main() -> None:
     """Measure and write one JSON file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="bdflow-x4")
-    parser.add_argument("--size", default="512x512", help="HR width x height")
+    parser.add_argument("--size", type=_size, default="512x512", help="HR width x height, multiples of the scale")
     parser.add_argument("--output", type=pathlib.Path)
     args = parser.parse_args()
-    width, height = map(int, args.size.split("x"))
+    width, height = args.size
     card = find_model(args.model)
     measured = engines(card, height, width)
     result = {
@@ -125,12 +134,10 @@ def main() -> None:
         "import_s": import_time(),
         "cold_start_1mp": cold_start(card, height=1000, width=1000),
     }
-    text = json.dumps(result, indent=2) + "\n"
     if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(args.output, text.encode())
-    sys.stdout.write(text)
+        write_result(args.output, result)
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("latency", main))

@@ -102,7 +102,8 @@ def measure(rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path) -> Pic
         ShapeError: the picture is too small for SSIM's window, or for the border that PSNR leaves out.
     """
     small, restored_path = folder / "lr.png", folder / "restored.png"
-    hr = read_picture(path)
+    limit = rescaler.max_pixels
+    hr = read_picture(path, max_pixels=limit)
     height, width = hr.pixels.shape[:2]
     least = max(SSIM_WINDOW, 2 * rescaler.card.config.scale + 1)
     if min(height, width) < least:
@@ -112,7 +113,7 @@ def measure(rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path) -> Pic
         )
     rescaler.downscale_file(path, small)
     rescaler.upscale_file(small, restored_path)
-    restored, packet = read_picture(restored_path), read_packet(small)
+    restored, packet = read_picture(restored_path, max_pixels=limit), read_packet(small, max_pixels=limit)
     scale, bits = packet.header.scale, packet.header.bits
     reference = bicubic_downscale(hr.pixels, scale=scale)
     grey = hr.colour == "grey"

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import math
 import pathlib
-import shutil
 import sys
 import tempfile
 from typing import Any
 
+from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.quality import evaluate, list_pictures
-from bdflow_rt.errors import BdflowError, UnwritableOutputError
+from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
-from bdflow_rt.files import write_atomically
+from bdflow_rt.files import sync_folder, write_atomically
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.trainer import CHECKPOINT_FILE
@@ -57,26 +57,48 @@ def release(
         details = {**card.details, "licence": "Apache-2.0", "note": note, "metrics": metrics}
         card = dataclasses.replace(card, details=details, bf16_loss_db=loss_db)
         write_atomically(folder / CARD_FILE, card.to_json().encode())
-        shutil.copytree(folder, final)
+        # A rename, so that there is the whole model or none; over one that came up meanwhile it fails.
+        try:
+            folder.rename(final)
+        except OSError as error:
+            raise UnwritableOutputError(
+                f"'{final}' cannot be made ({error.strerror}); choose the next version."
+            ) from None
+        sync_folder(zoo)
     return ModelCard.read(final)
 
 
-def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[dict[str, Any], float]:
-    """Means per folder for the card, and the largest mean PSNR in dB that bfloat16 costs on any of them."""
-    metrics: dict[str, Any] = {}
-    losses = []
+def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[dict[str, Any], float | None]:
+    """Means per folder for the card, and the largest mean PSNR in dB that bfloat16 costs on any of them.
+
+    Perfect scores are None, as in `evaluate`. So is the loss where it was not measured, since this processor has no
+    bfloat16 or OpenVINO is not here, or where it is infinite; the card then does not allow bfloat16.
+    """
+    with Rescaler(card) as exact:
+        means = [evaluate(exact, list_pictures(folder))["means"] for folder in folders]
+    metrics = {
+        folder.name: {key: None if one[key] is None else round(one[key], 4) for key in _KEPT}
+        for folder, one in zip(folders, means, strict=True)
+    }
     # Whether bfloat16 is allowed is what is being found out.
     allowed = dataclasses.replace(card, bf16_loss_db=0.0)
-    with Rescaler(card) as exact, Rescaler(allowed, backend="openvino", precision="bf16") as rough:
-        for folder in folders:
-            pictures = list_pictures(folder)
-            means, rough_means = (evaluate(one, pictures)["means"] for one in (exact, rough))
-            metrics[folder.name] = {key: round(means[key], 4) for key in _KEPT}
-            losses.append(means["psnr_y"] - rough_means["psnr_y"])
-    return metrics, round(max(losses), 4)
+    try:
+        with Rescaler(allowed, backend="openvino", precision="bf16") as rough:
+            rough_means = [evaluate(rough, list_pictures(folder))["means"] for folder in folders]
+    except BackendUnavailableError:
+        return metrics, None
+    loss_db = max(_loss(one["psnr_y"], other["psnr_y"]) for one, other in zip(means, rough_means, strict=True))
+    return metrics, round(loss_db, 4) if math.isfinite(loss_db) else None
 
 
-def main() -> int:
+def _loss(exact: float | None, rough: float | None) -> float:
+    """The difference of two PSNRs in dB, of which None is infinite; equal ones, infinite or not, have none."""
+    if exact == rough:
+        return 0.0
+    return (math.inf if exact is None else exact) - (math.inf if rough is None else rough)
+
+
+def main() -> None:
     """Release, then write the full result of every folder to bench/results/quality."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=pathlib.Path)
@@ -85,19 +107,13 @@ def main() -> int:
     parser.add_argument("--evaluate", type=pathlib.Path, action="append", required=True, metavar="DIR")
     parser.add_argument("--note", required=True, help="for the card: licences of the training data")
     args = parser.parse_args()
-    try:
-        card = release(args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note)
-    except BdflowError as error:
-        sys.stderr.write(f"release: {error}\n")
-        return error.exit_code
+    card = release(args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note)
     with Rescaler(card) as rescaler:
         for folder in args.evaluate:
             result = {"folder": folder.name, **evaluate(rescaler, list_pictures(folder))}
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            write_atomically(RESULTS / f"{card.id}-{folder.name}.json", (json.dumps(result, indent=1) + "\n").encode())
+            write_result(RESULTS / f"{card.id}-{folder.name}.json", result)
     sys.stdout.write(card.to_json())
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("release", main))

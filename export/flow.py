@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bdflow_rt.export.graph import GraphBuilder
-from bdflow_rt.zoo.config import ModelConfig
-
-LEAKY_SLOPE = 0.2
+from bdflow_rt.zoo.config import LEAKY_SLOPE, ModelConfig
 
 
 class FlowGraph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import TensorProto
 
 from bdflow_rt.errors import CorruptModelError, UnwritableOutputError
 from bdflow_rt.export.flow import FlowGraph
-from bdflow_rt.export.graph import GraphBuilder
+from bdflow_rt.export.graph import GraphBuilder, read_index
 from bdflow_rt.files import write_atomically
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, Direction, ModelCard
 
@@ -31,8 +32,9 @@ def export_model(card: ModelCard, *, folder: pathlib.Path | None = None) -> Mode
         The card of the folder written to.
 
     Raises:
-        CorruptModelError, WeightsHashError: the weights are missing, damaged or not the card's, or a link where the
-            graphs are to be.
+        CorruptModelError, WeightsHashError: the weights are missing, damaged or not the card's, do not fit its
+            configuration, or are a link where the graphs are to be.
+        ModelExistsError: the folder holds another model, or this one with other weights.
         OutputError: the folder cannot be written.
     """
     card.check_weights()
@@ -42,6 +44,10 @@ def export_model(card: ModelCard, *, folder: pathlib.Path | None = None) -> Mode
             f"{target / WEIGHTS_FILE} is a symbolic link, which readers of ONNX refuse to follow from a graph. Replace "
             "it by the file, or choose another folder."
         )
+    card.check_target(target)
+    # All are built before the first is written: weights that do not fit leave the folder as it was.
+    models = {direction: build_graph(card, direction) for direction in DIRECTIONS}
+    _check_all_used(card, models.values())
     if target.resolve() != card.folder.resolve():
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -50,10 +56,9 @@ def export_model(card: ModelCard, *, folder: pathlib.Path | None = None) -> Mode
                 f"The folder '{target}' cannot be made ({error.strerror}); choose another one."
             ) from None
         write_atomically(target / WEIGHTS_FILE, card.weights_path.read_bytes())
-    # All are built before the first is written: weights that do not fit leave the folder as it was.
-    graphs = {direction: build_graph(card, direction).SerializeToString(deterministic=True) for direction in DIRECTIONS}
     hashes: dict[str, str] = {}
-    for direction, graph in graphs.items():
+    for direction, model in models.items():
+        graph = model.SerializeToString(deterministic=True)
         write_atomically(target / f"{direction}.onnx", graph)
         hashes[direction] = hashlib.sha256(graph).hexdigest()
         # Only now, beside the weights, can the checker follow the references.
@@ -61,6 +66,16 @@ def export_model(card: ModelCard, *, folder: pathlib.Path | None = None) -> Mode
     written = dataclasses.replace(card, folder=target, graphs_sha256=hashes)
     write_atomically(target / CARD_FILE, written.to_json().encode())
     return written
+
+
+def _check_all_used(card: ModelCard, models: Iterable[onnx.ModelProto]) -> None:
+    """Refuse weights of which the configuration leaves some out: they are those of a larger network."""
+    used = {tensor.name.partition("[")[0] for model in models for tensor in model.graph.initializer}
+    if unused := sorted(read_index(card.weights_path).keys() - used):
+        raise CorruptModelError(
+            f"{card.weights_path} has {len(unused)} tensors, {unused[0]!r} the first, that the model's configuration "
+            "has no place for: they do not belong together. Install the model again."
+        )
 
 
 def build_graph(card: ModelCard, direction: Direction) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
@@ -24,8 +25,18 @@ from bdflow_rt.zoo.config import ModelConfig
 from tests.support import photo
 
 Arrays = dict[str, NDArray[Any]]
+HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+"""Whether OpenVINO can compute in bfloat16 on this processor."""
 LAST_STD = 0.015
 """Spread of the convolutions that start at zero: every weight matters, and outputs stay near [0, 1]."""
+
+
+class CoreWithoutBf16(openvino.Core):  # type: ignore[misc]
+    """OpenVINO as it is on a processor without bfloat16: it takes the hint, says nothing, and computes in float32."""
+
+    def compile_model(self, model: Any, device_name: Any = None, config: Any = None) -> Any:
+        """As the real one, with the hint replaced."""
+        return super().compile_model(model, device_name, {**config, "INFERENCE_PRECISION_HINT": "f32"})
 
 
 def tiny_config(scale: int = 4, *, blocks: int = 1, hidden: int = 8, **changes: Any) -> ModelConfig:

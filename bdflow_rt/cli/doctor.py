@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; 0 if pictures can be rescaled here, 7 if nothing can run."""
+    """Print the report; 0 if pictures can be rescaled here, 7 if a backend or a sound model is missing."""
     report = collect()
     if args.json:
         print_json(report)

@@ -7,6 +7,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from bdflow_rt.cli.options import add_max_pixels, max_pixels_option
 from bdflow_rt.cli.output import print_json, print_text
 from bdflow_rt.errors import EditedPictureError, ModelError
 
@@ -15,11 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("input", type=pathlib.Path, help="a .png that downscale wrote")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_max_pixels(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry the command out and return its exit code."""
-    info = describe(args.input)
+    info = describe(args.input, **max_pixels_option(args))
     if args.json:
         print_json(info)
         return 0
@@ -36,8 +38,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(path: pathlib.Path) -> dict[str, Any]:
+def describe(path: pathlib.Path, **options: int) -> dict[str, Any]:
     """Everything the header says, and whether the file can be restored here.
+
+    Args:
+        path: of the file.
+        options: `max_pixels` of `read_packet`.
 
     Raises:
         PacketError, InputError: the file is no sound packet.
@@ -45,7 +51,7 @@ def describe(path: pathlib.Path) -> dict[str, Any]:
     from bdflow_rt.containers.png import read_packet
     from bdflow_rt.zoo import find_model_by_hash
 
-    packet = read_packet(path)
+    packet = read_packet(path, **options)
     header = packet.header
     edited = available = True
     try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
 from bdflow_rt.cli.output import progress_callback
-
-PRECISIONS = ("fp32", "bf16")
+from bdflow_rt.engines.engine import Precision
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -16,15 +15,25 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--backend", default="auto", help="auto, openvino or torch (default: auto)")
     group.add_argument("--device", help="cpu; or, with torch, cuda or cuda:N (default: cpu)")
     group.add_argument(
-        "--precision", default="fp32", choices=PRECISIONS, help="bf16 only for models whose card allows it"
+        "--precision", default="fp32", choices=get_args(Precision), help="bf16 only for models whose card allows it"
     )
     group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     group.add_argument(
         "--memory-limit", type=float, metavar="MIB", help="working memory of the network in MiB (default: 1024)"
     )
-    group.add_argument(
+    add_max_pixels(group)
+
+
+def add_max_pixels(parser: argparse._ActionsContainer) -> None:
+    """The limit of what is read; `max_pixels_option` has its value."""
+    parser.add_argument(
         "--max-pixels", type=_positive, metavar="N", help="refuse larger HR pictures (default: 16384 x 16384)"
     )
+
+
+def max_pixels_option(args: argparse.Namespace) -> dict[str, int]:
+    """`max_pixels` where `add_max_pixels` was given one, as keyword arguments."""
+    return {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -37,9 +46,7 @@ def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.memory_limit is not None:
         options["memory_limit_mib"] = args.memory_limit
-    if args.max_pixels is not None:
-        options["max_pixels"] = args.max_pixels
-    return options
+    return {**options, **max_pixels_option(args)}
 
 
 def _positive(text: str) -> int:

@@ -9,11 +9,21 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.errors import ArgumentError, DTypeError, NonFiniteOutputError, ShapeError
+from bdflow_rt.errors import (
+    ArgumentError,
+    BackendError,
+    ClosedError,
+    DTypeError,
+    NonFiniteOutputError,
+    OutOfMemoryError,
+    ShapeError,
+)
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 Precision = Literal["fp32", "bf16"]
 Backend = Literal["openvino", "torch"]
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "failed to allocate", "bad_alloc")
+"""In the messages of PyTorch and OpenVINO, which on a CPU raise no class of its own for it."""
 _SHAPES = {"image": "(N, H, W, 3)", "lr": "(N, h, w, 3)", "boundary": "(N, h, w)", "latent": "(N, Z, h, w)"}
 
 
@@ -36,7 +46,10 @@ class Engine(Protocol):
 
         Raises:
             ArgumentError, DTypeError, ShapeError: the inputs are not those above.
-            BackendError: the backend failed.
+            ClosedError: the engine was closed.
+            OutOfMemoryError: there was no memory for inputs of this size; smaller ones may run.
+            BackendUnavailableError: this machine cannot run the precision asked for.
+            BackendError: the backend failed in another way.
             NonFiniteOutputError: the network's values were not finite before they were rounded.
         """
         ...
@@ -46,7 +59,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the engine; it cannot run again."""
+        """Free the engine; it cannot run again. Closing twice does no harm."""
         ...
 
 
@@ -87,3 +100,19 @@ def check_finite(mean: float, *, backend: Backend, model: str) -> None:
             f"Model {model} gave NaN or infinity on backend {backend!r}; no picture was made. Try precision='fp32', "
             "and please report the picture that does this."
         )
+
+
+def closed(card: ModelCard, direction: Direction) -> ClosedError:
+    """What running a closed engine raises."""
+    return ClosedError(f"The {direction} engine of {card.id} was closed; open a new one.")
+
+
+def run_error(error: RuntimeError | MemoryError, *, backend: Backend, what: str) -> BackendError:
+    """The error that a backend's own failure stands for; `what` is the direction and model."""
+    text = str(error).strip()
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in _MEMORY_WORDS):
+        return OutOfMemoryError(
+            f"Memory ran out in {what} on backend {backend!r}: {text or 'no memory'}. Lower memory_limit_mib, which "
+            "cuts the picture into smaller tiles of the same pixels, or close other programs."
+        )
+    return BackendError(f"Backend {backend!r} failed in {what}: {text}")

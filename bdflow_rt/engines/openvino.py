@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs
-from bdflow_rt.errors import BackendError
+from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs, closed, run_error
+from bdflow_rt.errors import BackendError, BackendUnavailableError, CorruptModelError
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ For larger ones the graph is compiled for their very shape. That takes 0.1 to 0.
 buffers and fuses element-wise chains, and needs 40 % of the memory and 90 % of the time. The choice hangs on the shape
 alone, so that a picture gives the same pixels every time.
 """
+_HINT = "INFERENCE_PRECISION_HINT"
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVINOEngine:
@@ -34,7 +36,7 @@ class OpenVINOEngine:
         threads: CPU threads; None leaves it to OpenVINO (all cores).
 
     Raises:
-        CorruptModelError, WeightsHashError: the model's files are missing or altered.
+        CorruptModelError, WeightsHashError: the model's files are missing, altered, or not of one another.
         BackendError: OpenVINO cannot read the graph.
     """
 
@@ -47,34 +49,39 @@ class OpenVINOEngine:
 
         self.direction = direction
         self._card = card
+        self._precision = precision
         # OpenVINO follows no link out of the graph's folder, and some installers make site-packages of links.
         path = card.check_graph(direction).resolve()
         card.check_weights()
         # OpenVINO computes in bfloat16 of its own accord where the CPU can; the pixels promised are float32's.
         self._options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            _HINT: _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads
         self._core = openvino.Core()
         try:
-            self._model = self._core.read_model(str(path))
+            model = self._core.read_model(str(path))
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot read {path}: {error}") from None
-        self._outputs = [port.get_any_name() for port in self._model.outputs]
+        _check_origin(model, card, direction)
+        self._outputs = [port.get_any_name() for port in model.outputs]
+        self._model: openvino.Model | None = model
         self._flexible: openvino.InferRequest | None = None
         self._fixed: openvino.InferRequest | None = None
         self._fixed_shapes: dict[str, tuple[int, ...]] = {}
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """See `Engine.run`."""
+        if self._model is None:
+            raise closed(self._card, self.direction)
         check_inputs(self._card, self.direction, inputs)
         try:
-            request = self._request_for({name: value.shape for name, value in inputs.items()})
+            request = self._request_for(self._model, {name: value.shape for name, value in inputs.items()})
             request.infer({name: np.ascontiguousarray(value) for name, value in inputs.items()}, share_inputs=True)
-        except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed in {self.direction} of {self._card.id}: {error}") from None
+        except (RuntimeError, MemoryError) as error:
+            raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
         results = {name: request.get_tensor(name).data for name in self._outputs}
         check_finite(float(results.pop("mean")), backend=self.backend, model=self._card.id)
         return {name: value.copy() for name, value in results.items()}
@@ -87,22 +94,43 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._flexible = self._fixed = None
-        del self._model
+        self._flexible = self._fixed = self._model = None
 
-    def _request_for(self, shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:
+    def _request_for(self, model: openvino.Model, shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:
         n, h, w = next(iter(shapes.values()))[:3]
         pixels = n * h * w * (1 if self.direction == "downscale" else self._card.config.scale**2)
         if pixels < FLEXIBLE_PIXELS:
             if self._flexible is None:
-                self._flexible = self._compile(self._model)
+                self._flexible = self._compile(model)
             return self._flexible
         if self._fixed is None or self._fixed_shapes != shapes:
             self._fixed = None  # gives its memory back before the next one takes its own
-            model = self._model.clone()
+            model = model.clone()
             model.reshape(shapes)
             self._fixed, self._fixed_shapes = self._compile(model), shapes
         return self._fixed
 
     def _compile(self, model: openvino.Model) -> openvino.InferRequest:
-        return self._core.compile_model(model, "CPU", self._options).create_infer_request()
+        compiled = self._core.compile_model(model, "CPU", self._options)
+        found = compiled.get_property(_HINT).to_string()
+        if found != _HINTS[self._precision]:  # where the processor lacks bfloat16, OpenVINO says nothing
+            raise BackendUnavailableError(
+                f"precision={self._precision!r} was asked for, but OpenVINO computes in {found} on this processor. Use "
+                "precision='fp32', which gives the pixels that were promised."
+            )
+        return compiled.create_infer_request()
+
+
+def _check_origin(model: openvino.Model, card: ModelCard, direction: Direction) -> None:
+    """Refuse a graph that was exported for other weights: its references would read numbers of the wrong places.
+
+    This is about files that were mixed up. A card made to do harm can name any graph with its true hash, and that
+    graph any weights: model folders are to be trusted as a whole.
+    """
+    key = ["framework", "weights_sha256"]  # where OpenVINO keeps the metadata of an ONNX file
+    found = model.get_rt_info(key).astype(str) if model.has_rt_info(key) else "unknown"
+    if found != card.weights_sha256:
+        raise CorruptModelError(
+            f"{card.graph_path(direction)} was exported for weights {found[:16]}, but those of {card.id} are "
+            f"{card.weights_sha256[:16]}. `bdflow export {card.folder}` makes the graph anew."
+        )

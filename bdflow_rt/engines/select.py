@@ -62,12 +62,17 @@ def open_engine(
 ) -> Engine:
     """Load one direction of a model.
 
+    Args:
+        selection: from `select`.
+        card: of the model.
+        direction: which one.
+        precision: one that `check_precision` has let pass.
+        threads: CPU threads; None leaves it to the backend.
+
     Raises:
-        ArgumentError: the model's card does not allow the precision, or the backend has no such precision.
         BackendUnavailableError: the device is not there, or the backend's installation is broken.
         CorruptModelError, WeightsHashError: the model's files are missing or altered.
     """
-    check_precision(selection, card, precision)
     if selection.backend == "openvino":
         _import("openvino")
         from bdflow_rt.engines.openvino import OpenVINOEngine

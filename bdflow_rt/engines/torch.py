@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bdflow_rt.engines.engine import Backend, check_finite, check_inputs
-from bdflow_rt.errors import BackendError
+from bdflow_rt.engines.engine import Backend, check_finite, check_inputs, closed, run_error
+from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo.card import Direction, ModelCard
 
@@ -23,6 +23,10 @@ class TorchEngine:
         card: of the model.
         direction: which of its public graphs to stand for.
         device: "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        CorruptModelError, WeightsHashError: the weights are missing, altered, or do not fit the card.
+        OutOfMemoryError, BackendError: the device has no room for the weights, or fails.
     """
 
     backend: Backend = "torch"
@@ -30,43 +34,52 @@ class TorchEngine:
     def __init__(self, card: ModelCard, direction: Direction, *, device: str = "cpu") -> None:
         self.direction = direction
         self._card = card
-        self._model = load_model(card).to(device)
         self._device = torch.device(device)
+        model = load_model(card)
+        try:
+            self._model: BDFlow | None = model.to(self._device)
+        except RuntimeError as error:
+            raise run_error(error, backend=self.backend, what=f"loading {card.id}") from None
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """See `Engine.run`."""
+        model = self._model
+        if model is None:
+            raise closed(self._card, self.direction)
         check_inputs(self._card, self.direction, inputs)
-        # Torch takes no negative strides, such as those of a flipped view.
-        tensors = {
-            name: torch.tensor(np.ascontiguousarray(value), device=self._device) for name, value in inputs.items()
-        }
         try:
-            return self._downscale(tensors["image"]) if self.direction == "downscale" else self._upscale(tensors)
-        except RuntimeError as error:
-            raise BackendError(f"PyTorch failed in {self.direction} of {self._card.id}: {error}") from None
+            # Torch takes no negative strides, such as those of a flipped view.
+            tensors = {
+                name: torch.tensor(np.ascontiguousarray(value), device=self._device) for name, value in inputs.items()
+            }
+            if self.direction == "downscale":
+                return self._downscale(model, tensors["image"])
+            return self._upscale(model, tensors)
+        except (RuntimeError, MemoryError) as error:
+            raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
 
     def release(self) -> None:
         """See `Engine.release`; PyTorch keeps none that it needs."""
 
     def close(self) -> None:
         """See `Engine.close`."""
-        del self._model
+        self._model = None
 
-    def _downscale(self, image: Tensor) -> dict[str, NDArray[Any]]:
-        output = self._model(_to_planes(image))
+    def _downscale(self, model: BDFlow, image: Tensor) -> dict[str, NDArray[Any]]:
+        output = model(_to_planes(image))
         results = {"lr": self._to_pixels(output.lr)}
-        if output.boundary is not None and self._model.quantizer is not None:
+        if output.boundary is not None and model.quantizer is not None:
             self._check(output.boundary)
-            levels = self._model.quantizer.levels(output.boundary)
+            levels = model.quantizer.levels(output.boundary)
             results["boundary"] = levels[:, 0].to(torch.uint8).cpu().numpy()
         return results
 
-    def _upscale(self, inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+    def _upscale(self, model: BDFlow, inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
         boundary = None
-        if "boundary" in inputs and self._model.quantizer is not None:
-            boundary = self._model.quantizer.value(inputs["boundary"][:, None].float())
-        restored = self._model.inverse(_to_planes(inputs["lr"]), boundary, inputs.get("latent"))
+        if "boundary" in inputs and model.quantizer is not None:
+            boundary = model.quantizer.value(inputs["boundary"][:, None].float())
+        restored = model.inverse(_to_planes(inputs["lr"]), boundary, inputs.get("latent"))
         return {"image": self._to_pixels(restored)}
 
     def _check(self, x: Tensor) -> None:

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bdflow_rt.zoo.config import Coupling
-
-LEAKY_SLOPE = 0.2
+from bdflow_rt.zoo.config import LEAKY_SLOPE, Coupling
 
 
 class Transform(nn.Module):

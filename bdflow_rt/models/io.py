@@ -47,6 +47,7 @@ def save_model(model: BDFlow, folder: pathlib.Path, *, name: str, version: int, 
 
     Raises:
         ArgumentError: the name or version is not allowed, or a weight has no finite float16 value.
+        ModelExistsError: the folder holds another model, or this one with other weights.
         OutputError: the folder cannot be written.
     """
     check_name(name, version)
@@ -68,6 +69,7 @@ def save_model(model: BDFlow, folder: pathlib.Path, *, name: str, version: int, 
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         details=details,
     )
+    card.check_target(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -15,7 +15,7 @@ from bdflow_rt.zoo.card import ModelCard
 
 
 def publish(checkpoint: pathlib.Path, folder: pathlib.Path, *, name: str, version: int) -> ModelCard:
-    """Write the model folder of a run, finished or not.
+    """Write the model folder of a run, finished or not; one that holds another model is refused.
 
     Args:
         checkpoint: of the run.
@@ -25,6 +25,7 @@ def publish(checkpoint: pathlib.Path, folder: pathlib.Path, *, name: str, versio
     Raises:
         CheckpointError: the checkpoint is missing, damaged or not of a run.
         ArgumentError: the name or version is not allowed.
+        ModelExistsError: the folder holds another model, or this one with other weights.
         OutputError: the folder cannot be written.
     """
     state = load_checkpoint(checkpoint)

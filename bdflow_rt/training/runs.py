@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,13 @@ from types import FrameType
 
 import torch
 
-from bdflow_rt.errors import ArgumentError, MissingFileError, TrainingConfigError
+from bdflow_rt.errors import (
+    ArgumentError,
+    MissingFileError,
+    ModelExistsError,
+    TrainingConfigError,
+    UnwritableOutputError,
+)
 from bdflow_rt.metrics.lpips import Lpips
 from bdflow_rt.models.io import check_name
 from bdflow_rt.training.config import TrainConfig
@@ -48,6 +55,9 @@ def train_model(
     say: Callable[[str], None] = print,
 ) -> int:
     """Train a model and write OUTPUT/model, alone or as one of the processes that torchrun started.
+
+    A resumed run that ends with other weights writes OUTPUT/model anew and keeps the former one as OUTPUT/model-1,
+    model-2 and so on: no weights that a packet may name are ever lost. `bench.release` gives a model its version.
 
     The first SIGTERM or SIGINT ends the run after the present step, with a checkpoint; the second ends it at once.
 
@@ -90,9 +100,24 @@ def train_model(
         if trainer.progress < 1:
             return interruption.number or signal.SIGTERM  # another process had the signal
         if ranks.first:
-            card = publish(output / CHECKPOINT_FILE, output / MODEL_FOLDER, name=name, version=version)
-            say(f"wrote {card.id} to {card.folder}")
+            _publish(output, name=name, version=version, say=say)
         return 0
+
+
+def _publish(output: pathlib.Path, *, name: str, version: int, say: Callable[[str], None]) -> None:
+    """Write OUTPUT/model; one that an earlier part of the run wrote is kept beside it, as packets may need it."""
+    folder = output / MODEL_FOLDER
+    try:
+        card = publish(output / CHECKPOINT_FILE, folder, name=name, version=version)
+    except ModelExistsError:
+        kept = next(path for number in itertools.count(1) if not (path := output / f"{folder.name}-{number}").exists())
+        try:
+            folder.rename(kept)
+        except OSError as error:
+            raise UnwritableOutputError(f"'{folder}' cannot be moved to '{kept}': {error.strerror}.") from None
+        say(f"kept the model of an earlier part of this run as {kept}; packets made with it need its weights")
+        card = publish(output / CHECKPOINT_FILE, folder, name=name, version=version)
+    say(f"wrote {card.id} to {card.folder}")
 
 
 def _choose_device(device: str) -> str:

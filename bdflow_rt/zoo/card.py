@@ -15,7 +15,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from bdflow_rt.errors import CorruptModelError, ModelConfigError, WeightsHashError
+from bdflow_rt.errors import CorruptModelError, ModelConfigError, ModelExistsError, WeightsHashError
 from bdflow_rt.zoo.config import ModelConfig
 
 CARD_FILE = "model.json"
@@ -51,6 +51,8 @@ class ModelCard:
     graphs_sha256: dict[str, str] = field(default_factory=dict)
     bf16_loss_db: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    _sound: set[tuple[Any, ...]] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Files that this object has hashed, by name, inode, size and times: each direction need not do it again."""
 
     @property
     def id(self) -> str:
@@ -103,6 +105,10 @@ class ModelCard:
         try:
             if path.exists() and not path.is_file():  # a pipe or device has no end
                 raise CorruptModelError(f"{path} of model {self.id} is no regular file. Install the model again.")
+            status = path.stat()
+            seen = (path, wanted, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if seen in self._sound:
+                return
             found = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise CorruptModelError(
@@ -112,6 +118,33 @@ class ModelCard:
             raise fault(
                 f"{path} has SHA-256 {found[:16]}..., but the card of {self.id} says {wanted[:16]}...: the file was "
                 "altered or damaged. Install the model again."
+            )
+        self._sound.add(seen)
+
+    def check_target(self, folder: pathlib.Path) -> None:
+        """Check that the model may be written to a folder, which may hold these very weights already.
+
+        Released weights never change: a packet can be restored only with those that made it.
+
+        Raises:
+            ModelExistsError: another model is there, or one whose card cannot be read.
+        """
+        try:
+            if not (folder / CARD_FILE).exists():
+                return
+            other = ModelCard.read(folder)
+        except OSError:
+            return  # whoever writes to it finds out, and has the better words for it
+        except CorruptModelError as error:
+            raise ModelExistsError(
+                f"The folder '{folder}' holds a model that cannot be read, and which would be lost: {error} Choose "
+                "another folder, or remove this one."
+            ) from None
+        if (other.id, other.weights_sha256) != (self.id, self.weights_sha256):
+            raise ModelExistsError(
+                f"The folder '{folder}' holds {other.id} with weights {other.weights_hash.hex()}; {self.id} with "
+                f"weights {self.weights_hash.hex()} cannot go there, since packets may need the other. Choose another "
+                "folder, or move that one away."
             )
 
     def to_json(self) -> str:

@@ -19,6 +19,8 @@ MAX_HIDDEN = 4096
 """Per level; far above what is of use, and low enough that a card with absurd numbers is refused as such."""
 TRANSFORM_RADIUS = 3
 """Pixels that one transform reaches to each side: three 3x3 convolutions."""
+LEAKY_SLOPE = 0.2
+"""Of the transforms' LeakyReLU; part of every model, whatever its configuration."""
 
 
 def _is_whole(value: Any, least: int, most: int) -> bool:

@@ -1,7 +1,8 @@
 """Finds models by name, folder or weights hash.
 
-Models ship in `zoo/models/NAME@VERSION`; the folders in the environment variable BDFLOW_ZOO (separated as PATH is)
-are searched before them. Released weights never change: a new training is a new version.
+Models ship in `zoo/models/NAME@VERSION`; the folders in the environment variable BDFLOW_ZOO (separated as PATH is),
+each a model's own or one of such folders, are searched before them. Released weights never change: a new training is
+a new version.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ def zoo_folders() -> list[pathlib.Path]:
     """Where models are looked for, in order."""
     extra = os.environ.get(ZOO_VARIABLE, "")
     return [_expanded(entry) for entry in extra.split(os.pathsep) if entry] + [SHIPPED]
+
+
+def model_folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The model folders that a folder of the zoo stands for: itself where it has a card, and those right inside it."""
+    return [path.parent for path in (*folder.glob(CARD_FILE), *sorted(folder.glob(f"*/{CARD_FILE}")))]
 
 
 def list_models() -> list[ModelInfo]:
@@ -87,7 +93,7 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
     known = ", ".join(sorted({card.id for card in cards})) or "none"
     raise UnknownModelError(
         f"There is no model {os.fspath(name)!r:.100} here. Known: {known}. Give one of these, the path of a model "
-        f"folder, or add a folder of models with {ZOO_VARIABLE}."
+        f"folder, or add one, or a folder of models, with {ZOO_VARIABLE}."
     )
 
 
@@ -127,13 +133,12 @@ def _scan() -> tuple[list[ModelCard], dict[pathlib.Path, CorruptModelError]]:
     """The cards of the zoo in the order of its folders, and what is wrong with the folders whose card is damaged."""
     cards: list[ModelCard] = []
     damaged: dict[pathlib.Path, CorruptModelError] = {}
-    for folder in zoo_folders():
-        for path in sorted(folder.glob(f"*/{CARD_FILE}")):
-            found = _read(path.parent)
-            if isinstance(found, ModelCard):
-                cards.append(found)
-            else:
-                damaged[path.parent] = found
+    for folder in (model for entry in zoo_folders() for model in model_folders(entry)):
+        found = _read(folder)
+        if isinstance(found, ModelCard):
+            cards.append(found)
+        else:
+            damaged[folder] = found
     return cards, damaged
 
 

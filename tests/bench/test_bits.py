@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from PIL import Image
 
-from bdflow_rt.bench.bits import verdicts
+from bdflow_rt.bench.bits import measure_runs, verdicts
+from tests.support import photo
 
 
-def run(scale: int, bits: int, psnr_y: float, file_bytes: float, iterations: int = 100) -> dict[str, object]:
+def run(
+    scale: int, bits: int, psnr_y: float | None, file_bytes: float, iterations: int | None = 100
+) -> dict[str, object]:
     return {
         "set": "S", "scale": scale, "bits": bits, "psnr_y": psnr_y, "file_bytes": file_bytes, "iterations": iterations
     }  # fmt: skip
@@ -31,3 +37,19 @@ def test_only_equal_training_is_compared_and_the_dearest_price_asked_elsewhere()
     runs += [run(4, 0, 33, 1000, 200), run(4, 1, 34, 2000, 200), run(4, 1, 40, 2000, 300)]
     (one,) = verdicts(runs)
     assert (one["iterations"], one["gain_db"], one["price_db_per_doubling"]) == (200, 1, pytest.approx(3))
+
+
+def test_models_of_unknown_training_and_perfect_scores_get_no_verdict() -> None:
+    runs = [run(4, 0, 32, 1000), run(2, 0, 38, 4000), run(4, 1, 34, 2000)]
+    (wanted,) = verdicts(runs)
+    unknown = [run(4, 0, 30, 900, None), run(4, 1, 31, 950, None), run(2, 0, 39, 4000, None)]
+    perfect = [run(4, 0, None, 900, 200), run(4, 1, 31, 950, 200), run(2, 1, None, 9000)]
+    assert verdicts([*unknown, *runs, *perfect]) == [wanted]
+
+
+def test_models_whose_cards_do_not_say_how_long_they_were_trained_are_measured(zoo: Path, tmp_path: Path) -> None:
+    Image.fromarray(photo(32, 40, 1)).save(tmp_path / "a.png")
+    runs = measure_runs([zoo / "plain@1", zoo / "bdflow-x4@99"], [tmp_path])
+    assert [(one["bits"], one["iterations"]) for one in runs] == [(0, None), (1, None)]
+    mixed = [{**runs[0], "iterations": 5}, *runs]
+    assert verdicts(mixed) == []

@@ -5,15 +5,20 @@ from __future__ import annotations
 import pathlib
 
 import cv2
+import numpy as np
+import openvino
 import pytest
 
-from bdflow_rt.bench.release import release
+from bdflow_rt.bench.release import measure, release
 from bdflow_rt.errors import UnwritableOutputError
+from bdflow_rt.export.onnx import export_model
+from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.io import save_model
 from bdflow_rt.training.checkpoint import save_checkpoint
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.trainer import CHECKPOINT_FILE
 from tests.support import photo
-from tests.support_models import random_model, tiny_config
+from tests.support_models import HAS_BF16, CoreWithoutBf16, make_model, random_model, tiny_config
 
 
 @pytest.fixture
@@ -40,10 +45,71 @@ def test_a_released_model_is_measured_and_never_written_again(run: pathlib.Path,
     card.check_graph("upscale")
     assert card.details["iterations"] == 7
     assert card.details["metrics"]["Set"]["psnr_y"] > 15
-    assert card.bf16_loss_db is not None
+    assert (card.bf16_loss_db is not None) == HAS_BF16
     before = {path.name: path.read_bytes() for path in card.folder.iterdir()}
     with pytest.raises(UnwritableOutputError, match="next version"):
         release(run, version=1, **options)
     assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before
     assert release(run, version=2, **options).id == "tiny@2"
     assert sorted(path.name for path in zoo.iterdir()) == ["tiny@1", "tiny@2"]
+
+
+def test_a_model_that_cannot_be_moved_into_place_leaves_nothing(
+    run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, zoo = tmp_path / "Set", tmp_path / "zoo"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "one.png"), photo(64, 80, 1))
+
+    def measure_slowly(*args: object) -> object:
+        (zoo / "tiny@1").mkdir()
+        (zoo / "tiny@1" / "model.json").write_text("another release was faster")
+        return measure(*args)
+
+    monkeypatch.setattr("bdflow_rt.bench.release.measure", measure_slowly)
+    with pytest.raises(UnwritableOutputError, match="choose the next version"):
+        release(run, name="tiny", version=1, folders=[pictures], note="none", zoo=zoo)
+    assert [path.name for path in zoo.rglob("*")] == ["tiny@1", "model.json"]
+    assert (zoo / "tiny@1" / "model.json").read_text() == "another release was faster"
+
+
+def test_the_model_is_moved_into_place_in_one_step(
+    run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, zoo = tmp_path / "Set", tmp_path / "zoo"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "one.png"), photo(64, 80, 1))
+    inodes: list[int] = []
+
+    def measure_and_look(*args: object) -> object:
+        (weights,) = zoo.rglob("weights.safetensors")
+        inodes.append(weights.stat().st_ino)
+        return measure(*args)
+
+    monkeypatch.setattr("bdflow_rt.bench.release.measure", measure_and_look)
+    card = release(run, name="tiny", version=1, folders=[pictures], note="none", zoo=zoo)
+    assert inodes == [card.weights_path.stat().st_ino]
+
+
+def test_a_processor_without_bfloat16_leaves_its_loss_unmeasured(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "Core", CoreWithoutBf16)
+    card = make_model(tmp_path / "zoo", tiny_config(2))
+    (tmp_path / "Set").mkdir()
+    cv2.imwrite(str(tmp_path / "Set" / "one.png"), photo(64, 80, 1))
+    metrics, loss_db = measure(card, [tmp_path / "Set"])
+    assert loss_db is None
+    assert metrics["Set"]["psnr_y"] > 15
+
+
+def test_a_perfect_score_is_null_in_the_card(tmp_path: pathlib.Path) -> None:
+    # A new network is the Haar pyramid, to which black is black in both directions and in either precision.
+    model = BDFlow(tiny_config(2, bits=0)).eval()
+    card = export_model(save_model(model, tmp_path / "black", name="black", version=1, details={}))
+    (tmp_path / "Set").mkdir()
+    cv2.imwrite(str(tmp_path / "Set" / "flat.png"), np.zeros((32, 32, 3), np.uint8))
+    metrics, loss_db = measure(card, [tmp_path / "Set"])
+    assert (metrics["Set"]["psnr_y"], metrics["Set"]["lr_psnr"]) == (None, None)
+    assert metrics["Set"]["ssim_y"] == 1
+    assert loss_db == (0.0 if HAS_BF16 else None)

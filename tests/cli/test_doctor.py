@@ -179,6 +179,24 @@ def test_no_backend_means_unusable(report: dict[str, Any]) -> None:
     assert len(_fixes(report, "No backend can run: openvino is too old")) == 1
 
 
+def test_without_a_sound_model_nothing_is_usable(report: dict[str, Any]) -> None:
+    sound = {"name": "a@1", "path": "/zoo/a@1", "problem": None}
+    damaged = {**sound, "problem": "its weights are missing"}
+    for models, usable in (([], False), ([damaged], False), ([damaged, sound], True)):
+        report["zoo"]["models"] = models
+        assert is_usable(report) is usable
+    report["zoo"] = {"error": "OSError: the disk is gone"}
+    assert not is_usable(report)
+
+
+def test_a_model_folder_itself_in_the_variable_is_found(tiny_zoo: Path) -> None:
+    code, report = _doctor(BDFLOW_ZOO=str(tiny_zoo / "plain@1"))
+    assert [model for model in report["zoo"]["models"] if model["path"] == str(tiny_zoo / "plain@1")] == [
+        {"name": "plain@1", "path": str(tiny_zoo / "plain@1"), "problem": None}
+    ]
+    assert (code, report["usable"]) == (0, True)
+
+
 def test_check_that_meets_a_failed_probe_says_so_and_the_others_go_on(report: dict[str, Any]) -> None:
     report["packages"] = {"error": "OSError: too many open files"}
     report["backend"] = {"backend": None, "reason": "nothing"}

@@ -104,3 +104,10 @@ def test_a_damaged_picture_in_the_folder_is_named(zoo: Path, folder: Path, conte
     else:
         (folder / "c.png").write_bytes(content)
     failed(bdflow("eval", folder, "--json"), 3, "c.png")
+
+
+def test_the_limit_of_pixels_holds_before_a_picture_is_read(zoo: Path, folder: Path) -> None:
+    # Its size is above the limit and its data cut off: the limit is what is said, since it comes first.
+    whole = (folder / "b.png").read_bytes()
+    (folder / "b.png").write_bytes(whole[: len(whole) // 2])
+    failed(bdflow("eval", folder, "--max-pixels", "4000"), 3, "b.png", "65 x 63", "4000")

@@ -93,6 +93,13 @@ def test_weights_that_are_a_link_are_refused_where_the_graphs_would_be_beside_it
     succeeded("export", folder, "-o", tmp_path / "copy")
 
 
+def test_another_model_in_the_folder_is_left_alone(zoo: Path, tmp_path: Path) -> None:
+    succeeded("export", "plain", "-o", tmp_path / "made")
+    before = contents(tmp_path)
+    failed(bdflow("export", "bdflow-x4", "-o", tmp_path / "made"), 4, "holds plain@1", "Choose another folder")
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("name", ["nothing", "bdflow-x4@98", "n" * 5000, "a\0b", "~nobody-of-this-name/x"])
 def test_an_unknown_model_is_named(zoo: Path, tmp_path: Path, name: str) -> None:
     failed(bdflow("export", name, "-o", tmp_path / "made"), 6, "There is no model", "bdflow-x4@99")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bdflow_rt.zoo import find_model
-from tests.cli.build import succeeded
+from tests.cli.build import bdflow, failed, succeeded
 from tests.containers.build import edit_chunk, encoded, patch_header, repair_header, with_header
 
 
@@ -87,3 +87,8 @@ def test_the_name_of_the_file_gives_no_commands_to_the_terminal(small: Path, nam
     odd = small.rename(small.with_name(name))
     assert succeeded("info", odd, "--json").json["file"] == str(odd)
     assert "\x1b" not in succeeded("info", odd).out
+
+
+def test_the_limit_of_pixels_is_an_option(small: Path) -> None:
+    failed(bdflow("info", small, "--max-pixels", "4094"), 3, "65 x 63", "Raise max_pixels")
+    assert succeeded("info", small, "--max-pixels", "4095", "--json").json["hr_size"] == [65, 63]

@@ -196,3 +196,24 @@ def test_a_second_run_in_the_same_folder_is_refused(place: pathlib.Path, capfd: 
     assert main(["train", "tiny.toml", "--data", "pictures"]) == 8
     assert "pass --resume to go on" in capfd.readouterr().err
     assert (place / "runs" / "tiny" / "model" / "weights.safetensors").read_bytes() == weights
+
+
+def test_a_resumed_run_keeps_the_model_it_wrote_before(place: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = place / "runs" / "tiny"
+    first = ["train", "tiny.toml", "--data", "pictures"]
+    assert main(first) == 0
+    cards = [find_model(folder / "model")]
+    capfd.readouterr()
+    assert main([*first, "--resume"]) == 0
+    assert "kept the model" not in capfd.readouterr().err
+    for iterations in (10, 12):
+        _configure(place, iterations=iterations)
+        assert main([*first, "--resume"]) == 0
+        kept = f"kept the model of an earlier part of this run as runs/tiny/model-{len(cards)}; packets made with it"
+        assert kept in capfd.readouterr().err
+        cards.append(find_model(folder / "model"))
+    assert len({card.weights_sha256 for card in cards}) == 3
+    for name, card in zip(("model-1", "model-2", "model"), cards, strict=True):
+        found = find_model(folder / name)
+        found.check_weights()
+        assert found.weights_sha256 == card.weights_sha256

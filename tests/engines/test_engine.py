@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.engines.torch import TorchEngine
-from bdflow_rt.errors import ArgumentError, DTypeError, ShapeError
+from bdflow_rt.errors import ArgumentError, ClosedError, DTypeError, ShapeError
 from bdflow_rt.zoo import Direction, ModelCard
+from tests.support import ROOT
 from tests.support_models import Arrays, graph_inputs, make_model, tiny_config
 
 EngineMaker = Callable[[ModelCard, Direction], Engine]
@@ -96,3 +99,50 @@ def test_pictures_that_are_no_multiple_of_the_scale_or_empty_are_refused(
 ) -> None:
     with pytest.raises(ShapeError, match="multiples of 4"):
         backend(card, "downscale").run({"image": np.zeros(shape, np.uint8)})
+
+
+@both
+def test_a_closed_engine_says_so_and_closing_again_does_no_harm(backend: EngineMaker, card: ModelCard) -> None:
+    engine = backend(card, "upscale")
+    inputs = graph_inputs(card, "upscale")
+    engine.run(inputs)
+    engine.close()
+    engine.close()
+    with pytest.raises(ClosedError, match=r"upscale engine of tiny@1 was closed"):
+        engine.run(inputs)
+    engine.release()
+
+
+STARVED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from {module} import {name}
+from bdflow_rt.errors import BackendError
+from bdflow_rt.zoo import find_model
+image = np.zeros((1, {side}, {side}, 3), np.uint8)
+engine = {name}(find_model({folder!r}), "downscale")
+engine.run({{"image": image[:, :64, :64]}})
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+limit = used + (200 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    engine.run({{"image": image}})
+except BackendError as error:
+    print(type(error).__name__, error)
+engine.release()
+engine.run({{"image": image[:, :64, :64]}})
+print("smaller ones run")
+"""
+
+
+@both
+@pytest.mark.parametrize("side", [2048, 6000])
+def test_too_little_memory_is_an_error_of_its_own_and_smaller_inputs_still_run(
+    backend: type[Engine], card: ModelCard, side: int
+) -> None:
+    code = STARVED.format(module=backend.__module__, name=backend.__name__, side=side, folder=str(card.folder))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stdout.startswith("OutOfMemoryError Memory ran out in downscale of tiny@1"), done
+    assert "Lower memory_limit_mib" in done.stdout
+    assert done.stdout.endswith("smaller ones run\n"), done

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 
 from bdflow_rt.engines.openvino import FLEXIBLE_PIXELS, OpenVINOEngine
 from bdflow_rt.engines.torch import TorchEngine
-from bdflow_rt.errors import BackendError, CorruptModelError, NonFiniteOutputError, WeightsHashError
+from bdflow_rt.errors import (
+    BackendError,
+    BackendUnavailableError,
+    CorruptModelError,
+    NonFiniteOutputError,
+    WeightsHashError,
+)
 from bdflow_rt.export.onnx import DIRECTIONS
 from bdflow_rt.zoo import Direction, ModelCard
-from tests.support_models import assert_close_pixels, graph_inputs, make_model, tiny_config, with_weights
+from tests.support_models import (
+    HAS_BF16,
+    CoreWithoutBf16,
+    assert_close_pixels,
+    graph_inputs,
+    make_model,
+    tiny_config,
+    with_weights,
+)
 
 LARGE = (512, 520)
 
@@ -42,16 +58,24 @@ def test_fp32_convolutions_run_in_f32(card: ModelCard, direction: Direction, siz
     assert convolution_precisions(request) == {"f32"}
 
 
-@pytest.mark.skipif(
-    "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
-    reason="this processor has no bfloat16",
-)
+@pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16")
 def test_bf16_convolutions_run_in_bf16(card: ModelCard) -> None:
     # So the test above can fail.
     engine = OpenVINOEngine(card, "upscale", precision="bf16", threads=1)
     engine.run(graph_inputs(card, "upscale"))
     assert engine._flexible is not None
     assert "bf16" in convolution_precisions(engine._flexible)
+
+
+@pytest.mark.parametrize("size", [(96, 80), LARGE])
+def test_bf16_that_the_processor_lacks_is_refused_and_not_replaced(
+    card: ModelCard, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(openvino, "Core", CoreWithoutBf16)
+    inputs = graph_inputs(card, "upscale", size=size)
+    OpenVINOEngine(card, "upscale", threads=1).run(inputs)
+    with pytest.raises(BackendUnavailableError, match="'bf16' was asked for, but OpenVINO computes in f32"):
+        OpenVINOEngine(card, "upscale", precision="bf16", threads=1).run(inputs)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -134,3 +158,23 @@ def test_a_file_that_is_no_graph_is_a_backend_error(tmp_path: Path) -> None:
     content_hash = hashlib.sha256(b"not ONNX").hexdigest()  # the true one, so that only OpenVINO can object
     with pytest.raises(BackendError, match="cannot read"):
         OpenVINOEngine(dataclasses.replace(card, graphs_sha256={"upscale": content_hash}), "upscale")
+
+
+def test_a_graph_that_was_exported_for_other_weights_is_refused(tmp_path: Path) -> None:
+    card = make_model(tmp_path / "a", tiny_config(2), seed=1)
+    other = make_model(tmp_path / "b", tiny_config(2), seed=2)
+    shutil.copy(other.graph_path("upscale"), card.graph_path("upscale"))
+    mixed = dataclasses.replace(card, graphs_sha256=other.graphs_sha256)
+    with pytest.raises(CorruptModelError, match=f"exported for weights {other.weights_sha256[:16]}.*bdflow export"):
+        OpenVINOEngine(mixed, "upscale")
+
+
+def test_a_graph_that_does_not_say_what_it_was_exported_for_is_refused(tmp_path: Path) -> None:
+    card = make_model(tmp_path, tiny_config(2))
+    graph = onnx.load(str(card.graph_path("upscale")), load_external_data=False)
+    del graph.metadata_props[:]
+    content = graph.SerializeToString()
+    card.graph_path("upscale").write_bytes(content)
+    nameless = dataclasses.replace(card, graphs_sha256={"upscale": hashlib.sha256(content).hexdigest()})
+    with pytest.raises(CorruptModelError, match="exported for weights unknown"):
+        OpenVINOEngine(nameless, "upscale")

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from bdflow_rt.cli.main import main
-from bdflow_rt.errors import CorruptModelError, UnwritableOutputError, WeightsHashError
+from bdflow_rt.errors import CorruptModelError, ModelExistsError, UnwritableOutputError, WeightsHashError
 from bdflow_rt.export.onnx import DIRECTIONS, export_model
 from bdflow_rt.zoo import ModelCard, find_model, paper_config
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE
@@ -145,11 +145,28 @@ def test_altered_weights_are_not_exported(tmp_path: Path) -> None:
         export_model(card)
 
 
-@pytest.mark.parametrize("changes", [{"hidden": 16}, {"hidden": 4}, {"blocks": 2}])
-def test_weights_of_another_configuration_leave_the_folder_as_it_was(tmp_path: Path, changes: dict[str, int]) -> None:
+def test_export_never_goes_over_another_model(tmp_path: Path) -> None:
+    card = make_model(tmp_path, tiny_config(2), seed=1)
+    other = make_model(tmp_path / "other", tiny_config(2), seed=2)
+    renamed = make_model(tmp_path / "renamed", tiny_config(2), seed=2, name="renamed")
+    before = {path.name: path.read_bytes() for path in other.folder.iterdir()}
+    for wrong in (card, renamed):
+        with pytest.raises(ModelExistsError, match="holds tiny@1"):
+            export_model(wrong, folder=other.folder)
+    assert {path.name: path.read_bytes() for path in other.folder.iterdir()} == before
+    copy = export_model(other, folder=tmp_path / "copy")
+    assert export_model(other, folder=copy.folder) == copy
+
+
+@pytest.mark.parametrize(
+    ("scale", "changes"), [(4, {"hidden": 16}), (4, {"hidden": 4}), (4, {"blocks": 2}), (2, {}), (4, {"bits": 0})]
+)
+def test_weights_of_another_configuration_leave_the_folder_as_it_was(
+    tmp_path: Path, scale: int, changes: dict[str, int]
+) -> None:
     card = make_model(tmp_path, tiny_config(4))
     before = {path.name: path.read_bytes() for path in card.folder.iterdir()}
-    wrong = dataclasses.replace(card, config=tiny_config(4, **changes))
+    wrong = dataclasses.replace(card, config=tiny_config(scale, **changes))
     with pytest.raises(CorruptModelError, match="do not belong together"):
         export_model(wrong)
     assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before

@@ -11,7 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bdflow_rt.errors import ArgumentError, CorruptModelError, UnwritableOutputError, WeightsHashError
+from bdflow_rt.errors import (
+    ArgumentError,
+    CorruptModelError,
+    ModelExistsError,
+    UnwritableOutputError,
+    WeightsHashError,
+)
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model, save_model
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, ModelCard
@@ -124,3 +130,16 @@ def test_a_file_in_the_way_of_the_folder_raises(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UnwritableOutputError):
         _save(tmp_path / "m")
     assert (tmp_path / "m").read_bytes() == b"mine"
+
+
+def test_other_weights_are_not_saved_over_a_model(tmp_path: pathlib.Path) -> None:
+    _save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    model = _model()
+    with torch.no_grad():
+        model.levels[0][0].phi.conv1.bias[0] += 1  # type: ignore[index]
+    for version in (3, 4):
+        with pytest.raises(ModelExistsError, match="tiny@3"):
+            save_model(model, tmp_path, name="tiny", version=version, details={})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    _save(tmp_path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import pathlib
+import time
 from typing import Any
 
 import pytest
 
-from bdflow_rt.errors import CorruptModelError, WeightsHashError
+from bdflow_rt.errors import CorruptModelError, ModelExistsError, WeightsHashError
 from bdflow_rt.zoo.card import CARD_FILE, MAX_CARD_BYTES, ModelCard
 from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
 from tests.zoo.build import make_model
@@ -129,3 +132,48 @@ def test_a_huge_card_is_refused_unread(tmp_path: pathlib.Path) -> None:
 def test_a_folder_without_a_card_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(CorruptModelError, match="A model folder needs one"):
         ModelCard.read(tmp_path)
+
+
+def test_weights_are_read_once_by_a_card(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = make_model(tmp_path, "a", 1)
+    read: list[pathlib.Path] = []
+    whole = pathlib.Path.read_bytes
+
+    def counted(path: pathlib.Path) -> bytes:
+        read.append(path)
+        return whole(path)
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", counted)
+    for _ in range(3):
+        card.check_weights()
+    assert read == [card.weights_path]
+    dataclasses.replace(card).check_weights()
+    assert len(read) == 2
+
+
+def test_weights_altered_after_a_check_are_refused_by_the_next(tmp_path: pathlib.Path) -> None:
+    card = make_model(tmp_path, "a", 1)
+    card.check_weights()
+    before = card.weights_path.stat()
+    time.sleep(0.05)  # the clock of file times ticks more slowly than the processor
+    card.weights_path.write_bytes(bytes(before.st_size))
+    os.utime(card.weights_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(WeightsHashError):
+        card.check_weights()
+
+
+@pytest.mark.parametrize("changes", [{"name": "b"}, {"version": 2}, {"weights_sha256": "0" * 64}])
+def test_no_model_may_go_where_another_is(tmp_path: pathlib.Path, changes: dict[str, Any]) -> None:
+    card = make_model(tmp_path, "a", 1)
+    card.check_target(card.folder)
+    card.check_target(tmp_path / "absent")
+    other = dataclasses.replace(card, **changes)
+    with pytest.raises(ModelExistsError, match=r"holds a@1 with weights .*Choose another folder"):
+        other.check_target(card.folder)
+
+
+def test_no_model_may_go_where_a_damaged_one_is(tmp_path: pathlib.Path) -> None:
+    card = make_model(tmp_path, "a", 1)
+    (card.folder / CARD_FILE).write_text("{")
+    with pytest.raises(ModelExistsError, match="cannot be read"):
+        card.check_target(card.folder)

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from bdflow_rt.errors import CorruptModelError, UnknownModelError, WeightsHashError
-from bdflow_rt.zoo import find_model, find_model_by_hash, list_models
+from bdflow_rt.zoo import find_model, find_model_by_hash, list_damaged, list_models
 from bdflow_rt.zoo.card import CARD_FILE
 from bdflow_rt.zoo.config import SCALES, paper_config
 from bdflow_rt.zoo.registry import ZOO_VARIABLE
@@ -111,3 +111,26 @@ def test_the_list_has_every_model_and_every_preset_of_the_paper(zoo: pathlib.Pat
     assert not models["bdflow-x64"].shipped
     assert models["bdflow-x64"].folder is None
     assert [(info.scale, info.name) for info in list_models()] == sorted((m.scale, m.name) for m in models.values())
+
+
+def test_a_model_folder_itself_may_be_named_in_the_variable(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = make_model(tmp_path, "mine", 1)
+    inside = make_model(card.folder, "inner", 1)
+    monkeypatch.setenv(ZOO_VARIABLE, str(card.folder))
+    assert find_model("mine") == card
+    assert find_model_by_hash("mine@1", card.weights_hash) == card
+    assert find_model("inner") == inside
+    assert {"mine@1", "inner@1"} <= {info.name for info in list_models()}
+
+
+def test_a_damaged_model_folder_in_the_variable_is_listed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = make_model(tmp_path, "mine", 1)
+    (card.folder / CARD_FILE).write_text("{")
+    monkeypatch.setenv(ZOO_VARIABLE, str(card.folder))
+    assert [str(card.folder) in str(fault) for fault in list_damaged()] == [True]
+    with pytest.raises(CorruptModelError, match=CARD_FILE):
+        find_model("mine")

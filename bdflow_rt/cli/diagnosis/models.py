@@ -6,17 +6,16 @@ import pathlib
 from typing import Any
 
 from bdflow_rt.errors import BdflowError
-from bdflow_rt.zoo.card import CARD_FILE, ModelCard
-from bdflow_rt.zoo.registry import SHIPPED, zoo_folders
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.registry import SHIPPED, model_folders, zoo_folders
 
 
 def zoo() -> dict[str, Any]:
     """`folders` (path, exists, shipped) in search order, and `models` (name, path, problem) with hashes checked."""
     folders = zoo_folders()
-    cards = sorted(card for folder in folders for card in folder.glob(f"*/{CARD_FILE}"))
     return {
         "folders": [{"path": str(path), "exists": path.is_dir(), "shipped": path == SHIPPED} for path in folders],
-        "models": [_model(card.parent) for card in cards],
+        "models": [_model(model) for folder in folders for model in model_folders(folder)],
     }
 
 

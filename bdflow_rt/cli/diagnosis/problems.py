@@ -49,11 +49,12 @@ def find_problems(report: Report) -> list[Problem]:
 
 
 def is_usable(report: Report) -> bool:
-    """Whether any backend can run: what every backend needs imports, and one of them was chosen."""
+    """Whether pictures can be rescaled: what every backend needs imports, one was chosen, and a sound model is here."""
     packages = report["packages"]
     if any(packages.get(name, {}).get("imported") is None for name in REQUIRED):
         return False
-    return bool(report["backend"].get("backend"))
+    sound = [model for model in report["zoo"].get("models", []) if not model["problem"]]
+    return bool(report["backend"].get("backend") and sound)
 
 
 def _problem(what: str, fix: str) -> Problem:

@@ -29,11 +29,15 @@ help:
 demo: $(VENV)/.stamp-demo
 	@$(PY) -m bdflow_rt.bench.demo $(if $(IMAGE),'$(IMAGE)')
 
+# Training forks worker processes, and has its own run: forking out of a process that has loaded every engine's thread
+# pools was seen to crash it.
 test: lint
-	@$(PY) -m pytest -q -n $(JOBS) -m 'not slow'
+	@$(PY) -m pytest -q -n $(JOBS) -m 'not slow' tests/training
+	@$(PY) -m pytest -q -n $(JOBS) -m 'not slow' --ignore tests/training
 
 test-full: lint
-	@$(PY) -m pytest -q -n $(JOBS)
+	@$(PY) -m pytest -q -n $(JOBS) tests/training
+	@$(PY) -m pytest -q -n $(JOBS) --ignore tests/training
 
 lint: $(VENV)/.stamp-test
 	@$(PY) -m ruff check --quiet .

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import nn
 
+from bdflow_rt.engines.openvino import process_core
 from bdflow_rt.engines.torch import TorchEngine
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.models.bdflow import BDFlow
@@ -25,7 +26,7 @@ from bdflow_rt.zoo.config import ModelConfig
 from tests.support import photo
 
 Arrays = dict[str, NDArray[Any]]
-HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in process_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 """Whether OpenVINO can compute in bfloat16 on this processor."""
 LAST_STD = 0.015
 """Spread of the convolutions that start at zero: every weight matters, and outputs stay near [0, 1]."""

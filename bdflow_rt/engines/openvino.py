@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,15 @@ _HINT = "INFERENCE_PRECISION_HINT"
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
 
+@functools.cache
+def process_core() -> openvino.Core:
+    """The process's one OpenVINO, never let go: when the last goes, its CPU plugin frees the thread's signal stack, and
+    the next signal with a Python handler crashes the process (seen with 2026.4)."""
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVINOEngine:
     """One direction of a model on the CPU.
 
@@ -45,8 +55,6 @@ class OpenVINOEngine:
     def __init__(
         self, card: ModelCard, direction: Direction, *, precision: Precision = "fp32", threads: int | None = None
     ) -> None:
-        import openvino
-
         self.direction = direction
         self._card = card
         self._precision = precision
@@ -60,7 +68,7 @@ class OpenVINOEngine:
         }
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads
-        self._core = openvino.Core()
+        self._core = process_core()
         try:
             model = self._core.read_model(str(path))
         except RuntimeError as error:

@@ -6,7 +6,6 @@ import pathlib
 
 import cv2
 import numpy as np
-import openvino
 import pytest
 
 from bdflow_rt.bench.release import measure, release
@@ -94,7 +93,7 @@ def test_the_model_is_moved_into_place_in_one_step(
 def test_a_processor_without_bfloat16_leaves_its_loss_unmeasured(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino, "Core", CoreWithoutBf16)
+    monkeypatch.setattr("bdflow_rt.engines.openvino.process_core", CoreWithoutBf16)
     card = make_model(tmp_path / "zoo", tiny_config(2))
     (tmp_path / "Set").mkdir()
     cv2.imwrite(str(tmp_path / "Set" / "one.png"), photo(64, 80, 1))

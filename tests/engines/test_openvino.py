@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from bdflow_rt.errors import (
 )
 from bdflow_rt.export.onnx import DIRECTIONS
 from bdflow_rt.zoo import Direction, ModelCard
+from tests.support import ROOT
 from tests.support_models import (
     HAS_BF16,
     CoreWithoutBf16,
@@ -71,7 +74,7 @@ def test_bf16_convolutions_run_in_bf16(card: ModelCard) -> None:
 def test_bf16_that_the_processor_lacks_is_refused_and_not_replaced(
     card: ModelCard, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(openvino, "Core", CoreWithoutBf16)
+    monkeypatch.setattr("bdflow_rt.engines.openvino.process_core", CoreWithoutBf16)
     inputs = graph_inputs(card, "upscale", size=size)
     OpenVINOEngine(card, "upscale", threads=1).run(inputs)
     with pytest.raises(BackendUnavailableError, match="'bf16' was asked for, but OpenVINO computes in f32"):
@@ -178,3 +181,28 @@ def test_a_graph_that_does_not_say_what_it_was_exported_for_is_refused(tmp_path:
     nameless = dataclasses.replace(card, graphs_sha256={"upscale": hashlib.sha256(content).hexdigest()})
     with pytest.raises(CorruptModelError, match="exported for weights unknown"):
         OpenVINOEngine(nameless, "upscale")
+
+
+AFTER_CLOSE = """
+import faulthandler, gc, pathlib, signal, subprocess, sys
+faulthandler.enable()
+from bdflow_rt.rescaler import Rescaler
+rescaler = Rescaler.from_pretrained(sys.argv[1])
+rescaler.warm_up()
+rescaler.close()
+del rescaler
+gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: None)
+for _ in range(20):
+    subprocess.run(["true"])
+print("alive")
+"""
+
+
+def test_a_signal_after_the_last_engine_has_gone_does_not_crash(tmp_path: Path) -> None:
+    """OpenVINO's CPU plugin used to take the thread's signal stack with it."""
+    card = make_model(tmp_path, tiny_config(4))
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_CLOSE, str(card.folder)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr

@@ -25,6 +25,22 @@ class DTypeError(ArgumentError):
     """An array has a dtype that is not accepted; nothing is ever cast silently."""
 
 
+class ArrayTooLargeError(ArgumentError):
+    """An array has more elements than a kernel can count."""
+
+
+class LayoutError(ArgumentError):
+    """An array's elements do not lie in memory as a kernel needs them: strides or byte order."""
+
+
+class OverlapError(ArgumentError):
+    """Input and output of a kernel share memory."""
+
+
+class DeviceMismatchError(ArgumentError):
+    """Arrays or the stream of one call are on different GPUs, or one is in the host's memory."""
+
+
 class ClosedError(ArgumentError):
     """A `Rescaler` or an engine was used after `close()`."""
 
@@ -137,6 +153,22 @@ class BackendError(BdflowError):
 
 class BackendUnavailableError(BackendError):
     """The backend asked for is not installed or cannot run here."""
+
+
+class CudaUnavailableError(BackendUnavailableError):
+    """There is no NVIDIA GPU, no driver, or no CuPy."""
+
+
+class CompilerMissingError(BackendUnavailableError):
+    """NVRTC or CUDA's headers are not installed, so no kernel can be compiled."""
+
+
+class UnsupportedArchitectureError(BackendUnavailableError):
+    """The installed compiler does not know the GPU's architecture, or no longer does."""
+
+
+class KernelCompileError(BackendError):
+    """A CUDA kernel does not compile."""
 
 
 class NonFiniteOutputError(BackendError):

@@ -1,4 +1,8 @@
-"""Kernels around the networks: the boundary-aware mask, each with a NumPy twin that the tests compare with."""
+"""Kernels around the networks: the Haar transform, the boundary-aware mask, the way from and to frames.
+
+Every function takes NumPy arrays, for which it returns NumPy arrays, or GPU arrays of CuPy, PyTorch or any library
+with DLPack or `__cuda_array_interface__`, which stay on the GPU. docs/kernels.md has the whole picture.
+"""
 
 from bdflow_rt.kernels.boundary_mask import (
     boundary_mask,
@@ -6,5 +10,13 @@ from bdflow_rt.kernels.boundary_mask import (
     cell_maximum,
     sparse_magnitude,
 )
+from bdflow_rt.kernels.haar import haar_forward, haar_inverse
 
-__all__ = ["boundary_mask", "boundary_mask_reference", "cell_maximum", "sparse_magnitude"]
+__all__ = [
+    "boundary_mask",
+    "boundary_mask_reference",
+    "cell_maximum",
+    "haar_forward",
+    "haar_inverse",
+    "sparse_magnitude",
+]

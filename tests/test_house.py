@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
     "files": set(),
-    "kernels": set(),
+    "kernels": {"interop"},
     "zoo": set(),
     "interop": set(),
     "metrics": set(),
@@ -56,7 +56,8 @@ THIRD_PARTY: dict[str, set[str]] = {
     "zoo": set(),
     "packet": {"numpy"},
     "latent": {"numpy"},
-    "kernels": {"numpy", "cv2", "cupy"},
+    "interop": {"numpy", "cupy"},
+    "kernels": {"numpy", "cv2", "cupy", "cuda"},
     "models": {"torch", "safetensors", "numpy"},
 }
 """Units that are free of all other third-party packages, also inside functions."""

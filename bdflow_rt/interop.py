@@ -1,0 +1,264 @@
+"""GPU arrays and streams of other libraries, in and out without a copy.
+
+Accepted are arrays of CuPy, PyTorch (by DLPack), everything else with `__dlpack__` on a CUDA device (JAX), and
+everything with `__cuda_array_interface__` (PyCUDA, Numba). Inside, all of them are CuPy arrays over the same memory.
+
+PyCUDA has to use the primary context, which CuPy and PyTorch use too: `import pycuda.autoprimaryctx`, not
+`pycuda.autoinit`.
+
+Source: DLPack 1.0; CUDA array interface version 3; CUDA stream protocol.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bdflow_rt.errors import ArgumentError, CudaUnavailableError, DeviceMismatchError, LayoutError
+
+if TYPE_CHECKING:
+    import cupy
+
+_DLPACK_CPU = 1
+_DLPACK_CUDA = (2, 13)
+"""DLDeviceType: kDLCUDA and kDLCUDAManaged."""
+_MEMORY_ON_GPU = (2, 3)
+"""cudaMemoryType: device and managed; 0 and 1 are the host's."""
+
+
+def is_on_gpu(array: Any, *, name: str = "x") -> bool:
+    """Whether an argument is a GPU array (True) or a NumPy array (False).
+
+    Args:
+        array: what was passed.
+        name: of the argument, for the message.
+
+    Raises:
+        DeviceMismatchError: an array of another library in the host's memory.
+        ArgumentError: no array at all.
+    """
+    if isinstance(array, np.ndarray):
+        return False
+    if hasattr(array, "__dlpack_device__"):
+        kind = int(array.__dlpack_device__()[0])
+        if kind in _DLPACK_CUDA:
+            return True
+        raise DeviceMismatchError(
+            f"{name} is a {_kind(array)} {'in the memory of the CPU' if kind == _DLPACK_CPU else 'not on a CUDA GPU'}. "
+            "Pass a NumPy array, or move it to the GPU."
+        )
+    if hasattr(array, "__cuda_array_interface__"):
+        return True
+    raise ArgumentError(
+        f"{name} is a {_kind(array)}; it must be a NumPy array, or a GPU array of CuPy, PyTorch or any library with "
+        "DLPack or __cuda_array_interface__."
+    )
+
+
+def require_cuda() -> None:
+    """Check that CuPy is there and finds a GPU.
+
+    Raises:
+        CudaUnavailableError: it is not or does not; the message says which.
+    """
+    if (problem := _cuda_problem()) is not None:
+        raise CudaUnavailableError(problem)
+
+
+def device_of(array: Any) -> int:
+    """Index of the GPU that holds a GPU array.
+
+    Raises:
+        CudaUnavailableError: there is no GPU here.
+        DeviceMismatchError: what claims to be a GPU array is in the host's memory.
+    """
+    require_cuda()
+    if hasattr(array, "__dlpack_device__"):
+        return int(array.__dlpack_device__()[1])
+    return _device_of_pointer(array.__cuda_array_interface__["data"][0], type(array).__name__)
+
+
+def borrow(array: Any, *, stream: int, name: str = "x") -> cupy.ndarray:
+    """A GPU array as a CuPy array over the same memory.
+
+    Work on `stream` waits for what the array's own library has queued; the host does not wait.
+
+    Args:
+        array: on the current device.
+        stream: address of the CUDA stream on which the array will be used.
+        name: of the argument, for messages.
+
+    Raises:
+        LayoutError: a masked array, or one whose elements CuPy does not know.
+        DeviceMismatchError: memory of the host, or of a context that is not the primary one.
+    """
+    import cupy
+
+    if isinstance(array, cupy.ndarray):
+        return array
+    _check_context()
+    if hasattr(array, "__dlpack__"):
+        source = array.detach() if _is_torch(array) else array
+        try:
+            with as_cupy_stream(stream):
+                return cupy.from_dlpack(source)
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise LayoutError(f"{name}, a {_kind(array)}, cannot be shared with CuPy: {error}") from error
+    return _from_interface(array, stream=stream, name=name)
+
+
+def empty_like_library(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, stream: int) -> Any:
+    """New memory on the current device, allocated for a stream: a PyTorch tensor where `array` is one, else CuPy's."""
+    if _is_torch(array):
+        torch = sys.modules["torch"]
+        with torch.cuda.stream(torch.cuda.ExternalStream(stream, device=array.device)):
+            return torch.empty(shape, dtype=getattr(torch, dtype.name), device=array.device)
+    import cupy
+
+    with as_cupy_stream(stream):
+        return cupy.empty(shape, dtype)
+
+
+def stream_address(stream: Any, *, array: Any, device: int) -> int:
+    """The CUDA stream to work on.
+
+    Args:
+        stream: None, the address of a stream, or a stream of CuPy, PyTorch, PyCUDA, or anything with
+            `__cuda_stream__`. None is the current stream of the library that `array` comes from; CuPy's for all
+            but PyTorch.
+        array: decides what None means.
+        device: that the stream must belong to.
+
+    Raises:
+        ArgumentError: not a stream.
+        DeviceMismatchError: the stream belongs to another GPU.
+    """
+    if stream is None:
+        if _is_torch(array):
+            return int(sys.modules["torch"].cuda.current_stream(device).cuda_stream)
+        import cupy
+
+        return int(cupy.cuda.get_current_stream(device).ptr)
+    owner = getattr(stream, "device_id", None)
+    if owner is None:
+        owner = getattr(getattr(stream, "device", None), "index", None)
+    if owner is not None and owner not in (-1, device):
+        raise DeviceMismatchError(
+            f"The stream belongs to GPU {owner}, the arrays to GPU {device}. Pass one of its own."
+        )
+    if isinstance(stream, int) and not isinstance(stream, bool) and stream >= 0:
+        return stream
+    if hasattr(stream, "__cuda_stream__"):
+        return int(stream.__cuda_stream__()[1])
+    for attribute in ("ptr", "cuda_stream", "handle"):  # CuPy, PyTorch, PyCUDA
+        if isinstance(found := getattr(stream, attribute, None), int):
+            return found
+    raise ArgumentError(
+        f"stream is {stream!r}; it must be None, the address of a CUDA stream, or a stream of CuPy, PyTorch or PyCUDA."
+    )
+
+
+def as_cupy_stream(address: int) -> Any:
+    """A CUDA stream as CuPy's, for `with`: CuPy allocates and works on it inside."""
+    import cupy
+
+    return cupy.cuda.Stream.from_external(_StreamAt(address))
+
+
+class _StreamAt:
+    """An address in the dress of the CUDA stream protocol."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._address
+
+
+def _kind(array: Any) -> str:
+    return f"{type(array).__module__}.{type(array).__qualname__}"
+
+
+def _is_torch(array: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def _from_interface(array: Any, *, stream: int, name: str) -> cupy.ndarray:
+    """By hand, because CuPy's own import makes the host wait for the producer's stream."""
+    import cupy
+
+    interface = array.__cuda_array_interface__
+    if interface.get("mask") is not None:
+        raise LayoutError(f"{name}, a {_kind(array)}, is masked. Pass the plain array.")
+    shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
+    if not dtype.isnative:
+        raise LayoutError(
+            f"{name}, a {_kind(array)}, has {dtype.str} elements. Convert it to the machine's byte order."
+        )
+    address = int(interface["data"][0])
+    device = _device_of_pointer(address, name)
+    steps = interface.get("strides") or _contiguous(shape, dtype.itemsize)
+    # Extent in bytes: kernels check for overlap by it, CuPy does not look at it.
+    extent = sum((length - 1) * abs(step) for length, step in zip(shape, steps, strict=True)) + dtype.itemsize
+    memory = cupy.cuda.UnownedMemory(address, extent, array, device)
+    producer = interface.get("stream")
+    if producer is not None and producer != stream:
+        event = cupy.cuda.Event(disable_timing=True)
+        event.record(as_cupy_stream(producer))
+        as_cupy_stream(stream).wait_event(event)
+    return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides=tuple(steps))
+
+
+def _contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    steps, step = [], itemsize
+    for length in reversed(shape):
+        steps.append(step)
+        step *= length
+    return tuple(reversed(steps))
+
+
+def _device_of_pointer(address: int, name: str) -> int:
+    from cupy.cuda import runtime
+
+    attributes = runtime.pointerGetAttributes(address)
+    if attributes.type not in _MEMORY_ON_GPU:
+        raise DeviceMismatchError(
+            f"{name} says it is a GPU array, but its address {address:#x} is in the host's memory. Copy it to the GPU."
+        )
+    return int(attributes.device)
+
+
+def _check_context() -> None:
+    """PyCUDA can make a context of its own current, in which memory of CuPy and PyTorch does not exist."""
+    if "pycuda" not in sys.modules:
+        return
+    driver = ctypes.CDLL("libcuda.so.1")
+    current, primary, device = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
+    if driver.cuCtxGetCurrent(ctypes.byref(current)) or not current.value:
+        return  # none yet: CuPy will take the primary one
+    driver.cuCtxGetDevice(ctypes.byref(device))
+    driver.cuDevicePrimaryCtxRetain(ctypes.byref(primary), device)
+    driver.cuDevicePrimaryCtxRelease_v2(device)
+    if current.value != primary.value:
+        raise DeviceMismatchError(
+            "PyCUDA's current context is not the GPU's primary one, which CuPy and PyTorch use. "
+            "Import pycuda.autoprimaryctx instead of pycuda.autoinit, or retain the primary context."
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _cuda_problem() -> str | None:
+    try:
+        from cupy.cuda import runtime
+    except (ImportError, OSError) as error:
+        return f"GPU arrays need CuPy, which cannot be imported ({error}). pip install 'bdflow-rt[cuda]'"
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        return f"CUDA finds no usable NVIDIA driver ({error}). Install or update the driver, or pass NumPy arrays."
+    return None if count else "CUDA finds no GPU. Pass NumPy arrays."

@@ -1,0 +1,89 @@
+"""What a kernel launch is, and how one is carried out on a GPU.
+
+A launcher (`haar.py`, `boundary_mask.py`, ...) checks its arguments and returns a `Launch`: plain values, the same for
+arrays of any library. `launch` runs it on the GPU; the tests run the very same value on the CPU.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bdflow_rt.errors import ArrayTooLargeError
+from bdflow_rt.kernels.compile import Kernel, load
+
+MAX_ELEMENTS = 2**31 - 1
+"""Of one array: kernels count elements in 32 bits."""
+GRID_Y = 65535
+"""CUDA's limit of a grid's second and third axis."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of one kernel.
+
+    Attributes:
+        kernel: source and instantiation.
+        grid, block: blocks and threads per block along x, y and z.
+        arguments: in the kernel's order; arrays stand for the address of their first element, all else is a NumPy
+            scalar of the parameter's very type.
+    """
+
+    kernel: Kernel
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    arguments: tuple[Any, ...]
+
+
+def launch(plan: Launch, *, stream: int) -> None:
+    """Start the kernel on a stream of the current device; returns before it has run.
+
+    Args:
+        plan: arrays among its arguments are CuPy's.
+        stream: address of the CUDA stream; 0 is the default stream.
+
+    Raises:
+        UnsupportedArchitectureError, CompilerMissingError, KernelCompileError: it has to be compiled and cannot.
+    """
+    import cupy
+
+    function = _function(plan.kernel, cupy.cuda.runtime.getDevice())
+    function(plan.grid, plan.block, plan.arguments, stream=_Stream(stream))
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """What CuPy's `Function` reads of a stream."""
+
+    ptr: int
+
+
+@functools.cache
+def _function(kernel: Kernel, device: int) -> Any:
+    return load(kernel, device)
+
+
+def check_size(**arrays: Any) -> None:
+    """Raise ArrayTooLargeError if an array has more elements than kernels can count."""
+    for name, array in arrays.items():
+        if (count := int(np.prod(array.shape, dtype=object))) > MAX_ELEMENTS:
+            raise ArrayTooLargeError(
+                f"{name} has shape {tuple(array.shape)}, {count} elements; a kernel takes at most {MAX_ELEMENTS}. "
+                "Split the batch."
+            )
+
+
+def strides(array: Any) -> tuple[np.int64, ...]:
+    """Of an array, in elements, as kernels take them; an axis of length 1 has the stride 0."""
+    size = array.dtype.itemsize
+    return tuple(
+        np.int64(step // size if length > 1 else 0) for step, length in zip(array.strides, array.shape, strict=True)
+    )
+
+
+def address(array: Any) -> int:
+    """Of the first element, of a NumPy or CuPy array."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr

@@ -10,13 +10,22 @@ from bdflow_rt.kernels.boundary_mask import (
     cell_maximum,
     sparse_magnitude,
 )
+from bdflow_rt.kernels.egress import egress, egress_nv12
 from bdflow_rt.kernels.haar import haar_forward, haar_inverse
+from bdflow_rt.kernels.ingest import ingest, ingest_nv12
+from bdflow_rt.kernels.pack_bits import pack_bits, unpack_bits
 
 __all__ = [
     "boundary_mask",
     "boundary_mask_reference",
     "cell_maximum",
+    "egress",
+    "egress_nv12",
     "haar_forward",
     "haar_inverse",
+    "ingest",
+    "ingest_nv12",
+    "pack_bits",
     "sparse_magnitude",
+    "unpack_bits",
 ]

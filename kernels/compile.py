@@ -80,7 +80,8 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
         return Compiled(
             name=nvrtc.getLoweredName(program, kernel.expression),
             log=nvrtc.getProgramLog(program),
-            cubin=nvrtc.getCUBIN(program),
+            # CuPy 14.2 takes the last byte for a terminating zero and cuts it off; one too many does no harm.
+            cubin=nvrtc.getCUBIN(program) + b"\0",
         )
     finally:
         nvrtc.destroyProgram(program)

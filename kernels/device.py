@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bdflow_rt.errors import ArgumentError, DeviceMismatchError, DTypeError, LayoutError, OverlapError, ShapeError
+from bdflow_rt.errors import ArgumentError, DeviceMismatchError, DTypeError, OverlapError
 from bdflow_rt.interop import borrow, device_of, empty_like_library, is_on_gpu, stream_address
+from bdflow_rt.kernels.arrays import check_alignment, check_contiguous, check_rows, check_shape
 from bdflow_rt.kernels.launch import Launch, address, launch
 
-Layout = tuple[tuple[int, ...], np.dtype[Any]]
-"""Shape and dtype of an output."""
+
+@dataclass(frozen=True)
+class Output:
+    """What an output has to be.
+
+    Attributes:
+        shape, dtype: of the array.
+        pitched: rows, axis 2 and what follows, may lie apart; else the whole array is contiguous.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    pitched: bool = False
 
 
 def use_gpu(inputs: dict[str, Any], outputs: dict[str, Any], stream: Any) -> bool:
@@ -46,7 +59,7 @@ def run_on_gpu(
     outputs: dict[str, Any],
     stream: Any,
     *,
-    check: Callable[..., Sequence[Layout]],
+    check: Callable[..., Sequence[Output]],
     plan: Callable[..., Launch],
 ) -> tuple[Any, ...]:
     """Check, allocate what the caller did not give, and launch on the device of the inputs.
@@ -55,7 +68,7 @@ def run_on_gpu(
         inputs: GPU arrays by the argument's name.
         outputs: the caller's, by the argument's name, or None.
         stream: the caller's, or None.
-        check: takes the inputs as CuPy arrays, raises what is wrong with them, and returns the layout of every output.
+        check: takes the inputs as CuPy arrays, raises what is wrong with them, and says what every output has to be.
         plan: takes the inputs and the outputs as CuPy arrays.
 
     Returns:
@@ -76,53 +89,61 @@ def run_on_gpu(
     with cupy.cuda.Device(device):
         chosen = stream_address(stream, array=leader, device=device)
         sources = {name: borrow(array, stream=chosen, name=name) for name, array in inputs.items()}
-        layouts = check(*sources.values())
-        results, targets = [], []
-        for (name, given), (shape, dtype) in zip(outputs.items(), layouts, strict=True):
-            result = empty_like_library(leader, shape, dtype, stream=chosen) if given is None else given
-            target = borrow(result, stream=chosen, name=name)
-            if given is not None:
-                check_output(name, target, shape, dtype, sources)
-            results.append(result)
-            targets.append(target)
-        launch(plan(*sources.values(), *targets), stream=chosen)
-    return tuple(results)
+        expected = dict(zip(outputs, check(*sources.values()), strict=True))
+        given = {name: borrow(out, stream=chosen, name=name) for name, out in outputs.items() if out is not None}
+        check_outputs(given, expected, sources)
+        results = {
+            name: empty_like_library(leader, expected[name].shape, expected[name].dtype, stream=chosen)
+            if out is None
+            else out
+            for name, out in outputs.items()
+        }
+        targets = [given.get(name, result) for name, result in results.items()]
+        launch(plan(*sources.values(), *(borrow(target, stream=chosen) for target in targets)), stream=chosen)
+    return tuple(results.values())
 
 
-def into(name: str, out: Any, result: np.ndarray[Any, Any], inputs: dict[str, Any]) -> Any:
-    """A twin's result, in the caller's NumPy array if there is one.
-
-    Raises:
-        ShapeError, DTypeError, LayoutError, OverlapError: as `check_output`.
-    """
-    if out is None:
-        return result
-    check_output(name, out, result.shape, result.dtype, inputs)
-    out[...] = result
-    return out
-
-
-def check_output(name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: dict[str, Any]) -> None:
-    """Check an output array of NumPy or CuPy.
+def run_twin(
+    inputs: dict[str, Any], outputs: dict[str, Any], results: Sequence[np.ndarray[Any, Any]], *, pitched: bool = False
+) -> tuple[Any, ...]:
+    """A twin's results, in the caller's NumPy arrays where there are any.
 
     Raises:
-        ShapeError, DTypeError: it has another shape or dtype.
-        LayoutError: it is not contiguous.
-        OverlapError: it shares memory with an input.
+        ShapeError, DTypeError, LayoutError, OverlapError: an output does not suit.
     """
-    if tuple(out.shape) != shape:
-        raise ShapeError(f"{name} has shape {tuple(out.shape)}; for these inputs it must be {shape}.")
-    if out.dtype != dtype:
-        raise DTypeError(f"{name} is {out.dtype}; for these inputs it must be {dtype}.")
-    if not out.flags.c_contiguous:
-        raise LayoutError(f"{name} has strides {out.strides}; it must be contiguous. Allocate it with empty(shape).")
-    start, end = _extent(out)
-    for other, array in inputs.items():
-        low, high = _extent(array)
-        if low < end and start < high:
-            raise OverlapError(
-                f"{name} and {other} share memory; a kernel reads and writes at once. Pass another output."
-            )
+    expected = {
+        name: Output(result.shape, result.dtype, pitched) for name, result in zip(outputs, results, strict=True)
+    }
+    check_outputs({name: out for name, out in outputs.items() if out is not None}, expected, inputs)
+    for out, result in zip(outputs.values(), results, strict=True):
+        if out is not None:
+            out[...] = result
+    return tuple(result if out is None else out for out, result in zip(outputs.values(), results, strict=True))
+
+
+def check_outputs(given: dict[str, Any], expected: dict[str, Output], inputs: dict[str, Any]) -> None:
+    """Check the caller's output arrays, of NumPy or CuPy, by the argument's name.
+
+    Raises:
+        ShapeError, DTypeError: one has another shape or dtype.
+        LayoutError: one is not contiguous.
+        OverlapError: one shares memory with an input or with another output.
+    """
+    seen = dict(inputs)
+    for name, out in given.items():
+        check_shape(name, out, expected[name].shape)
+        if out.dtype != expected[name].dtype:
+            raise DTypeError(f"{name} is {out.dtype}; for these inputs it must be {expected[name].dtype}.")
+        check_alignment(name, out)
+        (check_rows if expected[name].pitched else check_contiguous)(name, out)
+        start, end = _extent(out)
+        for other, array in seen.items():
+            low, high = _extent(array)
+            if low < end and start < high:
+                raise OverlapError(
+                    f"{name} and {other} share memory; a kernel reads and writes at once. Pass another output."
+                )
+        seen[name] = out
 
 
 def _extent(array: Any) -> tuple[int, int]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.errors import DTypeError, EmptyImageError, ShapeError
+from bdflow_rt.errors import ShapeError
+from bdflow_rt.kernels.arrays import FLOATS, check_array
 from bdflow_rt.kernels.compile import Kernel
-from bdflow_rt.kernels.device import Layout, into, run_on_gpu, use_gpu
-from bdflow_rt.kernels.launch import GRID_Y, Launch, address, check_size, strides
+from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
+from bdflow_rt.kernels.launch import GRID_Y, Launch, address, strides
 
 _THREADS = 256
 _TYPES = {np.dtype(np.float16): ("__half", 4), np.dtype(np.float32): ("float", 2)}
@@ -40,18 +41,18 @@ def haar_forward(x: Any, *, out: Any = None, stream: Any = None) -> Any:
 
     Raises:
         ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError: x is of another kind, or `out` does not fit it.
-        LayoutError, OverlapError: `out` is not contiguous, or shares memory with x.
+        LayoutError, OverlapError: `out` is not contiguous, or shares memory with x; elements of x are not aligned.
         DeviceMismatchError: arrays and stream are not all on one GPU.
         BackendUnavailableError: no GPU, no compiler, or a GPU it does not know.
 
     Source: paper, eq. 5; convention of IRN, so its checkpoints fit.
     """
     if not use_gpu({"x": x}, {"out": out}, stream):
-        return into("out", out, haar_forward_reference(x), {"x": x})
+        return run_twin({"x": x}, {"out": out}, [haar_forward_reference(x)])[0]
 
-    def check(source: Any) -> list[Layout]:
+    def check(source: Any) -> list[Output]:
         check_forward(source)
-        return [(forward_shape(source), source.dtype)]
+        return [Output(forward_shape(source), source.dtype)]
 
     return run_on_gpu({"x": x}, {"out": out}, stream, check=check, plan=forward_launch)[0]
 
@@ -71,11 +72,11 @@ def haar_inverse(bands: Any, *, out: Any = None, stream: Any = None) -> Any:
         As `haar_forward`; ShapeError if the channels are not a multiple of 4.
     """
     if not use_gpu({"bands": bands}, {"out": out}, stream):
-        return into("out", out, haar_inverse_reference(bands), {"bands": bands})
+        return run_twin({"bands": bands}, {"out": out}, [haar_inverse_reference(bands)])[0]
 
-    def check(source: Any) -> list[Layout]:
+    def check(source: Any) -> list[Output]:
         check_inverse(source)
-        return [(inverse_shape(source), source.dtype)]
+        return [Output(inverse_shape(source), source.dtype)]
 
     return run_on_gpu({"bands": bands}, {"out": out}, stream, check=check, plan=inverse_launch)[0]
 
@@ -148,24 +149,14 @@ def _launch(direction: str, source: Any, out: Any, shape: tuple[int, int, int, i
 
 
 def check_forward(x: Any) -> None:
-    """Raise ShapeError, EmptyImageError, DTypeError or ArrayTooLargeError unless x suits `haar_forward`."""
-    _check("x", x)
+    """Refuse what `haar_forward` does not take; raises what it says."""
+    check_array("x", x, axes="(N, C, H, W)", dtypes=FLOATS)
     if x.shape[2] % 2 or x.shape[3] % 2:
         raise ShapeError(f"x has shape {tuple(x.shape)}; height and width must be even. Pad it by one row or column.")
 
 
 def check_inverse(bands: Any) -> None:
-    """Raise ShapeError, EmptyImageError, DTypeError or ArrayTooLargeError unless `bands` suits `haar_inverse`."""
-    _check("bands", bands)
+    """Refuse what `haar_inverse` does not take; raises what it says."""
+    check_array("bands", bands, axes="(N, 4C, h, w)", dtypes=FLOATS)
     if bands.shape[1] % 4:
         raise ShapeError(f"bands has shape {tuple(bands.shape)}; the channels must be four bands of as many each.")
-
-
-def _check(name: str, array: Any) -> None:
-    if array.ndim != 4:
-        raise ShapeError(f"{name} has shape {tuple(array.shape)}; it must be (N, C, H, W).")
-    if 0 in array.shape:
-        raise EmptyImageError(f"{name} has shape {tuple(array.shape)} and so no elements.")
-    if np.dtype(array.dtype) not in _TYPES:
-        raise DTypeError(f"{name} is {array.dtype}; it must be float16 or float32. Convert it first.")
-    check_size(**{name: array})

@@ -30,7 +30,10 @@ from tests.support import ROOT
 
 SHIM = ROOT / "tests" / "kernels" / "shim" / "cuda_shim.h"
 _CANARY = 0xA5
-FLAGS = ("-std=c++20", "-O2", "-g0", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing", "-w")
+FLAGS = ("-std=c++20", "-O2", "-g0", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing", "-w",
+    # A GPU faults where an access is not aligned; the CPU does so with these.
+    "-fsanitize=alignment", "-fsanitize-undefined-trap-on-error",
+)  # fmt: skip
 
 
 def _cuda_headers() -> Path | None:

@@ -103,9 +103,10 @@ haar_inverse(const T* __restrict__ in, T* __restrict__ out, int count, int chann
             bottom.value[2 * i] = from_float<T>(cell.c);
             bottom.value[2 * i + 1] = from_float<T>(cell.d);
         }
-        T* upper = out + ((static_cast<long long>(plane) * height + y) * width + x) * 4 - 2 * x;
+        const long long row = 2 * width;  // in 64 bits, or the compiler splits the second store in four
+        T* upper = out + (static_cast<long long>(plane) * height + y) * 2 * row + 2 * x;
         store(upper, top);
-        store(upper + 2 * width, bottom);
+        store(upper + row, bottom);
     }
 }
 

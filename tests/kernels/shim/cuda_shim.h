@@ -62,6 +62,17 @@ inline int __dp4a(int a, int b, int sum) {
     for (int i = 0; i < 32; i += 8) sum += static_cast<signed char>(a >> i) * static_cast<signed char>(b >> i);
     return sum;
 }
+inline unsigned __dp2a_lo(unsigned a, unsigned b, unsigned sum) {
+    return sum + (a & 0xffff) * (b & 0xff) + (a >> 16) * (b >> 8 & 0xff);
+}
+inline unsigned __dp2a_hi(unsigned a, unsigned b, unsigned sum) { return __dp2a_lo(a, b >> 16, sum); }
+// In double, in which the product is exact, so that the sum is rounded once, to half.
+inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) {
+    auto fma = [](__half x, __half y, __half z) {
+        return __double2half(double(__half2float(x)) * __half2float(y) + __half2float(z));
+    };
+    return {fma(a.x, b.x, c.x), fma(a.y, b.y, c.y)};
+}
 inline unsigned __vmaxu4(unsigned a, unsigned b) {
     unsigned result = 0;
     for (int i = 0; i < 32; i += 8) result |= max(a >> i & 0xff, b >> i & 0xff) << i;
@@ -70,9 +81,18 @@ inline unsigned __vmaxu4(unsigned a, unsigned b) {
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
     return static_cast<unsigned>((static_cast<std::uint64_t>(high) << 32 | low) >> (shift & 31));
 }
+inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
+    return static_cast<unsigned>((static_cast<std::uint64_t>(high) << 32 | low) << (shift & 31) >> 32);
+}
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+inline float __saturatef(float a) { return std::fmin(std::fmax(a, 0.0f), 1.0f); }
+inline unsigned __float_as_uint(float a) {
+    unsigned bits;
+    std::memcpy(&bits, &a, sizeof bits);
+    return bits;
+}
 inline int __float2int_rn(float a) { return static_cast<int>(std::nearbyintf(a)); }
 template <typename T>
 inline T __ldg(const T* address) { return *address; }

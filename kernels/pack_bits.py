@@ -1,0 +1,194 @@
+"""Levels of 1 to 8 bits without gaps: on GPU arrays kernels/cuda/pack_bits.cuh, on NumPy arrays its twins.
+
+A picture's levels follow one another row by row, most significant bit first; the unused last bits of its last byte are
+0. These are the bytes of the containers.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bdflow_rt.errors import ArgumentError, ShapeError
+from bdflow_rt.kernels.arrays import BYTES, check_array, check_contiguous, check_result, check_shape
+from bdflow_rt.kernels.compile import Kernel
+from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
+from bdflow_rt.kernels.launch import GRID_Y, Launch, address
+
+_THREADS = 256
+_GROUP = 8
+"""Levels per thread: the fewest that fill whole bytes at every number of bits."""
+KERNELS = tuple(
+    Kernel("pack_bits.cuh", f"bdflow::{name}<{bits}>") for name in ("pack_bits", "unpack_bits") for bits in range(1, 9)
+)
+
+
+def pack_bits(levels: Any, *, bits: int, out: Any = None, stream: Any = None) -> Any:
+    """Pack levels of 1 to 8 bits without gaps, into the bytes that the containers hold.
+
+    Args:
+        levels: (N, h, w) uint8, contiguous, below 2^bits, NumPy's or on the GPU.
+        bits: per level, 1 to 8.
+        out: contiguous array for the bytes, on the same side; None allocates one.
+        stream: CUDA stream to work on: of CuPy, PyTorch or PyCUDA, or its address; None is the current one.
+
+    Returns:
+        (N, ceil(h*w*bits/8)) uint8, row-major, most significant bit first; unused last bits are 0.
+
+    Raises:
+        ShapeError, EmptyImageError, DTypeError, LayoutError, ArrayTooLargeError, ArgumentError: as `check_pack_bits`,
+            or of `out`. ArgumentError also for a NumPy level of 2^bits or more; on a GPU its low bits are kept,
+            since looking at the values would make the host wait.
+        OverlapError, DeviceMismatchError, BackendUnavailableError: as `haar_forward`.
+    """
+    if not use_gpu({"levels": levels}, {"out": out}, stream):
+        return run_twin({"levels": levels}, {"out": out}, [pack_bits_reference(levels, bits=bits)])[0]
+
+    def check(source: Any) -> list[Output]:
+        check_pack_bits(source, bits=bits)
+        return [Output(packed_shape(*source.shape, bits=bits), np.dtype(np.uint8))]
+
+    plan = functools.partial(pack_bits_launch, bits=bits)
+    return run_on_gpu({"levels": levels}, {"out": out}, stream, check=check, plan=plan)[0]
+
+
+def unpack_bits(packed: Any, *, bits: int, height: int, width: int, out: Any = None, stream: Any = None) -> Any:
+    """Undo `pack_bits`; unused last bits are ignored.
+
+    Args:
+        packed: (N, ceil(height*width*bits/8)) uint8, contiguous, NumPy's or on the GPU.
+        bits: per level, 1 to 8.
+        height, width: of a picture.
+        out, stream: as for `pack_bits`.
+
+    Returns:
+        (N, height, width) uint8, below 2^bits.
+
+    Raises:
+        ShapeError, EmptyImageError, DTypeError, LayoutError, ArrayTooLargeError, ArgumentError: as
+            `check_unpack_bits`, or of `out`.
+        OverlapError, DeviceMismatchError, BackendUnavailableError: as `haar_forward`.
+    """
+    if not use_gpu({"packed": packed}, {"out": out}, stream):
+        levels = unpack_bits_reference(packed, bits=bits, height=height, width=width)
+        return run_twin({"packed": packed}, {"out": out}, [levels])[0]
+
+    def check(source: Any) -> list[Output]:
+        check_unpack_bits(source, bits=bits, height=height, width=width)
+        return [Output((source.shape[0], height, width), np.dtype(np.uint8))]
+
+    plan = functools.partial(unpack_bits_launch, bits=bits)
+    return run_on_gpu({"packed": packed}, {"out": out}, stream, check=check, plan=plan)[0]
+
+
+def pack_bits_reference(levels: NDArray[np.uint8], *, bits: int) -> NDArray[np.uint8]:
+    """NumPy twin of `pack_bits`.
+
+    Args:
+        levels: (N, h, w) uint8, below 2^bits. The kernel cannot refuse larger ones: it keeps their low bits.
+        bits: per level, 1 to 8.
+
+    Returns:
+        (N, ceil(h*w*bits/8)) uint8.
+
+    Raises:
+        ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError, LayoutError, ArgumentError: as `check_pack_bits`.
+        ArgumentError: a level is 2^bits or more.
+    """
+    check_pack_bits(levels, bits=bits)
+    if (largest := int(levels.max())) >> bits:
+        raise ArgumentError(
+            f"levels has the value {largest}; {bits} bits hold 0 to {2**bits - 1}. Quantise to fewer levels, or pack "
+            "with more bits."
+        )
+    flat = levels.reshape(levels.shape[0], -1, 1)
+    binary = np.unpackbits(flat, axis=2)[:, :, 8 - bits :]
+    return np.packbits(binary.reshape(levels.shape[0], -1), axis=1)
+
+
+def unpack_bits_reference(packed: NDArray[np.uint8], *, bits: int, height: int, width: int) -> NDArray[np.uint8]:
+    """NumPy twin of `unpack_bits`: undoes `pack_bits`. Unused last bits are ignored.
+
+    Args:
+        packed: (N, ceil(height*width*bits/8)) uint8.
+        bits: per level, 1 to 8.
+        height, width: of a picture.
+
+    Returns:
+        (N, height, width) uint8, below 2^bits.
+
+    Raises:
+        ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError, LayoutError, ArgumentError: as `check_unpack_bits`.
+    """
+    check_unpack_bits(packed, bits=bits, height=height, width=width)
+    binary = np.unpackbits(packed, axis=1, count=height * width * bits)
+    levels: NDArray[np.uint8] = np.packbits(binary.reshape(-1, bits), axis=1)[:, 0] >> np.uint8(8 - bits)
+    return levels.reshape(packed.shape[0], height, width)
+
+
+def pack_bits_launch(levels: Any, out: Any, *, bits: int) -> Launch:
+    """The launch that packs `levels` into `out`, contiguous, of `packed_shape`; both were checked."""
+    return _launch("pack_bits", levels, out, (levels, out), bits)
+
+
+def unpack_bits_launch(packed: Any, out: Any, *, bits: int) -> Launch:
+    """The launch that unpacks into `out`, contiguous, (N, height, width); both were checked."""
+    return _launch("unpack_bits", out, packed, (packed, out), bits)
+
+
+def packed_shape(count: int, height: int, width: int, *, bits: int) -> tuple[int, int]:
+    """Of the bytes of N pictures of height x width."""
+    return count, (height * width * bits + 7) // 8
+
+
+def check_pack_bits(levels: Any, *, bits: int) -> None:
+    """Refuse what `pack_bits` does not take; values are not looked at.
+
+    Raises:
+        ShapeError, EmptyImageError, DTypeError: levels are not (N, h, w) uint8, or empty.
+        ArrayTooLargeError: more than 2^31 - 1 elements.
+        LayoutError: levels are not contiguous.
+        ArgumentError: bits is not 1 to 8.
+    """
+    _check_bits(bits)
+    check_array("levels", levels, axes="(N, h, w)", dtypes=BYTES)
+    check_contiguous("levels", levels)
+
+
+def check_unpack_bits(packed: Any, *, bits: int, height: int, width: int) -> None:
+    """Refuse what `unpack_bits` does not take.
+
+    Raises:
+        ShapeError, EmptyImageError, DTypeError: packed is not (N, bytes) uint8, or has not as many bytes as height x
+            width levels take, or there are none.
+        ArrayTooLargeError: more than 2^31 - 1 bytes or levels.
+        LayoutError: packed is not contiguous.
+        ArgumentError: bits is not 1 to 8.
+    """
+    _check_bits(bits)
+    check_array("packed", packed, axes="(N, bytes)", dtypes=BYTES)
+    if height < 1 or width < 1:
+        raise ShapeError(f"A picture of {height} x {width} has no levels; both must be at least 1.")
+    check_shape("packed", packed, packed_shape(packed.shape[0], height, width, bits=bits))
+    check_result("out", (packed.shape[0], height, width))
+    check_contiguous("packed", packed)
+
+
+def _check_bits(bits: int) -> None:
+    if isinstance(bits, bool) or bits not in range(1, 9):
+        raise ArgumentError(f"bits is {bits!r}; it must be 1 to 8.")
+
+
+def _launch(name: str, levels: Any, packed: Any, arrays: tuple[Any, Any], bits: int) -> Launch:
+    n, height, width = levels.shape
+    pixels = height * width
+    aligned = address(levels) % _GROUP == 0 and (n == 1 or pixels % _GROUP == 0)
+    return Launch(
+        kernel=Kernel("pack_bits.cuh", f"bdflow::{name}<{bits}>"),
+        grid=(-(-pixels // (_GROUP * _THREADS)), min(n, GRID_Y), 1),
+        block=(_THREADS, 1, 1),
+        arguments=(*arrays, *map(np.int32, (n, pixels, packed.shape[1], aligned))),
+    )

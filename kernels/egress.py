@@ -17,7 +17,10 @@ from bdflow_rt.kernels.haar import haar_inverse_reference
 from bdflow_rt.kernels.launch import GRID_Y, Launch, address, strides
 
 _THREADS = 256
-_TYPES = {np.dtype(np.float16): ("__half", (4, 2, 1)), np.dtype(np.float32): ("float", (2, 1))}
+_TYPES: dict[np.dtype[Any], tuple[str, tuple[int, ...]]] = {
+    np.dtype(np.float16): ("__half", (4, 2, 1)),
+    np.dtype(np.float32): ("float", (2, 1)),
+}
 """C++ type, and cells per thread: 8 bytes per load at best."""
 KERNELS = tuple(
     Kernel("egress.cuh", f"bdflow::{name}<{scalar}, {cells}>")

@@ -24,7 +24,10 @@ from bdflow_rt.kernels.launch import GRID_Y, Launch, address, strides
 PlaneType = Literal["float16", "float32"]
 
 _THREADS = 256
-_TYPES = {np.dtype(np.float16): ("__half", (4, 2, 1)), np.dtype(np.float32): ("float", (2, 1))}
+_TYPES: dict[np.dtype[Any], tuple[str, tuple[int, ...]]] = {
+    np.dtype(np.float16): ("__half", (4, 2, 1)),
+    np.dtype(np.float32): ("float", (2, 1)),
+}
 """C++ type, and cells per thread: 8 bytes per store at best."""
 _MULTIPLES = (2, 4, 8, 16, 32, 64)
 KERNELS = tuple(
@@ -225,10 +228,10 @@ def check_nv12(luma: Any, chroma: Any) -> None:
 
 
 def _plane_type(dtype: Any) -> np.dtype[Any]:
-    found = next((kind for kind in _TYPES if kind == dtype), None)
-    if found is None:
-        raise DTypeError(f"dtype is {dtype!r}; planes are 'float16' or 'float32'.")
-    return found
+    for kind in _TYPES:
+        if kind == dtype:
+            return kind
+    raise DTypeError(f"dtype is {dtype!r}; planes are 'float16' or 'float32'.")
 
 
 def _check_padding(size: tuple[int, int, int], multiple: int) -> None:

@@ -4,9 +4,14 @@
 #   make test        lint, types and tests, a few minutes
 #   make test-full   the same with the slow tests
 #   make lint        lint and types alone
+#   make gpu         the tests of tests/gpu and the kernel benchmark, with what an image for CUDA and PyTorch holds
+#   make gpu-sanitize  the kernels under compute-sanitizer: memcheck, racecheck, initcheck, synccheck
 #   make clean       remove what these targets made
 #
 # Nothing is installed outside .venv. PYTHON picks the interpreter, JOBS the number of test processes.
+#
+# The GPU targets install nothing and need no network: GPU_PYTHON has CuPy, NumPy, OpenCV, pytest and PyTorch. Results go
+# to bench/results/GPU, named after the GPU; GPU=NAME says otherwise.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -14,6 +19,9 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 JOBS ?= $(shell nproc)
 IMAGE ?=
+GPU_PYTHON ?= python3
+GPU ?=
+SANITIZER ?= compute-sanitizer
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -21,7 +29,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 METADATA := setup.py pyproject.toml bdflow_rt/_version.py
 
 .NOTPARALLEL:
-.PHONY: help demo test test-full lint clean
+.PHONY: help demo test test-full lint clean gpu gpu-sanitize gpu-tree
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,6 +51,32 @@ lint: $(VENV)/.stamp-test
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m ruff format --quiet --check .
 	@$(PY) -m mypy --no-error-summary
+
+# The package as links: the checkout's root has bdflow_rt without the folders that install inside it, and no editable
+# install is asked for. What runs from the root must find this one first.
+GPU_TREE := build/gpu
+GPU_PYTEST = $(GPU_PYTHON) -m pytest -p no:cacheprovider \
+    -o pythonpath='$(GPU_TREE) .'
+
+gpu-tree:
+	@rm -rf $(GPU_TREE) && mkdir -p $(GPU_TREE)/bdflow_rt
+	@ln -s '$(CURDIR)'/bdflow_rt/* '$(CURDIR)'/kernels '$(CURDIR)'/export '$(CURDIR)'/bench $(GPU_TREE)/bdflow_rt/
+
+# The benchmark runs and writes also where a test fails.
+gpu: gpu-tree
+	@gpu='$(GPU)'; [ -n "$$gpu" ] || gpu=$$(nvidia-smi --query-gpu=name --format=csv,noheader | \
+	    sed -n '1{s/[^A-Za-z0-9]\{1,\}/-/g;p}' | tr A-Z a-z); \
+	[ -n "$$gpu" ] || { echo 'make: nvidia-smi names no GPU. Name the folder of the results: make gpu GPU=NAME' >&2; exit 1; }; \
+	status=0; PYTHONPATH='$(CURDIR)/$(GPU_TREE)' $(GPU_PYTEST) -q tests/gpu || status=1; \
+	cd $(GPU_TREE) && PYTHONPATH='$(CURDIR)/$(GPU_TREE)' $(GPU_PYTHON) -m bdflow_rt.bench.kernels \
+	    --output "$(CURDIR)/bench/results/$$gpu/kernels.json" || status=1; exit $$status
+
+# Without CuPy's pool of memory: inside a pool an access out of bounds hits somebody else's bytes, and is not seen.
+gpu-sanitize: gpu-tree
+	@status=0; for tool in memcheck racecheck initcheck synccheck; do echo "$$tool:"; \
+	    BDFLOW_TEST_POOL=off PYTHONPATH='$(CURDIR)/$(GPU_TREE)' $(SANITIZER) --tool $$tool --error-exitcode 1 \
+	        $(GPU_PYTEST) -q tests/gpu/test_sanitized.py \
+	        || status=1; done; exit $$status
 
 clean:
 	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -59,6 +59,11 @@ def is_on_gpu(array: Any, *, name: str = "x") -> bool:
     )
 
 
+def has_cuda() -> bool:
+    """Whether CuPy is there and finds a GPU."""
+    return _cuda_problem() is None
+
+
 def require_cuda() -> None:
     """Check that CuPy is there and finds a GPU.
 

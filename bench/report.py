@@ -1,4 +1,4 @@
-"""Writes the measured tables of README.md from the JSON files in bench/results; nothing there is typed by hand.
+"""Writes the measured tables of the pages from the JSON files in bench/results; nothing there is typed by hand.
 
 python -m bdflow_rt.bench.report            # rewrite the tables
 python -m bdflow_rt.bench.report --check    # say whether they are up to date
@@ -11,11 +11,13 @@ import json
 import pathlib
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 README = ROOT / "README.md"
+KERNELS_PAGE = ROOT / "docs" / "kernels.md"
 
 
 def read(name: str) -> dict[str, Any]:
@@ -79,12 +81,76 @@ def bits_table() -> list[str]:
     return lines
 
 
-TABLES = {"quality": quality_table, "latency": latency_table, "bits": bits_table}
+def resources_table() -> list[str]:
+    """Registers per thread and share of the warps that can be resident, per kernel and architecture."""
+    kernels = read("kernel_resources.json")["kernels"]
+    architectures = list(next(iter(kernels.values())))
+    lines = [
+        f"| kernel | shared memory | threads | {' | '.join(f'sm_{one}' for one in architectures)} | instructions |",
+        "|---" * (len(architectures) + 4) + "|",
+    ]
+    for name, per in kernels.items():
+        cells = [f"{one['registers']}, {100 * one['occupancy']:.0f} %" for one in per.values()]
+        shared = max(one["shared_bytes"] for one in per.values())
+        threads, counted = next(iter(per.values()))["threads"], per["90"]["instructions"]
+        lines.append(f"| `{name}` | {shared:,} B | {threads} | {' | '.join(cells)} | {counted} |")
+    return lines
 
 
-def render(text: str) -> str:
-    """The text with every `<!-- table: NAME -->` block filled from the results."""
-    for name, make in TABLES.items():
+def spills_table() -> list[str]:
+    """One sentence: how many builds there are, and how many of them spill."""
+    result = read("kernel_resources.json")
+    builds = [one for per in result["kernels"].values() for one in per.values()]
+    spilling = sum(1 for one in builds if one["spill_bytes"] or one["stack_bytes"])
+    return [f"Of {len(builds)} builds by NVRTC {result['nvrtc']}, {spilling or 'none'} spill registers or use a stack."]
+
+
+def speed_table() -> list[str]:
+    """Every kernel on every GPU that was measured (`GPU/kernels.json`)."""
+    paths = sorted(RESULTS.glob("*/kernels.json"))
+    if not paths:
+        return ["**Not yet measured** on a GPU: `make gpu` does it."]
+    lines = ["| GPU | pictures | kernel | time | bandwidth | of a copy's | against |", "|---|---|---|---|---|---|---|"]
+    for path in paths:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        for size, group in result["sizes"].items():
+            for one in group["kernels"]:
+                rivals = {name: timed for name, timed in one.get("rivals", {}).items() if "median_us" in timed}
+                against = ", ".join(f"{name}: {timed['median_us']:,.0f} µs" for name, timed in rivals.items())
+                lines.append(
+                    f"| {result['gpu']['name']} | {size} | {one['kernel']} | {one['median_us']:,.1f} µs | "
+                    f"{one['gb_per_s']:,.0f} GB/s | {100 * one['fraction_of_copy']:.0f} % | {against} |"
+                )
+    return lines
+
+
+def mask_cpu_table() -> list[str]:
+    """The mask on the CPU against OpenCV's chain (`mask_cpu.json`)."""
+    result = read("mask_cpu.json")
+    width, height = result["size"]
+    machine = f"{result['cpu']}, {result['threads']} threads"
+    lines = [f"| {width} x {height}, {machine} | time | to OpenCV |", "|---|---|---|"]
+    lines.append(f"| cvtColor, GaussianBlur, Canny | {result['opencv']['median_ms']:.2f} ms | |")
+    for bits, one in result["bits"].items():
+        lines.append(f"| `boundary_mask`, {bits} bits | {one['median_ms']:.2f} ms | {one['to_opencv']:.2f}x |")
+    return lines
+
+
+Tables = dict[str, Callable[[], list[str]]]
+PAGES: dict[pathlib.Path, Tables] = {
+    README: {"quality": quality_table, "latency": latency_table, "bits": bits_table},
+    KERNELS_PAGE: {
+        "kernel-speed": speed_table,
+        "kernel-spills": spills_table,
+        "kernel-resources": resources_table,
+        "mask-cpu": mask_cpu_table,
+    },
+}
+
+
+def render(text: str, tables: Tables) -> str:
+    """The text with the `<!-- table: NAME -->` block of every table filled from the results."""
+    for name, make in tables.items():
         block = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         table = "\n".join(make())
         text = block.sub(lambda match, filled=table: f"{match[1]}{filled}\n{match[2]}", text)  # type: ignore[misc]
@@ -92,17 +158,19 @@ def render(text: str) -> str:
 
 
 def main() -> int:
-    """Rewrite README.md, or check it."""
+    """Rewrite the pages, or check them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a table is out of date")
     args = parser.parse_args()
-    old = README.read_text(encoding="utf-8")
-    new = render(old)
-    if args.check:
-        return int(old != new)
-    README.write_text(new, encoding="utf-8")
-    sys.stdout.write("README.md is up to date.\n" if old == new else "README.md was rewritten.\n")
-    return 0
+    stale = 0
+    for page, tables in PAGES.items():
+        old = page.read_text(encoding="utf-8")
+        new = render(old, tables)
+        stale += old != new
+        if not args.check:
+            page.write_text(new, encoding="utf-8")
+            sys.stdout.write(f"{page.name} {'is up to date' if old == new else 'was rewritten'}.\n")
+    return int(args.check and stale > 0)
 
 
 if __name__ == "__main__":

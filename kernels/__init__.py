@@ -4,12 +4,8 @@ Every function takes NumPy arrays, for which it returns NumPy arrays, or GPU arr
 with DLPack or `__cuda_array_interface__`, which stay on the GPU. docs/kernels.md has the whole picture.
 """
 
-from bdflow_rt.kernels.boundary_mask import (
-    boundary_mask,
-    boundary_mask_reference,
-    cell_maximum,
-    sparse_magnitude,
-)
+from bdflow_rt.kernels.boundary_mask import boundary_mask, cell_maximum, sparse_magnitude
+from bdflow_rt.kernels.boundary_reference import boundary_mask_reference
 from bdflow_rt.kernels.egress import egress, egress_nv12
 from bdflow_rt.kernels.haar import haar_forward, haar_inverse
 from bdflow_rt.kernels.ingest import ingest, ingest_nv12

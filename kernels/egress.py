@@ -123,7 +123,8 @@ def egress_reference(planes: NDArray[Any], *, height: int, width: int) -> NDArra
         ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError, LayoutError: as `check_egress`.
     """
     check_egress(planes, height=height, width=width)
-    return round_level(np.moveaxis(_picture(planes, height, width), 1, -1) * np.float32(255))
+    frames = np.moveaxis(_picture(planes, height, width), 1, -1)
+    return round_level(np.ascontiguousarray(frames) * np.float32(255))
 
 
 def egress_nv12_reference(

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rescaler": {"engines", "kernels", "packet", "containers", "arguments", "tiles", "latent", "zoo", "interop"},
     "video": {"rescaler", "containers", "packet", "kernels"},
     "export": {"models", "engines", "zoo"},
-    "training": {"models", "kernels", "metrics", "zoo"},
+    "training": {"models", "kernels", "metrics", "zoo", "interop"},
     "bench": EVERYTHING_BUT_CLI,
     "cli": EVERYTHING_BUT_CLI | {"bench"},
     "api": {"rescaler", "video", "packet", "containers", "zoo"},

@@ -10,20 +10,11 @@ import pytest
 import torch
 
 from bdflow_rt.errors import ArgumentError, CudaUnavailableError, DeviceMismatchError
-from bdflow_rt.interop import device_of, is_on_gpu, require_cuda, stream_address
+from bdflow_rt.interop import device_of, has_cuda, is_on_gpu, stream_address
 from bdflow_rt.kernels import haar_forward
 from tests.support import ROOT
 
-
-def _gpu_is_here() -> bool:
-    try:
-        require_cuda()
-    except CudaUnavailableError:
-        return False
-    return True
-
-
-needs_no_gpu = pytest.mark.skipif(_gpu_is_here(), reason="shows what happens without a GPU, and one is here")
+needs_no_gpu = pytest.mark.skipif(has_cuda(), reason="shows what happens without a GPU, and one is here")
 
 
 class Interface:

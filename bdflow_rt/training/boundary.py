@@ -1,6 +1,7 @@
-"""The boundary-aware mask on batches in torch, bit-equal to `kernels.boundary_mask`, and what training makes of it.
+"""The boundary-aware mask on batches of tensors, and what training makes of it.
 
-Everything up to the levels is 32-bit integer arithmetic, so CPU, CUDA and NumPy agree on every bit.
+On a GPU with CuPy it is the fused kernel of `bdflow_rt.kernels`, else torch's own operators. Everything up to the
+levels is integer arithmetic, so all agree on every bit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import torch
 from torch import Tensor
 
 from bdflow_rt.errors import DTypeError, EmptyImageError, ShapeError
-from bdflow_rt.kernels.boundary_mask import (
+from bdflow_rt.interop import has_cuda
+from bdflow_rt.kernels import boundary_mask as fused_mask
+from bdflow_rt.kernels import sparse_magnitude as fused_magnitude
+from bdflow_rt.kernels.boundary_definition import (
     BLUR_SHIFT,
     BLUR_WEIGHTS,
     LUMA_SHIFT,
@@ -20,33 +24,40 @@ from bdflow_rt.kernels.boundary_mask import (
     TAN_22_5,
     check_options,
     level_table,
-    reflect_101,
 )
+from bdflow_rt.kernels.boundary_reference import reflect_101
 from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
 
 
-def boundary_mask(x: Tensor, config: BoundaryConfig, bits: int) -> Tensor:
+def boundary_mask(x: Tensor, config: BoundaryConfig, bits: int, *, cell: int = 1) -> Tensor:
     """The BAM of every picture of a batch; same bits as `kernels.boundary_mask`.
 
     Args:
         x: (N, 3, H, W) uint8 RGB, any size from 1 x 1.
         config: threshold, norm and saturation; `source` is not looked at.
         bits: bits per pixel, 1 to 8.
+        cell: power of two up to 64 that divides H and W; the result is the maximum of each cell x cell pixels.
 
     Returns:
-        (N, H, W) uint8 levels, 0 to 2^bits - 1.
+        (N, H/cell, W/cell) uint8 levels, 0 to 2^bits - 1.
 
     Raises:
         ArgumentError: `bits` is out of range.
         ShapeError, EmptyImageError, DTypeError: x is of another kind.
     """
     check_options(threshold=config.threshold, bits=bits, norm=config.norm, saturation=config.saturation)
+    _check_batch(x)
+    options = {"threshold": config.threshold, "norm": config.norm, "saturation": config.saturation}
+    if _takes_kernel(x):
+        return fused_mask(x, bits=bits, cell=cell, layout="CHW", **options)
     edges = _edges(x, config)
-    if bits == 1:
-        return edges.mask.to(torch.uint8)
-    table = level_table(threshold=config.threshold, bits=bits, norm=config.norm, saturation=config.saturation)
-    level = 1 + torch.bucketize(edges.measure, torch.tensor(table, device=x.device), out_int32=True, right=True)
-    return (level * edges.mask).to(torch.uint8)
+    level = edges.mask.to(torch.int32)
+    if bits > 1:
+        table = torch.tensor(level_table(bits=bits, **options), device=x.device)
+        level += level * torch.bucketize(edges.measure, table, out_int32=True, right=True)
+    count, height, width = level.shape
+    masks = level.to(torch.uint8)
+    return masks if cell == 1 else masks.view(count, height // cell, cell, width // cell, cell).amax(dim=(2, 4))
 
 
 def sparse_boundary(x: Tensor, config: BoundaryConfig) -> Tensor:
@@ -62,6 +73,9 @@ def sparse_boundary(x: Tensor, config: BoundaryConfig) -> Tensor:
     Raises:
         ShapeError, EmptyImageError, DTypeError: x is of another kind.
     """
+    _check_batch(x)
+    if _takes_kernel(x):
+        return fused_magnitude(x, threshold=config.threshold, norm=config.norm, layout="CHW")
     edges = _edges(x, config)
     measure = edges.measure * edges.mask
     # In double, because torch's vectorised float32 root is off by one unit in the last place on some CPUs.
@@ -92,8 +106,7 @@ def boundary_target(hr: Tensor, lr: Tensor, config: ModelConfig) -> Tensor:
             f"(N, 3, {scale}h, {scale}w) and (N, 3, h, w)."
         )
     if config.boundary.source == "hr":
-        mask = boundary_mask(hr, config.boundary, config.bits)
-        level = mask.view(count, height // scale, scale, width // scale, scale).amax(dim=(2, 4))
+        level = boundary_mask(hr, config.boundary, config.bits, cell=scale)
     else:
         pixels = lr.detach().mul(255).round().clamp(0, 255).to(torch.uint8)
         level = boundary_mask(pixels, config.boundary, config.bits)
@@ -128,9 +141,12 @@ class _Edges(NamedTuple):
     """(N, H, W) int32: |gx| + |gy| for norm 1, gx^2 + gy^2 for norm 2."""
 
 
+def _takes_kernel(x: Tensor) -> bool:
+    return x.is_cuda and has_cuda()
+
+
 @torch.no_grad()
 def _edges(x: Tensor, config: BoundaryConfig) -> _Edges:
-    _check_batch(x)
     gx, gy = _sobel(_blur(_luma(x)))
     measure = gx.abs() + gy.abs() if config.norm == 1 else gx * gx + gy * gy
     # The largest measure is below 2^22: a huge threshold must not overflow the comparison.

@@ -1,23 +1,33 @@
-"""The tables of README.md come from bench/results, and are up to date."""
+"""The tables of the pages come from bench/results, and are up to date."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from bdflow_rt.bench import report
 
-
-def test_readme_shows_the_committed_results() -> None:
-    text = report.README.read_text(encoding="utf-8")
-    assert report.render(text) == text, "run: python -m bdflow_rt.bench.report"
+every_page = pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.name)
 
 
-def test_every_table_has_its_place_in_the_readme() -> None:
-    text = report.README.read_text(encoding="utf-8")
-    for name in report.TABLES:
+@every_page
+def test_a_page_shows_the_committed_results(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert report.render(text, report.PAGES[page]) == text, "run: python -m bdflow_rt.bench.report"
+
+
+@every_page
+def test_every_table_has_its_place_on_its_page(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in report.PAGES[page]:
         assert f"<!-- table: {name} -->" in text
 
 
-def test_a_changed_table_is_noticed() -> None:
-    text = report.README.read_text(encoding="utf-8")
-    spoilt = text.replace("<!-- table: quality -->\n", "<!-- table: quality -->\n| typed by hand |\n")
-    assert spoilt != text
-    assert report.render(spoilt) == text
+@every_page
+def test_a_changed_table_is_noticed(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in report.PAGES[page]:
+        spoilt = text.replace(f"<!-- table: {name} -->\n", f"<!-- table: {name} -->\n| typed by hand |\n")
+        assert spoilt != text
+        assert report.render(spoilt, report.PAGES[page]) == text

@@ -13,7 +13,8 @@ from PIL import Image
 
 from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeError
 from bdflow_rt.kernels import boundary_mask, boundary_mask_reference, cell_maximum, sparse_magnitude
-from bdflow_rt.kernels.boundary_mask import _local_maximum, level_table
+from bdflow_rt.kernels.boundary_definition import level_table
+from bdflow_rt.kernels.boundary_reference import _local_maximum
 from tests.support import data_dir, needs_data, photo
 
 PRIMES = [19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67]
@@ -216,3 +217,56 @@ def test_cells_of_no_size_or_no_mask_raise():
         cell_maximum(np.zeros((4, 4, 1), np.uint8), 2)
     with pytest.raises(EmptyImageError):
         cell_maximum(np.zeros((4, 0), np.uint8), 2)
+
+
+@pytest.mark.parametrize("function", [boundary_mask, sparse_magnitude])
+def test_a_batch_in_any_layout_is_its_pictures(function):
+    batch = np.stack([photo(37, 41, seed) for seed in range(3)])
+    expected = np.stack([function(picture) for picture in batch])
+    first = np.ascontiguousarray(np.moveaxis(batch, -1, 1))
+    half = (first / 255).astype(np.float16)
+    assert (np.rint(half.astype(np.float32) * 255) == first).all()
+    for image, options in [
+        (batch, {}),
+        (batch, {"layout": "HWC"}),
+        (first, {"layout": "CHW"}),
+        (half, {}),
+        (np.moveaxis(half, 1, -1), {"layout": "HWC"}),
+    ]:
+        result = function(image, **options)
+        assert result.dtype == expected.dtype
+        np.testing.assert_array_equal(result, expected)
+        np.testing.assert_array_equal(function(image[1], **options), expected[1])
+    grey = np.ascontiguousarray(batch[..., :1])
+    np.testing.assert_array_equal(function(grey), np.stack([function(picture[..., 0]) for picture in grey]))
+
+
+def test_half_precision_is_clamped_rounded_and_free_of_nan():
+    values = np.float16([np.nan, -np.inf, -1, 0, 0.5, 1, 1.5, np.inf])
+    plain = np.uint8([0, 0, 0, 0, 128, 255, 255, 255])
+    picture = np.random.default_rng(5).integers(0, 8, (23, 29))
+    mask = boundary_mask(values[picture][None], bits=3)
+    np.testing.assert_array_equal(mask, boundary_mask(plain[picture], bits=3))
+    assert mask.any()
+
+
+@pytest.mark.parametrize("cell", [1, 2, 4, 8, 16, 32, 64])
+def test_cells_are_the_largest_levels_also_at_the_edge(cell):
+    image = photo(67, 131, seed=2)
+    whole = boundary_mask(image, bits=3)
+    out = np.empty((-(-67 // cell), -(-131 // cell)), np.uint8)
+    assert boundary_mask(image, bits=3, cell=cell, out=out) is out
+    np.testing.assert_array_equal(out, cell_maximum(whole, cell))
+
+
+def test_unknown_layouts_and_cells_raise():
+    image = np.zeros((4, 5, 3), np.uint8)
+    with pytest.raises(ArgumentError, match="layout is 'NHWC'"):
+        boundary_mask(image, layout="NHWC")
+    with pytest.raises(ShapeError, match=r"\(4, 5, 3\); it must be \(H, W\), \(C, H, W\)"):
+        boundary_mask(image, layout="CHW")
+    for cell in (0, 3, 128, True):
+        with pytest.raises(ArgumentError, match=f"cell is {cell}"):
+            boundary_mask(image, cell=cell)
+    with pytest.raises(ArgumentError, match="stream"):
+        boundary_mask(image, stream=0)

@@ -8,7 +8,7 @@ import torch
 
 from bdflow_rt import kernels
 from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeError
-from bdflow_rt.kernels.boundary_mask import _local_maximum as twin_local_maximum
+from bdflow_rt.kernels.boundary_reference import _local_maximum as twin_local_maximum
 from bdflow_rt.training.boundary import (
     _local_maximum,
     boundary_aware_weight,

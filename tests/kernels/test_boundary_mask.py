@@ -226,13 +226,14 @@ def test_a_batch_in_any_layout_is_its_pictures(function):
     first = np.ascontiguousarray(np.moveaxis(batch, -1, 1))
     half = (first / 255).astype(np.float16)
     assert (np.rint(half.astype(np.float32) * 255) == first).all()
-    for image, options in [
+    cases: list[tuple[np.ndarray, dict[str, str]]] = [
         (batch, {}),
         (batch, {"layout": "HWC"}),
         (first, {"layout": "CHW"}),
         (half, {}),
         (np.moveaxis(half, 1, -1), {"layout": "HWC"}),
-    ]:
+    ]
+    for image, options in cases:
         result = function(image, **options)
         assert result.dtype == expected.dtype
         np.testing.assert_array_equal(result, expected)
@@ -242,8 +243,8 @@ def test_a_batch_in_any_layout_is_its_pictures(function):
 
 
 def test_half_precision_is_clamped_rounded_and_free_of_nan():
-    values = np.float16([np.nan, -np.inf, -1, 0, 0.5, 1, 1.5, np.inf])
-    plain = np.uint8([0, 0, 0, 0, 128, 255, 255, 255])
+    values = np.array([np.nan, -np.inf, -1, 0, 0.5, 1, 1.5, np.inf], np.float16)
+    plain = np.array([0, 0, 0, 0, 128, 255, 255, 255], np.uint8)
     picture = np.random.default_rng(5).integers(0, 8, (23, 29))
     mask = boundary_mask(values[picture][None], bits=3)
     np.testing.assert_array_equal(mask, boundary_mask(plain[picture], bits=3))

@@ -13,19 +13,32 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bdflow_rt.errors import ArgumentError, CudaUnavailableError, DeviceMismatchError, LayoutError
+from bdflow_rt.errors import (
+    ArgumentError,
+    BackendError,
+    CudaUnavailableError,
+    DeviceMismatchError,
+    EmptyImageError,
+    LayoutError,
+    OutOfMemoryError,
+)
 
 if TYPE_CHECKING:
     import cupy
 
+_CUPY = 14
+"""Oldest CuPy with the stream protocol."""
 _DLPACK_CPU = 1
 _DLPACK_CUDA = (2, 13)
 """DLDeviceType: kDLCUDA and kDLCUDAManaged."""
+_DEFAULT_STREAMS = (0, 1)
+_PER_THREAD_STREAM = 2
 _MEMORY_ON_GPU = (2, 3)
 """cudaMemoryType: device and managed; 0 and 1 are the host's."""
 
@@ -39,12 +52,18 @@ def is_on_gpu(array: Any, *, name: str = "x") -> bool:
 
     Raises:
         DeviceMismatchError: an array of another library in the host's memory.
+        LayoutError: a masked array.
         ArgumentError: no array at all.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise LayoutError(f"{name} is masked, and kernels know no masks. Pass the plain array, `{name}.filled(...)`.")
     if isinstance(array, np.ndarray):
         return False
     if hasattr(array, "__dlpack_device__"):
-        kind = int(array.__dlpack_device__()[0])
+        try:
+            kind = int(array.__dlpack_device__()[0])
+        except (BufferError, RuntimeError, ValueError):  # such as a meta tensor's
+            kind = 0
         if kind in _DLPACK_CUDA:
             return True
         raise DeviceMismatchError(
@@ -80,52 +99,83 @@ def device_of(array: Any) -> int:
     Raises:
         CudaUnavailableError: there is no GPU here.
         DeviceMismatchError: what claims to be a GPU array is in the host's memory.
+        EmptyImageError: it has no elements, and so no memory.
     """
     require_cuda()
     if hasattr(array, "__dlpack_device__"):
         return int(array.__dlpack_device__()[1])
-    return _device_of_pointer(array.__cuda_array_interface__["data"][0], type(array).__name__)
+    interface = array.__cuda_array_interface__
+    if 0 in interface["shape"]:
+        raise EmptyImageError(f"A {_kind(array)} has shape {tuple(interface['shape'])} and so no elements.")
+    return _device_of_pointer(interface["data"][0], type(array).__name__)
 
 
-def borrow(array: Any, *, stream: int, name: str = "x") -> cupy.ndarray:
+def borrow(array: Any, *, stream: int, name: str = "x", writable: bool = False) -> cupy.ndarray:
     """A GPU array as a CuPy array over the same memory.
 
-    Work on `stream` waits for what the array's own library has queued; the host does not wait.
+    Work on `stream` waits for what the current stream of the array's library has queued, as far as the library says
+    which that is: CuPy, PyTorch and others with DLPack do. The host does not wait.
 
     Args:
         array: on the current device.
         stream: address of the CUDA stream on which the array will be used.
         name: of the argument, for messages.
+        writable: it will be written.
 
     Raises:
-        LayoutError: a masked array, or one whose elements CuPy does not know.
-        DeviceMismatchError: memory of the host, or of a context that is not the primary one.
+        LayoutError: a masked array, one whose elements CuPy does not know, or one that must not be written and will be.
+        DeviceMismatchError: memory of the host.
     """
     import cupy
 
     if isinstance(array, cupy.ndarray):
+        _wait_for(int(cupy.cuda.get_current_stream().ptr), stream)
         return array
-    _check_context()
-    if hasattr(array, "__dlpack__"):
-        source = array.detach() if _is_torch(array) else array
-        try:
-            with as_cupy_stream(stream):
-                return cupy.from_dlpack(source)
-        except (BufferError, RuntimeError, TypeError) as error:
-            raise LayoutError(f"{name}, a {_kind(array)}, cannot be shared with CuPy: {error}") from error
-    return _from_interface(array, stream=stream, name=name)
+    interface = None if _is_torch(array) else getattr(array, "__cuda_array_interface__", None)
+    if writable and not _is_torch(array) and (interface is None or interface["data"][1]):
+        raise LayoutError(f"{name}, a {_kind(array)}, is or may be read-only. Pass an array of CuPy or PyTorch.")
+    if interface is not None:
+        return _from_interface(array, stream=stream, name=name)
+    source = array.detach() if _is_torch(array) else array
+    try:
+        with as_cupy_stream(stream):
+            return cupy.from_dlpack(source)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendError(
+            f"CUDA failed at {name}: {error}. A fault of earlier work on this GPU shows here."
+        ) from error
+    except (AssertionError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise LayoutError(f"{name}, a {_kind(array)}, cannot be shared with CuPy: {error}") from error
 
 
 def empty_like_library(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, stream: int) -> Any:
-    """New memory on the current device, allocated for a stream: a PyTorch tensor where `array` is one, else CuPy's."""
-    if _is_torch(array):
-        torch = sys.modules["torch"]
-        with torch.cuda.stream(torch.cuda.ExternalStream(stream, device=array.device)):
-            return torch.empty(shape, dtype=getattr(torch, dtype.name), device=array.device)
+    """New memory on the current device, allocated for a stream: a PyTorch tensor where `array` is one, else CuPy's.
+
+    Raises:
+        OutOfMemoryError: there is not enough of it.
+    """
     import cupy
 
-    with as_cupy_stream(stream):
-        return cupy.empty(shape, dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if not _is_torch(array):
+        try:
+            with as_cupy_stream(stream):
+                return cupy.empty(shape, dtype)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise _out_of_memory(size, error) from error
+    torch = sys.modules["torch"]
+    current = torch.cuda.current_stream(array.device)
+    if stream == current.cuda_stream:
+        chosen = current
+    elif stream in _DEFAULT_STREAMS:  # for these, ExternalStream would take another stream each time
+        chosen = torch.cuda.default_stream(array.device)
+    else:
+        chosen = torch.cuda.ExternalStream(stream, device=array.device)
+    try:
+        with torch.cuda.stream(chosen):
+            return torch.empty(shape, dtype=getattr(torch, dtype.name), device=array.device)
+    except torch.cuda.OutOfMemoryError as error:
+        raise _out_of_memory(size, error) from error
 
 
 def stream_address(stream: Any, *, array: Any, device: int) -> int:
@@ -155,16 +205,25 @@ def stream_address(stream: Any, *, array: Any, device: int) -> int:
         raise DeviceMismatchError(
             f"The stream belongs to GPU {owner}, the arrays to GPU {device}. Pass one of its own."
         )
-    if isinstance(stream, int) and not isinstance(stream, bool) and stream >= 0:
-        return stream
+    found = _address_of(stream)
+    if found == _PER_THREAD_STREAM and _is_torch(array):
+        raise ArgumentError("PyTorch cannot work on CUDA's per-thread default stream (2). Pass another one, or None.")
+    if found is not None:
+        return found
+    raise ArgumentError(
+        f"stream is {stream!r}; it must be None, the address of a CUDA stream, or a stream of CuPy, PyTorch or PyCUDA."
+    )
+
+
+def _address_of(stream: Any) -> int | None:
+    if isinstance(stream, int) and not isinstance(stream, bool):
+        return stream if 0 <= stream < 1 << 63 else None
     if hasattr(stream, "__cuda_stream__"):
         return int(stream.__cuda_stream__()[1])
     for attribute in ("ptr", "cuda_stream", "handle"):  # CuPy, PyTorch, PyCUDA
         if isinstance(found := getattr(stream, attribute, None), int):
             return found
-    raise ArgumentError(
-        f"stream is {stream!r}; it must be None, the address of a CUDA stream, or a stream of CuPy, PyTorch or PyCUDA."
-    )
+    return None
 
 
 def as_cupy_stream(address: int) -> Any:
@@ -211,12 +270,24 @@ def _from_interface(array: Any, *, stream: int, name: str) -> cupy.ndarray:
     # Extent in bytes: kernels check for overlap by it, CuPy does not look at it.
     extent = sum((length - 1) * abs(step) for length, step in zip(shape, steps, strict=True)) + dtype.itemsize
     memory = cupy.cuda.UnownedMemory(address, extent, array, device)
-    producer = interface.get("stream")
-    if producer is not None and producer != stream:
-        event = cupy.cuda.Event(disable_timing=True)
-        event.record(as_cupy_stream(producer))
-        as_cupy_stream(stream).wait_event(event)
+    if interface.get("stream") is not None:
+        _wait_for(int(interface["stream"]), stream)
     return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides=tuple(steps))
+
+
+def _wait_for(producer: int, stream: int) -> None:
+    """Let a stream wait for what another has queued; the two names of the default stream are one."""
+    import cupy
+
+    if producer == stream or {producer, stream} <= set(_DEFAULT_STREAMS):
+        return
+    event = cupy.cuda.Event(disable_timing=True)
+    event.record(as_cupy_stream(producer))
+    as_cupy_stream(stream).wait_event(event)
+
+
+def _out_of_memory(size: int, error: Exception) -> OutOfMemoryError:
+    return OutOfMemoryError(f"The GPU has no room for {size} bytes more ({error}). Use smaller batches or free memory.")
 
 
 def _contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -238,8 +309,12 @@ def _device_of_pointer(address: int, name: str) -> int:
     return int(attributes.device)
 
 
-def _check_context() -> None:
-    """PyCUDA can make a context of its own current, in which memory of CuPy and PyTorch does not exist."""
+def check_context() -> None:
+    """Check that the current context is the GPU's primary one, in which CuPy's and PyTorch's memory is.
+
+    Raises:
+        DeviceMismatchError: PyCUDA has made one of its own current.
+    """
     if "pycuda" not in sys.modules:
         return
     driver = ctypes.CDLL("libcuda.so.1")
@@ -259,9 +334,12 @@ def _check_context() -> None:
 @functools.lru_cache(maxsize=1)
 def _cuda_problem() -> str | None:
     try:
+        import cupy
         from cupy.cuda import runtime
     except (ImportError, OSError) as error:
         return f"GPU arrays need CuPy, which cannot be imported ({error}). pip install 'bdflow-rt[cuda]'"
+    if int(cupy.__version__.partition(".")[0]) < _CUPY:
+        return f"GPU arrays need CuPy {_CUPY} or newer, this is {cupy.__version__}. pip install 'bdflow-rt[cuda]'"
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:

@@ -127,7 +127,7 @@ def measure(case: Case, timer: GpuTimer, *, with_rivals: bool) -> dict[str, Any]
         "fraction_of_copy": copied["median_us"] / timed["median_us"],
     }
     if with_rivals and case.rivals is not None:
-        result["rivals"] = {name: _rival(timer, call) for name, call in case.rivals(*inputs).items()}
+        result["rivals"] = _rivals(timer, functools.partial(case.rivals, *inputs))
     if with_rivals and case.opencv and len(case.inputs[0]) == 1:
         result["opencv_cpu_us"] = _opencv_us(case.inputs[0][0])
     return result
@@ -144,6 +144,13 @@ def wrong_values(case: Case, outputs: tuple[Any, ...]) -> int:
             int(np.count_nonzero(found[one].get() != values)) for found, values in zip(outputs, wanted, strict=True)
         )
     return wrong
+
+
+def _rivals(timer: GpuTimer, make: Callable[[], dict[str, gpu_rivals.Rival]]) -> dict[str, Any]:
+    try:
+        return {name: _rival(timer, call) for name, call in make().items()}
+    except Exception as error:  # a rival's library is missing, or it ran out of memory
+        return {"all": {"failed": f"{type(error).__name__}: {str(error)[:200]}"}}
 
 
 def _rival(timer: GpuTimer, call: gpu_rivals.Rival) -> dict[str, Any]:

@@ -77,6 +77,25 @@ def check_contiguous(name: str, array: Any) -> None:
         )
 
 
+def check_writable(name: str, array: Any) -> None:
+    """Refuse an output that a kernel cannot write, each element once.
+
+    Raises:
+        LayoutError: a read-only NumPy array, or one whose elements share memory with one another.
+    """
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
+        raise LayoutError(f"{name} is read-only. Pass an array that can be written.")
+    span = array.dtype.itemsize
+    for step, length in sorted((abs(step), length) for step, length in zip(array.strides, array.shape, strict=True)):
+        if length > 1:
+            if step < span:
+                raise LayoutError(
+                    f"{name} of shape {tuple(array.shape)} has strides {array.strides}: elements share memory. "
+                    "Allocate it with empty(shape)."
+                )
+            span += (length - 1) * step
+
+
 def check_rows(name: str, array: Any) -> None:
     """Raise LayoutError unless every row, axis 2 and what follows, is contiguous; rows may lie anywhere."""
     step = array.dtype.itemsize

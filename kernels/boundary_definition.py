@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.errors import ArgumentError
+from bdflow_rt.kernels.options import is_whole
 
 LUMA_WEIGHTS = (9798, 19235, 3735)
 """Red, green and blue of OpenCV's RGB2GRAY, in units of 2^-15."""
@@ -49,11 +50,11 @@ def level_table(*, threshold: int, bits: int, norm: Norm, saturation: int) -> ND
 
 def check_options(*, threshold: int, bits: int = 1, norm: int = 2, saturation: int | None = None) -> None:
     """Raise ArgumentError unless the options of `boundary_mask` are allowed."""
-    if not isinstance(threshold, int) or threshold < 0:
+    if not is_whole(threshold) or threshold < 0:
         raise ArgumentError(f"threshold is {threshold!r}; it must be a whole number of at least 0.")
-    if not isinstance(bits, int) or not 1 <= bits <= 8:
+    if not is_whole(bits) or not 1 <= bits <= 8:
         raise ArgumentError(f"bits is {bits!r}; it must be 1 to 8.")
-    if norm not in (1, 2):
+    if not is_whole(norm) or norm not in (1, 2):
         raise ArgumentError(f"norm is {norm!r}; it must be 1 or 2.")
-    if saturation is not None and (not isinstance(saturation, int) or saturation <= threshold):
+    if saturation is not None and (not is_whole(saturation) or saturation <= threshold):
         raise ArgumentError(f"saturation is {saturation!r}; it must be a whole number above threshold, {threshold}.")

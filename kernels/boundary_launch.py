@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from bdflow_rt.errors import ArgumentError, ArrayTooLargeError, DTypeError, EmptyImageError, ShapeError
+from bdflow_rt.kernels.arrays import check_alignment
 from bdflow_rt.kernels.boundary_definition import GRADIENT_BOUND, Norm, check_options
 from bdflow_rt.kernels.compile import Kernel
 from bdflow_rt.kernels.launch import Launch, address, check_size, strides
+from bdflow_rt.kernels.options import is_whole
 
 CELLS = (1, 2, 4, 8, 16, 32, 64)
 """Sides of the cells whose maximum the kernel can write."""
@@ -45,7 +47,7 @@ def mask_launch(
 
     Raises:
         ArgumentError: an option has a value not listed.
-        ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError: `pixels` is of another kind.
+        ShapeError, EmptyImageError, DTypeError, LayoutError, ArrayTooLargeError: `pixels` is of another kind.
     """
     check_options(threshold=threshold, bits=bits, norm=norm, saturation=saturation)
     check_cell(cell)
@@ -72,12 +74,12 @@ def magnitude_launch(pixels: Any, out: Any, *, threshold: int, norm: Norm) -> La
 
 def check_cell(cell: int) -> None:
     """Raise ArgumentError unless it is one of CELLS."""
-    if isinstance(cell, bool) or cell not in CELLS:
+    if not is_whole(cell) or cell not in CELLS:
         raise ArgumentError(f"cell is {cell!r}; it must be one of {', '.join(map(str, CELLS))}.")
 
 
 def check_pixels(pixels: Any) -> None:
-    """Raise ShapeError, EmptyImageError, DTypeError or ArrayTooLargeError unless `pixels` suits `mask_launch`."""
+    """Refuse what `mask_launch` does not take; raises what it says."""
     if pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
         raise ShapeError(
             f"The image has shape {tuple(pixels.shape)}; it must be (N, H, W, 3) RGB or (N, H, W, 1) grey."
@@ -87,6 +89,7 @@ def check_pixels(pixels: Any) -> None:
     if np.dtype(pixels.dtype) not in _TYPES:
         raise DTypeError(f"The image is {pixels.dtype}; it must be uint8, or float16 in [0, 1]. Convert it first.")
     check_size(image=pixels)
+    check_alignment("The image", pixels)
     if max(pixels.shape) > _MAX_SIDE:
         raise ArrayTooLargeError(
             f"The image has shape {tuple(pixels.shape)}; a side has at most {_MAX_SIDE} pixels. Cut the picture."

@@ -20,6 +20,7 @@ from bdflow_rt.kernels.boundary_launch import check_cell, check_pixels, magnitud
 from bdflow_rt.kernels.boundary_opencv import picture_magnitude, picture_mask
 from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
 from bdflow_rt.kernels.launch import Launch
+from bdflow_rt.kernels.options import whole_number
 
 Layout = Literal["HWC", "CHW"]
 
@@ -60,8 +61,12 @@ def boundary_mask(
     Raises:
         ArgumentError: an option has a value not listed.
         ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError: the image is of another kind, or `out` misfits.
-        LayoutError, OverlapError, DeviceMismatchError, BackendUnavailableError: as `haar_forward`.
+        LayoutError, OverlapError, DeviceMismatchError, BackendError: as `haar_forward`.
     """
+    threshold, bits, saturation, cell = (
+        whole_number(name, value)
+        for name, value in (("threshold", threshold), ("bits", bits), ("saturation", saturation), ("cell", cell))
+    )
     check_options(threshold=threshold, bits=bits, norm=norm, saturation=saturation)
     check_cell(cell)
 
@@ -95,6 +100,7 @@ def sparse_magnitude(
     Raises:
         As `boundary_mask`.
     """
+    threshold = whole_number("threshold", threshold)
     check_options(threshold=threshold, norm=norm)
 
     def twin(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from bdflow_rt.kernels.boundary_definition import (
 def boundary_mask_reference(
     image: NDArray[np.uint8], *, threshold: int = 50, bits: int = 1, norm: Norm = 2, saturation: int = 255
 ) -> NDArray[np.uint8]:
-    """NumPy twin of `boundary_mask`: the definition step by step, without OpenCV. Same arguments, same bits."""
+    """NumPy twin of `boundary_mask`: the definition step by step, without OpenCV. One picture, uint8; same bits."""
     check_options(threshold=threshold, bits=bits, norm=norm, saturation=saturation)
     _check_image(image)
     gx, gy = _sobel_reference(_blur_reference(_luma_reference(image)))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bdflow_rt.errors import OutputError
+from bdflow_rt.errors import OutputError, UnwritableOutputError
 from bdflow_rt.files import write_atomically
 
 CACHE_VARIABLE = "BDFLOW_CACHE"
@@ -33,10 +33,19 @@ class Compiled:
 
 
 def cache_folder() -> Path:
-    """The folder that BDFLOW_CACHE names; else bdflow-rt in XDG_CACHE_HOME, else in ~/.cache."""
+    """The folder that BDFLOW_CACHE names; else bdflow-rt in XDG_CACHE_HOME, else in ~/.cache.
+
+    Raises:
+        UnwritableOutputError: none is named, and the user has no home.
+    """
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bdflow-rt"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "bdflow-rt"
+    try:
+        return Path.home() / ".cache" / "bdflow-rt"
+    except RuntimeError as error:
+        raise UnwritableOutputError(f"This user has no home folder. Name a cache in {CACHE_VARIABLE}.") from error
 
 
 class KernelCache:
@@ -47,28 +56,30 @@ class KernelCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = (cache_folder() if folder is None else folder) / "kernels"
+        self.folder = None if folder is None else folder / "kernels"
 
     def get(self, key: str, make: Callable[[], Compiled]) -> Compiled:
         """What is stored under the key; where that is missing or damaged, what `make` returns, stored for next time.
 
         A cache that cannot be written costs time in the next process and nothing else, and is warned of.
         """
-        path = self.folder / f"{key}.cubin"
-        if (found := _read(path)) is not None:
-            return found
-        made = make()
+        made: Compiled | None = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            folder = cache_folder() / "kernels" if self.folder is None else self.folder
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = folder / f"{key}.cubin"
+            if (found := _read(path)) is not None:
+                return found
+            made = make()
             write_atomically(path, _encode(made))
         except (OSError, OutputError) as error:
             warnings.warn(
-                f"Compiled kernels cannot be kept in '{self.folder}' ({error}), so every process compiles them anew. "
+                f"Compiled kernels cannot be kept ({error}), so every process compiles them anew. "
                 f"Set {CACHE_VARIABLE} to a folder that can be written.",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        return made
+        return made or make()
 
 
 def _encode(compiled: Compiled) -> bytes:

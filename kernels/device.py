@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,19 @@ from typing import Any
 import numpy as np
 
 from bdflow_rt.errors import ArgumentError, DeviceMismatchError, DTypeError, OverlapError
-from bdflow_rt.interop import borrow, device_of, empty_like_library, is_on_gpu, stream_address
-from bdflow_rt.kernels.arrays import check_alignment, check_contiguous, check_rows, check_shape
+from bdflow_rt.interop import (
+    borrow,
+    check_context,
+    device_of,
+    empty_like_library,
+    is_on_gpu,
+    stream_address,
+)
+from bdflow_rt.kernels.arrays import check_alignment, check_contiguous, check_rows, check_shape, check_writable
 from bdflow_rt.kernels.launch import Launch, address, launch
+
+_OVERLAP_WORK = 100_000
+"""Steps of the exact search for a common byte, well below a millisecond; beyond it, arrays count as sharing."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,15 @@ def run_on_gpu(
     import cupy
 
     with cupy.cuda.Device(device):
+        check_context()
         chosen = stream_address(stream, array=leader, device=device)
         sources = {name: borrow(array, stream=chosen, name=name) for name, array in inputs.items()}
         expected = dict(zip(outputs, check(*sources.values()), strict=True))
-        given = {name: borrow(out, stream=chosen, name=name) for name, out in outputs.items() if out is not None}
+        given = {
+            name: borrow(out, stream=chosen, name=name, writable=True)
+            for name, out in outputs.items()
+            if out is not None
+        }
         check_outputs(given, expected, sources)
         results = {
             name: empty_like_library(leader, expected[name].shape, expected[name].dtype, stream=chosen)
@@ -136,14 +152,31 @@ def check_outputs(given: dict[str, Any], expected: dict[str, Output], inputs: di
             raise DTypeError(f"{name} is {out.dtype}; for these inputs it must be {expected[name].dtype}.")
         check_alignment(name, out)
         (check_rows if expected[name].pitched else check_contiguous)(name, out)
-        start, end = _extent(out)
+        check_writable(name, out)
         for other, array in seen.items():
-            low, high = _extent(array)
-            if low < end and start < high:
+            if _share_memory(out, array):
                 raise OverlapError(
                     f"{name} and {other} share memory; a kernel reads and writes at once. Pass another output."
                 )
         seen[name] = out
+
+
+def _share_memory(one: Any, other: Any) -> bool:
+    """Whether two arrays have a byte in common: luma and chroma of one surface have none, though they interleave."""
+    (start, end), (low, high) = _extent(one), _extent(other)
+    if low >= end or start >= high:
+        return False
+    try:
+        return np.shares_memory(_outline(one), _outline(other), max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _outline(array: Any) -> np.ndarray[Any, Any]:
+    """A NumPy array of the same addresses, never to be read: they may be a GPU's."""
+    start, end = _extent(array)
+    memory = (ctypes.c_ubyte * (end - start)).from_address(start)
+    return np.ndarray(array.shape, array.dtype, memory, address(array) - start, array.strides)  # type: ignore[arg-type]
 
 
 def _extent(array: Any) -> tuple[int, int]:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.errors import ShapeError
+from bdflow_rt.errors import ArgumentError, ShapeError
 from bdflow_rt.kernels.arrays import FLOATS, check_array
 from bdflow_rt.kernels.colour import Levels, Matrix, check_colour, from_rgb, nv12_of_rgb, round_level, saturate
 from bdflow_rt.kernels.compile import Kernel
 from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
 from bdflow_rt.kernels.haar import haar_inverse_reference
 from bdflow_rt.kernels.launch import GRID_Y, Launch, address, strides
+from bdflow_rt.kernels.options import is_whole, whole_number
 
 _THREADS = 256
 _TYPES: dict[np.dtype[Any], tuple[str, tuple[int, ...]]] = {
@@ -91,7 +92,9 @@ def egress_nv12(
     Source: ITU-R BT.601-7 and BT.709-6; ranges of ITU-T H.273, section 8.3.
     """
     check_colour(matrix=matrix, levels=levels)
-    outputs = dict(zip(("luma", "chroma"), (None, None) if out is None else out, strict=True))
+    if out is not None and (not isinstance(out, tuple) or len(out) != 2):
+        raise ArgumentError(f"out is a {type(out).__name__}; it must be a pair of arrays, luma and chroma.")
+    outputs = dict(zip(("luma", "chroma"), out or (None, None), strict=True))
     if not use_gpu({"planes": planes}, outputs, stream):
         pair = egress_nv12_reference(planes, **_size(planes, height, width), matrix=matrix, levels=levels)
         luma, chroma = run_twin({"planes": planes}, outputs, pair, pitched=True)
@@ -195,14 +198,14 @@ def check_egress(planes: Any, *, height: int, width: int) -> None:
     """
     check_array("planes", planes, axes="(N, 12, h, w)", dtypes=FLOATS)
     for name, value, length in (("height", height, planes.shape[2]), ("width", width, planes.shape[3])):
-        if not 1 <= value <= 2 * length:
+        if not is_whole(value) or not 1 <= value <= 2 * length:
             raise ShapeError(f"{name} is {value}; planes of shape {tuple(planes.shape)} make 1 to {2 * length}.")
 
 
 def _size(planes: Any, height: int | None, width: int | None) -> dict[str, int]:
     check_array("planes", planes, axes="(N, 12, h, w)", dtypes=FLOATS)
-    whole = 2 * planes.shape[2], 2 * planes.shape[3]
-    return {"height": whole[0] if height is None else height, "width": whole[1] if width is None else width}
+    given = {"height": (height, planes.shape[2]), "width": (width, planes.shape[3])}
+    return {name: 2 * length if value is None else whole_number(name, value) for name, (value, length) in given.items()}
 
 
 def _picture(planes: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:

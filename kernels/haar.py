@@ -29,7 +29,7 @@ def haar_forward(x: Any, *, out: Any = None, stream: Any = None) -> Any:
 
     Args:
         x: (N, C, H, W) float16 or float32, NumPy's or on the GPU; H and W even. Any strides; contiguous rows that are
-            a multiple of 16 bytes long, at addresses of such multiples, are several times faster.
+            a multiple of 16 bytes long, at addresses of such multiples, are read in wide accesses.
         out: contiguous array for the result, of the same dtype and on the same side; None allocates one.
         stream: CUDA stream to work on: of CuPy, PyTorch or PyCUDA, or its address. None is the current one of the
             library that x comes from. Nothing waits for it.
@@ -62,7 +62,7 @@ def haar_inverse(bands: Any, *, out: Any = None, stream: Any = None) -> Any:
 
     Args:
         bands: (N, 4C, h, w) float16 or float32, band-major as `haar_forward` returns them. Any strides; rows that
-            are contiguous and a multiple of 8 bytes long, at addresses of such multiples, are several times faster.
+            are contiguous and a multiple of 8 bytes long, at addresses of such multiples, are read in wide accesses.
         out, stream: as for `haar_forward`.
 
     Returns:

@@ -20,6 +20,7 @@ from bdflow_rt.kernels.compile import Kernel
 from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
 from bdflow_rt.kernels.haar import haar_forward_reference
 from bdflow_rt.kernels.launch import GRID_Y, Launch, address, strides
+from bdflow_rt.kernels.options import is_whole, whole_number
 
 PlaneType = Literal["float16", "float32"]
 
@@ -58,7 +59,7 @@ def ingest(frames: Any, *, multiple: int = 2, dtype: PlaneType = "float16", out:
         LayoutError, OverlapError: `out` is not contiguous, or shares memory with the frames.
         DeviceMismatchError, BackendUnavailableError: as `haar_forward`.
     """
-    plane_type = _plane_type(dtype)
+    plane_type, multiple = _plane_type(dtype), whole_number("multiple", multiple)
     if not use_gpu({"frames": frames}, {"out": out}, stream):
         planes = ingest_reference(frames, multiple=multiple, dtype=dtype)
         return run_twin({"frames": frames}, {"out": out}, [planes])[0]
@@ -100,7 +101,7 @@ def ingest_nv12(
 
     Source: ITU-R BT.601-7 and BT.709-6; ranges of ITU-T H.273, section 8.3.
     """
-    plane_type = _plane_type(dtype)
+    plane_type, multiple = _plane_type(dtype), whole_number("multiple", multiple)
     inputs = {"luma": luma, "chroma": chroma}
     if not use_gpu(inputs, {"out": out}, stream):
         planes = ingest_nv12_reference(luma, chroma, multiple=multiple, matrix=matrix, levels=levels, dtype=dtype)
@@ -235,7 +236,7 @@ def _plane_type(dtype: Any) -> np.dtype[Any]:
 
 
 def _check_padding(size: tuple[int, int, int], multiple: int) -> None:
-    if isinstance(multiple, bool) or multiple not in _MULTIPLES:
+    if not is_whole(multiple) or multiple not in _MULTIPLES:
         raise ArgumentError(f"multiple is {multiple!r}; it must be one of {', '.join(map(str, _MULTIPLES))}.")
     check_result("out", ingest_shape(*size, multiple=multiple))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bdflow_rt.errors import ArrayTooLargeError
+from bdflow_rt.errors import ArrayTooLargeError, BackendError
 from bdflow_rt.kernels.compile import Kernel, load
 
 MAX_ELEMENTS = 2**31 - 1
@@ -47,11 +47,18 @@ def launch(plan: Launch, *, stream: int) -> None:
 
     Raises:
         UnsupportedArchitectureError, CompilerMissingError, KernelCompileError: it has to be compiled and cannot.
+        BackendError: CUDA refuses to load or start it.
     """
     import cupy
 
-    function = _function(plan.kernel, cupy.cuda.runtime.getDevice())
-    function(plan.grid, plan.block, plan.arguments, stream=_Stream(stream))
+    try:
+        function = _function(plan.kernel, cupy.cuda.runtime.getDevice())
+        function(plan.grid, plan.block, plan.arguments, stream=_Stream(stream))
+    except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
+        raise BackendError(
+            f"CUDA could not start {plan.kernel.expression}: {error}. A fault of earlier work shows here too; "
+            "CUDA_LAUNCH_BLOCKING=1 finds it."
+        ) from error
 
 
 @dataclass(frozen=True)

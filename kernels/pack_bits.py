@@ -17,6 +17,7 @@ from bdflow_rt.kernels.arrays import BYTES, check_array, check_contiguous, check
 from bdflow_rt.kernels.compile import Kernel
 from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
 from bdflow_rt.kernels.launch import GRID_Y, Launch, address
+from bdflow_rt.kernels.options import is_whole, whole_number
 
 _THREADS = 256
 _GROUP = 8
@@ -44,6 +45,7 @@ def pack_bits(levels: Any, *, bits: int, out: Any = None, stream: Any = None) ->
             since looking at the values would make the host wait.
         OverlapError, DeviceMismatchError, BackendUnavailableError: as `haar_forward`.
     """
+    bits = whole_number("bits", bits)
     if not use_gpu({"levels": levels}, {"out": out}, stream):
         return run_twin({"levels": levels}, {"out": out}, [pack_bits_reference(levels, bits=bits)])[0]
 
@@ -72,6 +74,9 @@ def unpack_bits(packed: Any, *, bits: int, height: int, width: int, out: Any = N
             `check_unpack_bits`, or of `out`.
         OverlapError, DeviceMismatchError, BackendUnavailableError: as `haar_forward`.
     """
+    bits, height, width = (
+        whole_number(name, value) for name, value in (("bits", bits), ("height", height), ("width", width))
+    )
     if not use_gpu({"packed": packed}, {"out": out}, stream):
         levels = unpack_bits_reference(packed, bits=bits, height=height, width=width)
         return run_twin({"packed": packed}, {"out": out}, [levels])[0]
@@ -178,7 +183,7 @@ def check_unpack_bits(packed: Any, *, bits: int, height: int, width: int) -> Non
 
 
 def _check_bits(bits: int) -> None:
-    if isinstance(bits, bool) or bits not in range(1, 9):
+    if not is_whole(bits) or not 1 <= bits <= 8:
         raise ArgumentError(f"bits is {bits!r}; it must be 1 to 8.")
 
 

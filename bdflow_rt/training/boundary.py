@@ -1,17 +1,19 @@
 """The boundary-aware mask on batches of tensors, and what training makes of it.
 
-On a GPU with CuPy it is the fused kernel of `bdflow_rt.kernels`, else torch's own operators. Everything up to the
-levels is integer arithmetic, so all agree on every bit.
+On a GPU with CuPy and NVRTC it is the fused kernel of `bdflow_rt.kernels`, else torch's own operators. Everything up to
+the levels is integer arithmetic, so all agree on every bit.
 """
 
 from __future__ import annotations
 
+import functools
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from bdflow_rt.errors import DTypeError, EmptyImageError, ShapeError
+from bdflow_rt.errors import BackendUnavailableError, DTypeError, EmptyImageError, ShapeError
 from bdflow_rt.interop import has_cuda
 from bdflow_rt.kernels import boundary_mask as fused_mask
 from bdflow_rt.kernels import sparse_magnitude as fused_magnitude
@@ -142,7 +144,17 @@ class _Edges(NamedTuple):
 
 
 def _takes_kernel(x: Tensor) -> bool:
-    return x.is_cuda and has_cuda()
+    return x.is_cuda and has_cuda() and _kernels_compile()
+
+
+@functools.cache
+def _kernels_compile() -> bool:
+    try:
+        fused_mask(torch.zeros(1, 3, 2, 2, dtype=torch.uint8, device="cuda"), layout="CHW")
+    except BackendUnavailableError as error:
+        warnings.warn(f"Masks are made by PyTorch's operators, which are slower: {error}", RuntimeWarning, stacklevel=2)
+        return False
+    return True
 
 
 @torch.no_grad()

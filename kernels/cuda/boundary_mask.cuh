@@ -67,6 +67,7 @@ __device__ __forceinline__ void for_each_outside(int margin, int left, int top, 
     const int x = min(max(i, -left), right - 1), y = min(max(i, -top), bottom - 1);
     if (top == 0) visit(i, -1, x, 0);
     if (bottom < end) visit(i, bottom, x, bottom - 1);
+    if ((top == 0 && i == -1) || (bottom < end && i == bottom)) return;     // corners belong to the rows
     if (left == 0) visit(-1, i, 0, y);
     if (right < end) visit(right, i, right - 1, y);
 }

@@ -17,8 +17,8 @@ pack_bits(const unsigned char* __restrict__ levels, unsigned char* __restrict__ 
     const int group = blockIdx.x * blockDim.x + threadIdx.x;
     if (group > (pixels - 1) / 8) return;
     const int rest = pixels - 8 * group, bytes = packed_size - group * Bits;
-    for (int n = blockIdx.y; n < count; n += gridDim.y) {
-        const unsigned char* source = levels + static_cast<long long>(n) * pixels + 8 * group;
+    for (long long n = blockIdx.y; n < count; n += gridDim.y) {
+        const unsigned char* source = levels + n * pixels + 8 * group;
         Pack<unsigned char, 8> eight;
         if (aligned && rest >= 8) {
             eight = load<unsigned char, 8>(source);
@@ -29,7 +29,7 @@ pack_bits(const unsigned char* __restrict__ levels, unsigned char* __restrict__ 
         unsigned long long word = 0;
 #pragma unroll
         for (int i = 0; i < 8; ++i) word = word << Bits | (eight.value[i] & ((1u << Bits) - 1));
-        unsigned char* target = packed + static_cast<long long>(n) * packed_size + group * Bits;
+        unsigned char* target = packed + n * packed_size + group * Bits;
 #pragma unroll
         for (int i = 0; i < Bits; ++i)
             if (i < bytes) target[i] = static_cast<unsigned char>(word >> 8 * (Bits - 1 - i));
@@ -44,8 +44,8 @@ unpack_bits(const unsigned char* __restrict__ packed, unsigned char* __restrict_
     const int group = blockIdx.x * blockDim.x + threadIdx.x;
     if (group > (pixels - 1) / 8) return;
     const int rest = pixels - 8 * group, bytes = packed_size - group * Bits;
-    for (int n = blockIdx.y; n < count; n += gridDim.y) {
-        const unsigned char* source = packed + static_cast<long long>(n) * packed_size + group * Bits;
+    for (long long n = blockIdx.y; n < count; n += gridDim.y) {
+        const unsigned char* source = packed + n * packed_size + group * Bits;
         unsigned long long word = 0;
 #pragma unroll
         for (int i = 0; i < Bits; ++i) word = word << 8 | (i < bytes ? source[i] : 0);
@@ -53,7 +53,7 @@ unpack_bits(const unsigned char* __restrict__ packed, unsigned char* __restrict_
 #pragma unroll
         for (int i = 0; i < 8; ++i)
             eight.value[i] = static_cast<unsigned char>(word >> Bits * (7 - i) & ((1u << Bits) - 1));
-        unsigned char* target = levels + static_cast<long long>(n) * pixels + 8 * group;
+        unsigned char* target = levels + n * pixels + 8 * group;
         if (aligned && rest >= 8) {
             store(target, eight);
         } else {

@@ -17,7 +17,7 @@ from bdflow_rt.errors import (
     OverlapError,
     ShapeError,
 )
-from tests.gpu.support import FUNCTIONS, OnlyInterface, empty_like_expected, on_gpu, one_each
+from tests.gpu.support import FUNCTIONS, OnlyDLPack, OnlyInterface, empty_like_expected, on_gpu, one_each
 
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 
@@ -84,6 +84,16 @@ def test_what_is_no_stream_is_refused(stream: Any) -> None:
     case = one_each()["haar_forward"]
     with pytest.raises(ArgumentError, match="stream"):
         case(*(on_gpu(array) for array in case.inputs), stream=stream)
+
+
+def test_outputs_that_are_or_may_be_read_only_are_refused() -> None:
+    case = one_each()["haar_forward"]
+    x, (out,) = on_gpu(case.inputs[0]), empty_like_expected(case)
+    address = out.__cuda_array_interface__["data"][0]
+    for protected in (OnlyInterface(out, data=(address, True)), OnlyDLPack(out)):
+        with pytest.raises(LayoutError, match="read-only"):
+            case(x, out=case.into([protected]))
+    assert (out == 77).all()
 
 
 def test_masked_interfaces_and_foreign_byte_order_are_refused() -> None:

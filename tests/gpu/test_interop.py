@@ -171,6 +171,36 @@ def test_an_explicit_stream_waits_for_what_torch_has_queued() -> None:
     assert_results(case, found)
 
 
+def test_an_explicit_stream_waits_for_what_cupy_has_queued() -> None:
+    import cupy
+
+    case = one_each()["haar_forward"]
+    good = on_gpu(case.inputs[0])
+    x = cupy.zeros_like(good)
+    producer, consumer = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
+    case(x, stream=consumer)
+    cupy.cuda.runtime.deviceSynchronize()
+    with producer:
+        stall(producer.ptr)
+        x[...] = good
+        found = case(x, stream=consumer)
+        assert not producer.done, "the host did not wait"
+    consumer.synchronize()
+    assert_results(case, found)
+
+
+def test_outputs_on_torchs_default_stream_use_the_memory_again() -> None:
+    """`torch.cuda.ExternalStream(0)` is another stream each time, and each stream has memory of its own."""
+    torch = pytest.importorskip("torch")
+    case = one_each()["haar_forward"]
+    x = on_gpu(case.inputs[0], "torch")
+    case(x)
+    reserved = torch.cuda.memory_reserved()
+    for _ in range(64):
+        case(x)
+    assert torch.cuda.memory_reserved() == reserved
+
+
 def test_the_stream_of_an_interface_is_waited_for() -> None:
     import cupy
 

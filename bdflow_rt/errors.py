@@ -21,6 +21,14 @@ class ShapeError(ArgumentError):
     """An array has the wrong number of dimensions or a size that does not fit."""
 
 
+class OutsideProfileError(ShapeError):
+    """A picture or batch has a size that an engine was not built for."""
+
+
+class BusyError(ArgumentError):
+    """An engine was called while another thread's call was running."""
+
+
 class DTypeError(ArgumentError):
     """An array has a dtype that is not accepted; nothing is ever cast silently."""
 
@@ -164,11 +172,47 @@ class CompilerMissingError(BackendUnavailableError):
 
 
 class UnsupportedArchitectureError(BackendUnavailableError):
-    """The installed compiler does not know the GPU's architecture, or no longer does."""
+    """The installed compiler or TensorRT does not know the GPU's architecture, or no longer does."""
+
+
+class BackendVersionError(BackendUnavailableError):
+    """The backend is installed in a version that is too old."""
+
+
+class EngineBuildError(BackendError):
+    """TensorRT refused a network, or failed to build an engine from it."""
+
+
+class EngineParseError(EngineBuildError):
+    """TensorRT does not take a node of the graph."""
 
 
 class KernelCompileError(BackendError):
     """A CUDA kernel does not compile."""
+
+
+class PrecisionError(BackendError):
+    """A graph or network does not compute in the precision it must, or could not without overflow."""
+
+
+class EngineMissingError(BackendUnavailableError):
+    """No engine in the cache was built for this model on this machine."""
+
+
+class EngineMismatchError(BackendError):
+    """An engine was built for another GPU, library version, flavour or model."""
+
+
+class EngineLoadError(BackendError):
+    """TensorRT refuses an engine whose bytes are those that were built."""
+
+
+class CacheTrustError(BackendError):
+    """The engine cache belongs to somebody else, or others can write to it: its engines are code that would run."""
+
+
+class VerificationError(BackendError):
+    """A backend does not compute what the model computes in the reference, or none could be compared."""
 
 
 class NonFiniteOutputError(BackendError):

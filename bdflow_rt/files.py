@@ -18,7 +18,7 @@ Writer = Callable[[BinaryIO], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomically(path: PathLike, content: bytes | Writer) -> None:
+def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o666) -> None:
     """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
 
     An existing file keeps its permissions, a new one gets those of the umask; a symbolic link stays one, and its
@@ -27,6 +27,7 @@ def write_atomically(path: PathLike, content: bytes | Writer) -> None:
     Args:
         path: where to.
         content: the bytes, or a function that writes them to the binary file it is given.
+        mode: permissions of a new file, less the umask.
 
     Raises:
         DiskFullError: disk, quota or file size limit reached; the partial file was removed.
@@ -42,7 +43,7 @@ def write_atomically(path: PathLike, content: bytes | Writer) -> None:
             return
         _check_writable(name, target, status)
         temporary = _temporary_beside(target)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             with open(descriptor, "wb") as file:
                 if status is not None:

@@ -47,7 +47,8 @@ class Rescaler:
         card: of the model.
         backend: "auto", "openvino" or "torch".
         device: "cpu" or, with torch, "cuda" or "cuda:N"; None is the CPU.
-        precision: "fp32", or "bf16" for models whose card allows it (faster on CPUs that have it).
+        precision: "fp32"; "bf16" on a CPU, for models whose card allows it (faster where the CPU has it); "fp16" on a
+            GPU, and the only one of TensorRT engines.
         threads: CPU threads, 1 to 1024; None is all cores.
         memory_limit_mib: working memory of the network, not below 128 in effect. Larger pictures are cut into tiles
             that give the same pixels (to at most 1 LSB).

@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 README = ROOT / "README.md"
 KERNELS_PAGE = ROOT / "docs" / "kernels.md"
+ENGINES_PAGE = ROOT / "docs" / "engines.md"
 
 
 def read(name: str) -> dict[str, Any]:
@@ -136,6 +137,27 @@ def mask_cpu_table() -> list[str]:
     return lines
 
 
+def engines_table() -> list[str]:
+    """Build seconds and size of every TensorRT-RTX engine, and what its network is made of (`engines.json`)."""
+    result = read("engines.json")
+    machine = f"TensorRT-RTX {result['tensorrt_rtx']}, {result['cpu']}, {result['cores']} cores"
+    lines = [
+        f"Sizes {result['profile']}; {machine}.",
+        "",
+        "| scale | direction | graph | build | plan | weights, float32 | layers of the network | float16 convolutions "
+        "| float32 islands | shape arithmetic |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in result["engines"]:
+        counts = one["precision"]
+        lines.append(
+            f"| x{one['scale']} | {one['direction']} | {one['kind']} | {one['median_s']:.2f} s | "
+            f"{one['plan_bytes'] / 1e6:.1f} MB | {one['weights_bytes'] / 1e6:.1f} MB | {one['network_layers']} | "
+            f"{counts['learned_convolutions']} | {counts['island_layers']} | {counts['shape_layers']} |"
+        )
+    return lines
+
+
 Tables = dict[str, Callable[[], list[str]]]
 PAGES: dict[pathlib.Path, Tables] = {
     README: {"quality": quality_table, "latency": latency_table, "bits": bits_table},
@@ -145,6 +167,7 @@ PAGES: dict[pathlib.Path, Tables] = {
         "kernel-resources": resources_table,
         "mask-cpu": mask_cpu_table,
     },
+    ENGINES_PAGE: {"engines": engines_table},
 }
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bdflow_rt.export.graph import GraphBuilder
 from bdflow_rt.zoo.config import LEAKY_SLOPE, ModelConfig
+
+Branches = tuple[str, str]
+"""u1, 3 channels, and u2, the rest."""
+_DENSE_MAX = 1 << 20
+"""Weights of a Haar transform written as a convolution: up to the fourth level."""
 
 
 class FlowGraph:
@@ -20,30 +26,43 @@ class FlowGraph:
         self._b = builder
         self._config = config
 
-    def down(self, x: str) -> tuple[str, str | None]:
-        """(N, 3, H, W) to Y (N, 3, h, w) and B (N, 1, h, w), None for 0 bits. Z of the last block is never formed."""
-        u1 = u2 = ""
+    def analyse(self, x: str) -> Branches:
+        """(N, 3, H, W) to the branches of level 1: 3 and 9 of its 12 Haar planes at H/2 x W/2."""
+        return self._haar(x, 0)
+
+    def synthesise(self, branches: Branches) -> str:
+        """The branches of level 1 back to (N, 3, H, W)."""
+        return self._haar_inverse(branches, 0)[0]
+
+    def split(self, planes: str) -> Branches:
+        """First-level Haar planes (N, 12, H/2, W/2) as branches."""
+        return self._split(planes, 0, "planes")
+
+    def merge(self, branches: Branches) -> str:
+        """The branches of level 1 as planes (N, 12, H/2, W/2)."""
+        return self._merge(branches, 0)
+
+    def down(self, branches: Branches) -> tuple[str, str | None]:
+        """The branches of level 1 to Y (N, 3, h, w) and B (N, 1, h, w), None for 0 bits; Z is never formed."""
+        u1, u2 = branches
         for level, count in enumerate(self._config.blocks):
-            u1, u2 = self._split(self._haar(x, level), level)
+            if level:
+                u1, u2 = self._haar(self._merge((u1, u2), level - 1), level)
             last_level = level == self._config.levels - 1
             for k in range(count):
                 last = last_level and k == count - 1
                 u1, u2 = self._forward(level, k, u1, u2, rows=self._boundary_rows if last else None)
-            if not last_level:
-                x = self._b.node("Concat", u1, u2, name=f"levels.{level}/merge", axis=1)
         return u1, u2 or None
 
-    def up(self, lr: str, boundary: str | None, latent: str | None) -> str:
-        """Y, B (channel values) and Z back to (N, 3, H, W); Z = 0 where `latent` is None."""
+    def up(self, lr: str, boundary: str | None, latent: str | None) -> Branches:
+        """Y, B (channel values) and Z to the branches of level 1; Z = 0 where `latent` is None."""
         u1, u2 = lr, self._rest(boundary, latent)
-        x = ""
         for level in reversed(range(self._config.levels)):
-            if x:
-                u1, u2 = self._split(x, level)
             for k in reversed(range(self._config.blocks[level])):
                 u1, u2 = self._inverse(level, k, u1, u2)
-            x = self._haar_inverse(self._b.node("Concat", u1, u2, name=f"levels.{level}/merge", axis=1), level)
-        return x
+            if level:
+                u1, u2 = self._haar_inverse((u1, u2), level)
+        return u1, u2
 
     @property
     def _boundary_rows(self) -> int:
@@ -55,13 +74,17 @@ class FlowGraph:
             return str(self._b.node("Concat", *parts, name="rest", axis=1)) if boundary is not None else latent
         if boundary is None:
             return ""
-        pads = self._b.constant("rest/pads", [0, 0, 0, 0, 0, self._config.latent_channels, 0, 0], np.int64)
-        return str(self._b.node("Pad", boundary, pads, name="rest", mode="constant"))
+        # B and the zeros of Z as a convolution: a Pad would make TensorRT compute shapes.
+        first = np.eye(1 + self._config.latent_channels, 1).reshape(-1, 1, 1, 1)
+        weight = self._b.constant("rest/weight", first, np.float32)
+        return str(self._b.node("Conv", boundary, weight, name="rest", kernel_shape=[1, 1]))
 
-    def _split(self, x: str, level: int) -> tuple[str, str]:
-        sizes = self._b.constant(f"levels.{level}/sizes", [3, self._config.channels(level + 1) - 3], np.int64)
-        u1, u2 = self._b.node("Split", x, sizes, name=f"levels.{level}/split", outputs=2, axis=1)
-        return u1, u2
+    def _split(self, x: str, level: int, name: str) -> Branches:
+        count = self._config.channels(level + 1)
+        return self._channels(x, range(3), f"{name}/u1"), self._channels(x, range(3, count), f"{name}/u2")
+
+    def _merge(self, branches: Branches, level: int) -> str:
+        return str(self._b.node("Concat", *branches, name=f"levels.{level}/merge", axis=1))
 
     def _forward(self, level: int, k: int, u1: str, u2: str, *, rows: int | None) -> tuple[str, str]:
         b, block = self._b, f"levels.{level}.{k}"
@@ -72,7 +95,7 @@ class FlowGraph:
         if rows == 0:
             return u1, ""
         if rows is not None:
-            u2 = self._first_channels(u2, rows, f"{block}/boundary")
+            u2 = self._channels(u2, range(rows), f"{block}/boundary")
         scale = self._scale(f"{block}.rho", self._transform(f"{block}.rho", u1, level, rows=rows), sign=1)
         u2 = b.node("Mul", u2, scale, name=f"{block}/scaled2")
         return u1, b.node("Add", u2, self._transform(f"{block}.eta", u1, level, rows=rows), name=f"{block}/u2")
@@ -117,24 +140,49 @@ class FlowGraph:
             log = self._b.node("Neg", log, name=f"{name}/negated")
         return str(self._b.node("Exp", log, name=f"{name}/scale"))
 
-    def _first_channels(self, x: str, count: int, name: str) -> str:
-        first, last, axis = (
-            self._b.constant(f"slice/{what}", [value], np.int64)
-            for what, value in (("first", 0), (f"last{count}", count), ("axis", 1))
-        )
-        return str(self._b.node("Slice", x, first, last, axis, name=name))
+    def _channels(self, x: str, which: range, name: str) -> str:
+        # No Slice or Split: TensorRT would compute their sizes at run time.
+        indices = self._b.constant(f"{which.start}..{which.stop - 1}", which, np.int64)
+        return str(self._b.node("Gather", x, indices, name=name, axis=1))
 
-    def _haar(self, x: str, level: int) -> str:
+    def _haar(self, x: str, level: int) -> Branches:
+        """Channels of the level above to the branches of this one.
+
+        A convolution of stride 2 with weights of +-1/4, which takes float32 sums in every precision and no shape
+        arithmetic; where its weights would be too many, butterflies.
+        """
         b, name = self._b, f"levels.{level}/haar"
+        if self._is_dense(level):
+            weights = np.split(_haar_weights(self._config.channels(level)) / 4, [3])
+            u1, u2 = (
+                b.node("Conv", x, b.constant(f"{name}/{branch}", weight, np.float32), name=f"{name}/u{branch}",
+                       kernel_shape=[2, 2], strides=[2, 2])
+                for branch, weight in enumerate(weights, 1)
+            )  # fmt: skip
+            return u1, u2
         # SpaceToDepth lays out all of a, all of b, all of c, all of d: the order the butterflies want.
         cells = b.node("SpaceToDepth", x, name=f"{name}/cells", blocksize=2)
         sums = self._butterflies(cells, f"{name}", quarter=True)
-        return str(b.node("Concat", *sums, name=f"{name}/bands", axis=1))
+        return self._split(str(b.node("Concat", *sums, name=f"{name}/bands", axis=1)), level, name)
 
-    def _haar_inverse(self, x: str, level: int) -> str:
-        b, name = self._b, f"levels.{level}/haar_inverse"
+    def _haar_inverse(self, branches: Branches, level: int) -> Branches:
+        """Branches of this level to those of the level above, or to the image's 3 channels and nothing."""
+        b, name, x = self._b, f"levels.{level}/haar_inverse", self._merge(branches, level)
+        if self._is_dense(level):
+            weights = np.split(_haar_weights(self._config.channels(level)), [3], axis=1)
+            u1, u2 = (
+                b.node("ConvTranspose", x, b.constant(f"{name}/{branch}", weight, np.float32), name=f"{name}/u{branch}",
+                       kernel_shape=[2, 2], strides=[2, 2])
+                if weight.size else ""
+                for branch, weight in enumerate(weights, 1)
+            )  # fmt: skip
+            return u1, u2
         cells = b.node("Concat", *self._butterflies(x, name, quarter=False), name=f"{name}/cells", axis=1)
-        return str(b.node("DepthToSpace", cells, name=name, blocksize=2, mode="DCR"))
+        above = str(b.node("DepthToSpace", cells, name=name, blocksize=2, mode="DCR"))
+        return self._split(above, level - 1, name) if level else (above, "")
+
+    def _is_dense(self, level: int) -> bool:
+        return 16 * self._config.channels(level) ** 2 <= _DENSE_MAX
 
     def _butterflies(self, x: str, name: str, *, quarter: bool) -> list[str]:
         """The four signed sums ++++, +-+-, ++--, +--+ of the channel quarters: analysis and synthesis alike."""
@@ -150,3 +198,9 @@ class FlowGraph:
             b.node("Sub", even, even2, name=f"{name}/++--"),
             b.node("Sub", odd, odd2, name=f"{name}/+--+"),
         ]
+
+
+def _haar_weights(channels: int) -> NDArray[np.float64]:
+    """(4C, C, 2, 2): the signs of a b / c d in the bands A, H, V, D of every channel, band-major."""
+    signs = np.array([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]], np.float64)
+    return np.einsum("bij,oc->bocij", signs, np.eye(channels)).reshape(4 * channels, channels, 2, 2)

@@ -106,8 +106,9 @@ class GraphBuilder:
         return name
 
     def output(self, name: str, value: str, dtype: int, shape: Sequence[str | int]) -> None:
-        """Declare a graph output and what it is."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"output/{name}"))
+        """Declare a graph output and the node that makes it, which nothing else may read; the node gets its name."""
+        maker = next(node for node in reversed(self._nodes) if value in node.output)
+        maker.output[list(maker.output).index(value)] = name
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
 
     def node(self, op: str, *inputs: str, name: str, outputs: int = 1, **attributes: Any) -> Any:

@@ -1,4 +1,9 @@
-"""The public inference graphs of a model: uint8 pixels in, uint8 pixels out, everything else inside."""
+"""The inference graphs of a model, public and core.
+
+A *public* graph has uint8 pixels in and out and everything else inside, for any runtime. A *core* graph has float16
+first-level Haar planes where the public one has the HR image: on a GPU the kernels `ingest` and `egress` make and take
+them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -17,7 +23,9 @@ from bdflow_rt.export.graph import GraphBuilder, read_index
 from bdflow_rt.files import write_atomically
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, Direction, ModelCard
 
+GraphKind = Literal["public", "core"]
 DIRECTIONS: tuple[Direction, ...] = ("downscale", "upscale", "upscale_z")
+_PLANES: list[str | int] = ["N", 12, "H/2", "W/2"]
 
 
 def export_model(card: ModelCard, *, folder: pathlib.Path | None = None) -> ModelCard:
@@ -78,66 +86,79 @@ def _check_all_used(card: ModelCard, models: Iterable[onnx.ModelProto]) -> None:
         )
 
 
-def build_graph(card: ModelCard, direction: Direction) -> onnx.ModelProto:
-    """One public graph; letters are dynamic, H and W multiples of the scale, h = H/scale, w = W/scale.
+def build_graph(card: ModelCard, direction: Direction, *, kind: GraphKind = "public") -> onnx.ModelProto:
+    """One graph; letters are dynamic, H and W multiples of the scale, h = H/scale, w = W/scale.
 
     downscale: image (N, H, W, 3) uint8 RGB -> lr (N, h, w, 3) uint8, boundary (N, h, w) uint8 levels (not for models
     with 0 bits). upscale: lr, boundary -> image. upscale_z: lr, boundary, latent (N, Z, h, w) float32 -> image.
+    Core graphs have planes (N, 12, H/2, W/2) float16 in the place of image: the Haar planes of image/255, band-major.
 
     Every graph has one output more, `mean` () float32, of the values before they are rounded: it is finite exactly
     where all of them are, which the rounded pixels can no longer tell.
     """
     builder = GraphBuilder(card.weights_path)
     if direction == "downscale":
-        _downscale(builder, card)
+        _downscale(builder, card, kind)
     else:
-        _upscale(builder, card, sampled=direction == "upscale_z")
+        _upscale(builder, card, kind, sampled=direction == "upscale_z")
     metadata = {"model": card.id, "weights_sha256": card.weights_sha256, "scale": str(card.config.scale)}
     return builder.build(f"{card.id}/{direction}", {**metadata, "bits": str(card.config.bits)})
 
 
-def _downscale(b: GraphBuilder, card: ModelCard) -> None:
-    config = card.config
-    x = _to_planes(b, b.input("image", TensorProto.UINT8, ["N", "H", "W", 3]), "image")
-    lr, boundary = FlowGraph(b, config).down(x)
+def _downscale(b: GraphBuilder, card: ModelCard, kind: GraphKind) -> None:
+    config, flow = card.config, FlowGraph(b, card.config)
+    if kind == "public":
+        branches = flow.analyse(_to_planes(b, b.input("image", TensorProto.UINT8, ["N", "H", "W", 3]), "image"))
+    else:
+        half = b.input("planes", TensorProto.FLOAT16, _PLANES)
+        branches = flow.split(b.node("Cast", half, name="planes/float32", to=TensorProto.FLOAT))
+    lr, boundary = flow.down(branches)
     b.output("lr", _to_pixels(b, lr, "lr"), TensorProto.UINT8, ["N", "h", "w", 3])
     checked = lr
     if boundary is not None:
         checked = b.node("Concat", lr, boundary, name="checked", axis=1)
         scaled = b.node("Div", boundary, b.weight("quantizer.gain", ()), name="boundary/scaled")
         position = b.node("Add", scaled, _float(b, "boundary/offset", config.boundary_offset), name="boundary/position")
-        levels = _round(b, position, config.max_level, "boundary")
         axis = b.constant("boundary/axis", [1], np.int64)
-        planes = b.node("Squeeze", levels, axis, name="boundary/levels")
-        b.output("boundary", planes, TensorProto.UINT8, ["N", "h", "w"])
+        levels = b.node("Squeeze", position, axis, name="boundary/plane")
+        b.output("boundary", _round(b, levels, config.max_level, "boundary"), TensorProto.UINT8, ["N", "h", "w"])
     _mean(b, checked)
 
 
-def _upscale(b: GraphBuilder, card: ModelCard, *, sampled: bool) -> None:
+def _upscale(b: GraphBuilder, card: ModelCard, kind: GraphKind, *, sampled: bool) -> None:
     config = card.config
     lr = _to_planes(b, b.input("lr", TensorProto.UINT8, ["N", "h", "w", 3]), "lr")
     boundary = None
     if config.bits:
         levels = b.input("boundary", TensorProto.UINT8, ["N", "h", "w"])
-        channel = b.node("Unsqueeze", levels, b.constant("boundary/axis", [1], np.int64), name="boundary/channel")
-        levels = b.node("Cast", channel, name="boundary/float32", to=TensorProto.FLOAT)
-        centred = b.node("Sub", levels, _float(b, "boundary/offset", config.boundary_offset), name="boundary/centred")
+        values = b.node("Cast", levels, name="boundary/float32", to=TensorProto.FLOAT)
+        channel = b.node("Unsqueeze", values, b.constant("boundary/axis", [1], np.int64), name="boundary/channel")
+        centred = b.node("Sub", channel, _float(b, "boundary/offset", config.boundary_offset), name="boundary/centred")
         boundary = b.node("Mul", centred, b.weight("quantizer.gain", ()), name="boundary/value")
     latent = b.input("latent", TensorProto.FLOAT, ["N", config.latent_channels, "h", "w"]) if sampled else None
-    image = FlowGraph(b, config).up(lr, boundary, latent)
-    b.output("image", _to_pixels(b, image, "image"), TensorProto.UINT8, ["N", "H", "W", 3])
-    _mean(b, image)
+    flow = FlowGraph(b, config)
+    branches = flow.up(lr, boundary, latent)
+    if kind == "public":
+        image = flow.synthesise(branches)
+        b.output("image", _to_pixels(b, image, "image"), TensorProto.UINT8, ["N", "H", "W", 3])
+        _mean(b, image)
+    else:
+        planes = flow.merge(branches)
+        half = b.node("Cast", planes, name="planes/float16", to=TensorProto.FLOAT16)
+        b.output("planes", half, TensorProto.FLOAT16, _PLANES)
+        _mean(b, planes)
 
 
+# TensorRT takes uint8 nowhere but at the inputs and outputs: the casts come first and last.
 def _to_planes(b: GraphBuilder, pixels: str, name: str) -> str:
-    planes = b.node("Transpose", pixels, name=f"{name}/planes", perm=[0, 3, 1, 2])
-    values = b.node("Cast", planes, name=f"{name}/float32", to=TensorProto.FLOAT)
-    return str(b.node("Div", values, _float(b, "255", 255), name=f"{name}/normalised"))
+    values = b.node("Cast", pixels, name=f"{name}/float32", to=TensorProto.FLOAT)
+    planes = b.node("Transpose", values, name=f"{name}/planes", perm=[0, 3, 1, 2])
+    return str(b.node("Div", planes, _float(b, "255", 255), name=f"{name}/normalised"))
 
 
 def _to_pixels(b: GraphBuilder, planes: str, name: str) -> str:
     scaled = b.node("Mul", planes, _float(b, "255", 255), name=f"{name}/scaled")
-    return str(b.node("Transpose", _round(b, scaled, 255, name), name=f"{name}/pixels", perm=[0, 2, 3, 1]))
+    return _round(b, b.node("Transpose", scaled, name=f"{name}/pixels", perm=[0, 2, 3, 1]), 255, name)
 
 
 def _round(b: GraphBuilder, x: str, largest: int, name: str) -> str:

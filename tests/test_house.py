@@ -34,8 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": set(),
     "latent": set(),
     "models": {"zoo", "latent"},
-    "engines": {"zoo", "kernels"},
-    "engines.torch": {"zoo", "kernels", "engines", "models"},
+    "engines": {"zoo", "kernels", "interop"},
+    "engines.torch": {"zoo", "kernels", "engines", "models", "interop"},
     "packet": {"zoo"},
     "containers": {"packet"},
     "tiles": {"zoo"},
@@ -106,7 +106,7 @@ every_module = pytest.mark.parametrize("module", TREES)
 def _unit(module: str) -> str:
     """The row of the table that a module belongs to."""
     parts = module.split(".")[1:]
-    if parts == ["engines", "torch"]:
+    if parts[:1] == ["engines"] and parts[1:] in (["torch"], ["torch_graph"]):
         return "engines.torch"
     return parts[0] if parts else "api"
 

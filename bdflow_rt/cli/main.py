@@ -29,6 +29,10 @@ COMMANDS: dict[str, str] = {
     "eval": "measure a model on a folder of pictures",
     "doctor": "report what is installed here and what is wrong with it",
     "export": "write a model's graphs as ONNX",
+    "build": "build a model's TensorRT engines",
+    "cache": "list, check and remove the engines built for this machine",
+    "verify": "compare the backends with PyTorch on pictures, in both directions",
+    "inspect": "show the layers of a model's network, or of an engine",
     "train": "train a model",
 }
 """Every command, which is also the name of its module, and its line in `bdflow --help`."""

@@ -12,10 +12,13 @@ from bdflow_rt.engines.engine import Precision
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Options that say what runs the model, and within what limits."""
     group = parser.add_argument_group("engine")
-    group.add_argument("--backend", default="auto", help="auto, openvino or torch (default: auto)")
-    group.add_argument("--device", help="cpu; or, with torch, cuda or cuda:N (default: cpu)")
+    group.add_argument("--backend", default="auto", help="auto, openvino, torch, tensorrt or tensorrt-rtx (default: auto)")
+    group.add_argument("--device", help="cpu, cuda or cuda:N (default: cpu, for TensorRT cuda)")
     group.add_argument(
-        "--precision", default="fp32", choices=get_args(Precision), help="bf16 only for models whose card allows it"
+        "--precision",
+        default="fp32",
+        choices=get_args(Precision),
+        help="bf16 on a CPU for models whose card allows it, fp16 on a GPU",
     )
     group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     group.add_argument(

@@ -20,8 +20,10 @@ from bdflow_rt.errors import (
 )
 from bdflow_rt.zoo.card import Direction, ModelCard
 
-Precision = Literal["fp32", "bf16"]
-Backend = Literal["openvino", "torch"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Backend = Literal["openvino", "torch", "tensorrt", "tensorrt-rtx"]
+Flavour = Literal["tensorrt", "tensorrt-rtx"]
+"""The backends whose engines are built beforehand, and kept in a cache."""
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "failed to allocate", "bad_alloc")
 """In the messages of PyTorch and OpenVINO, which on a CPU raise no class of its own for it."""
 _SHAPES = {"image": "(N, H, W, 3)", "lr": "(N, h, w, 3)", "boundary": "(N, h, w)", "latent": "(N, Z, h, w)"}

@@ -24,7 +24,7 @@ buffers and fuses element-wise chains, and needs 40 % of the memory and 90 % of 
 alone, so that a picture gives the same pixels every time.
 """
 _HINT = "INFERENCE_PRECISION_HINT"
-_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 @functools.cache

@@ -6,17 +6,23 @@ import importlib
 import importlib.util
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
-from bdflow_rt.engines.engine import Backend, Engine, Precision
+from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError
 from bdflow_rt.zoo.card import Direction, ModelCard
 
-BackendChoice = Literal["auto", "openvino", "torch"]
+BackendChoice = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
 BF16_LIMIT_DB = 0.05
 """Bfloat16 is allowed only for models that it was measured to cost less than this."""
 
-_INSTALL: dict[Backend, str] = {"openvino": "pip install openvino", "torch": "pip install 'bdflow-rt[train]'"}
+INSTALL: dict[Backend, str] = {
+    "openvino": "pip install openvino",
+    "torch": "pip install 'bdflow-rt[train]'",
+    "tensorrt": "pip install 'bdflow-rt[tensorrt]'",
+    "tensorrt-rtx": "pip install 'bdflow-rt[tensorrt-rtx]'",
+}
+"""The command that installs each backend."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,8 @@ def select(backend: str = "auto", device: str | None = None) -> Selection:
     """Decide what runs. Nothing is imported or started yet.
 
     Args:
-        backend: "auto", "openvino" or "torch".
-        device: "cpu", "cuda" or "cuda:N"; None is the CPU.
+        backend: "auto", "openvino", "torch", "tensorrt" or "tensorrt-rtx".
+        device: "cpu", "cuda" or "cuda:N"; None is the CPU, or the first GPU for a backend that has nothing else.
 
     Raises:
         ArgumentError: an unknown backend or device, or a backend that has no such device.
@@ -46,15 +52,18 @@ def select(backend: str = "auto", device: str | None = None) -> Selection:
         raise ArgumentError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'.")
     if backend == "openvino" and on_gpu:
         raise ArgumentError("The openvino backend runs on the CPU; use backend='torch' for device='cuda'.")
+    needs_gpu = backend in get_args(Flavour)
+    if needs_gpu and device == "cpu":
+        raise ArgumentError(f"The {backend} backend runs on a GPU; use backend='openvino' for device='cpu'.")
     if backend != "auto":
-        return _checked("torch" if backend == "torch" else "openvino", device or "cpu", "asked for")
+        return _checked(cast(Backend, backend), device or ("cuda" if needs_gpu else "cpu"), "asked for")
     if on_gpu:
         return _checked("torch", device or "cuda", "the one backend here that runs on a CUDA device")
-    if _installed("openvino"):
+    if is_installed("openvino"):
         return Selection("openvino", "cpu", "the fastest backend on a CPU")
-    if _installed("torch"):
-        return Selection("torch", "cpu", f"openvino, which is faster, is not installed ({_INSTALL['openvino']})")
-    raise BackendUnavailableError(f"No backend is installed. Install one: {_INSTALL['openvino']}")
+    if is_installed("torch"):
+        return Selection("torch", "cpu", f"openvino, which is faster, is not installed ({INSTALL['openvino']})")
+    raise BackendUnavailableError(f"No backend is installed. Install one: {INSTALL['openvino']}")
 
 
 def open_engine(
@@ -70,7 +79,8 @@ def open_engine(
         threads: CPU threads; None leaves it to the backend.
 
     Raises:
-        BackendUnavailableError: the device is not there, or the backend's installation is broken.
+        BackendUnavailableError: the device is not there, the backend's installation is broken, or the cache has no
+            TensorRT engine for this model and machine.
         CorruptModelError, WeightsHashError: the model's files are missing or altered.
     """
     if selection.backend == "openvino":
@@ -78,24 +88,29 @@ def open_engine(
         from bdflow_rt.engines.openvino import OpenVINOEngine
 
         return OpenVINOEngine(card, direction, precision=precision, threads=threads)
+    index = int(selection.device.partition(":")[2] or 0)
+    if selection.backend != "torch":
+        from bdflow_rt.engines.tensorrt import open_tensorrt
+
+        return open_tensorrt(card, direction, flavour=selection.backend, index=index)
     torch = _import("torch")
     from bdflow_rt.engines.torch import TorchEngine
 
     devices = torch.cuda.device_count()
-    if selection.device != "cpu" and int(selection.device.partition(":")[2] or 0) >= devices:
+    if selection.device != "cpu" and index >= devices:
         raise BackendUnavailableError(
             f"device is {selection.device!r}, but this PyTorch ({torch.__version__}) finds {devices or 'no'} CUDA "
             f"device{'s' * (devices > 1)}; `bdflow doctor` says what is missing."
         )
     if threads is not None:
         torch.set_num_threads(threads)
-    return TorchEngine(card, direction, device=selection.device)
+    return TorchEngine(card, direction, device=selection.device, precision=precision)
 
 
 def explain() -> dict[str, Any]:
     """What "auto" chooses here and what else there is, for `bdflow doctor`."""
     backends = {
-        name: {"available": _installed(name), "install": None if _installed(name) else _INSTALL[name]}
+        name: {"available": is_installed(name), "install": None if is_installed(name) else INSTALL[name]}
         for name in get_args(Backend)
     }
     try:
@@ -106,13 +121,15 @@ def explain() -> dict[str, Any]:
 
 
 def _checked(backend: Backend, device: str, reason: str) -> Selection:
-    if not _installed(backend):
-        raise BackendUnavailableError(f"The {backend} backend is not installed: {_INSTALL[backend]}")
+    if not is_installed(backend):
+        raise BackendUnavailableError(f"The {backend} backend is not installed: {INSTALL[backend]}")
     return Selection(backend, device, reason)
 
 
-def _installed(backend: Backend) -> bool:
-    return importlib.util.find_spec(backend) is not None
+def is_installed(backend: Backend) -> bool:
+    """Whether a backend's package is there; nothing is imported."""
+    found = importlib.util.find_spec(backend.replace("-", "_"))
+    return found is not None and found.origin is not None  # type stubs make a folder of TensorRT's name, without code
 
 
 def _import(backend: Backend) -> Any:
@@ -120,7 +137,7 @@ def _import(backend: Backend) -> Any:
         return importlib.import_module(backend)
     except (ImportError, OSError) as error:
         raise BackendUnavailableError(
-            f"The {backend} backend is installed, but does not load ({error}). Install it again: {_INSTALL[backend]}"
+            f"The {backend} backend is installed, but does not load ({error}). Install it again: {INSTALL[backend]}"
         ) from error
 
 
@@ -132,8 +149,16 @@ def check_precision(selection: Selection, card: ModelCard, precision: Precision)
     """
     if precision not in get_args(Precision):
         raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}.")
-    if precision == "fp32":
+    built = selection.backend in get_args(Flavour)
+    if precision == "fp32" and not built:
         return
+    if precision == "fp16" or built:
+        if precision == "fp16" and (built or (selection.backend == "torch" and selection.device != "cpu")):
+            return
+        raise ArgumentError(
+            f"precision={precision!r} does not go with backend={selection.backend!r} on {selection.device}: TensorRT's "
+            "engines run in 'fp16', PyTorch on a GPU in 'fp16' or 'fp32', the CPU in 'fp32' or 'bf16'."
+        )
     if selection.backend != "openvino":
         raise ArgumentError(f"precision={precision!r} needs backend='openvino'; {selection.backend} runs in float32.")
     if card.bf16_loss_db is None or card.bf16_loss_db >= BF16_LIMIT_DB:

@@ -1,4 +1,5 @@
-"""The training-time modules as an engine: the reference the other backends are compared with."""
+"""The training-time modules as an engine: the reference the other backends are compared with, and in half precision the
+way on a GPU where TensorRT is absent."""
 
 from __future__ import annotations
 
@@ -10,19 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bdflow_rt.engines.engine import Backend, check_finite, check_inputs, closed, run_error
+from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs, closed, run_error
+from bdflow_rt.engines.torch_graph import GraphedFlow
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 
 class TorchEngine:
-    """One direction of a model in eager PyTorch, float32.
+    """One direction of a model in PyTorch: eager float32, or on a GPU float16 in CUDA graphs.
 
     Args:
         card: of the model.
         direction: which of its public graphs to stand for.
         device: "cpu", "cuda" or "cuda:N".
+        precision: "fp32", or on a GPU "fp16".
 
     Raises:
         CorruptModelError, WeightsHashError: the weights are missing, altered, or do not fit the card.
@@ -31,13 +34,16 @@ class TorchEngine:
 
     backend: Backend = "torch"
 
-    def __init__(self, card: ModelCard, direction: Direction, *, device: str = "cpu") -> None:
+    def __init__(
+        self, card: ModelCard, direction: Direction, *, device: str = "cpu", precision: Precision = "fp32"
+    ) -> None:
         self.direction = direction
         self._card = card
         self._device = torch.device(device)
         model = load_model(card)
         try:
             self._model: BDFlow | None = model.to(self._device)
+            self._graphs = GraphedFlow(self._model, direction) if precision == "fp16" else None
         except RuntimeError as error:
             raise run_error(error, backend=self.backend, what=f"loading {card.id}") from None
 
@@ -50,9 +56,12 @@ class TorchEngine:
         check_inputs(self._card, self.direction, inputs)
         try:
             # Torch takes no negative strides, such as those of a flipped view.
-            tensors = {
-                name: torch.tensor(np.ascontiguousarray(value), device=self._device) for name, value in inputs.items()
-            }
+            host = {name: torch.from_numpy(np.array(value, order="C")) for name, value in inputs.items()}
+            if self._graphs is not None:
+                results = {name: value.cpu().numpy() for name, value in self._graphs.run(host).items()}
+                check_finite(float(results.pop("mean")), backend=self.backend, model=self._card.id)
+                return results
+            tensors = {name: value.to(self._device) for name, value in host.items()}
             if self.direction == "downscale":
                 return self._downscale(model, tensors["image"])
             return self._upscale(model, tensors)
@@ -60,11 +69,13 @@ class TorchEngine:
             raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
 
     def release(self) -> None:
-        """See `Engine.release`; PyTorch keeps none that it needs."""
+        """See `Engine.release`; of PyTorch's memory, what the graphs hold."""
+        if self._graphs is not None:
+            self._graphs.release()
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._model = None
+        self._model = self._graphs = None
 
     def _downscale(self, model: BDFlow, image: Tensor) -> dict[str, NDArray[Any]]:
         output = model(_to_planes(image))

@@ -71,8 +71,13 @@ class BDFlow(nn.Module):
             raise ShapeError(
                 f"BDFlow x{scale} got shape {tuple(x.shape)}; (N, 3, H, W) with H and W multiples of {scale} is needed."
             )
-        for blocks in self._blocks():
-            x = haar_forward(x)
+        return self.down(haar_forward(x))
+
+    def down(self, planes: Tensor) -> FlowOutput:
+        """`forward` from the first-level Haar planes (N, 12, H/2, W/2), as the kernel `ingest` makes them."""
+        x = planes
+        for level, blocks in enumerate(self._blocks()):
+            x = haar_forward(x) if level else x
             u1, u2 = x[:, :3], x[:, 3:]
             for block in blocks:
                 u1, u2 = self._apply_block(block, u1, u2)
@@ -91,6 +96,10 @@ class BDFlow(nn.Module):
         Raises:
             ShapeError: a boundary is missing or superfluous, or the sizes differ.
         """
+        return haar_inverse(self.up(lr, boundary, latent))
+
+    def up(self, lr: Tensor, boundary: Tensor | None = None, latent: Tensor | None = None) -> Tensor:
+        """`inverse` up to the first-level Haar planes (N, 12, H/2, W/2), as the kernel `egress` takes them."""
         n, _, h, w = lr.shape
         if (boundary is None) != (self.quantizer is None):
             raise ShapeError(
@@ -99,11 +108,12 @@ class BDFlow(nn.Module):
         if latent is None:
             latent = lr.new_zeros(n, self.config.latent_channels, h, w)
         x = torch.cat((lr, latent) if boundary is None else (lr, boundary, latent), dim=1)
-        for blocks in reversed(self._blocks()):
+        for level, blocks in reversed(list(enumerate(self._blocks()))):
             u1, u2 = x[:, :3], x[:, 3:]
             for block in reversed(blocks):
                 u1, u2 = self._apply_block(block.inverse, u1, u2)
-            x = haar_inverse(torch.cat((u1, u2), dim=1))
+            x = torch.cat((u1, u2), dim=1)
+            x = haar_inverse(x) if level else x
         return x
 
     def quantize(self, output: FlowOutput) -> tuple[Tensor, Tensor | None]:

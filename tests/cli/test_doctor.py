@@ -12,19 +12,25 @@ from typing import Any
 
 import pytest
 
+import bdflow_rt
 from bdflow_rt._version import __version__
+from bdflow_rt.cli.diagnosis import compiled
+from bdflow_rt.cli.diagnosis.backends import explain_backends, supports
+from bdflow_rt.cli.diagnosis.compiled import library_version
 from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, run_tool
 from bdflow_rt.cli.diagnosis.problems import find_problems, is_usable
-from tests.support import ROOT
+from bdflow_rt.engines.cache import EngineCache
+from tests.support_plans import needs_rtx, real_plan
 
+PACKAGE = Path(bdflow_rt.__file__).parent.parent
 KEYS = [
-    "schema", "bdflow", "python", "system", "cpu", "memory", "disk", "environment", "packages", "gpu", "zoo",
-    "backend", "problems", "usable",
+    "schema", "bdflow", "python", "system", "cpu", "memory", "caches", "environment", "packages", "gpu",
+    "flavours", "kernels", "zoo", "backend", "problems", "usable",
 ]  # fmt: skip
 MAIN = "import sys; sys.path[:0] = {path!r}; from bdflow_rt.cli.main import main; sys.exit(main(['doctor', '--json']))"
 
 
-def _doctor(*flags: str, path: tuple[Path, ...] = (ROOT,), **environment: str) -> tuple[int, dict[str, Any]]:
+def _doctor(*flags: str, path: tuple[Path, ...] = (PACKAGE,), **environment: str) -> tuple[int, dict[str, Any]]:
     code = MAIN.format(path=[str(entry) for entry in path])
     done = subprocess.run(
         [sys.executable, *flags, "-c", code], cwd="/", env={**os.environ, **environment}, capture_output=True,
@@ -66,7 +72,7 @@ def test_report_agrees_with_the_packages_that_import(report: dict[str, Any]) -> 
 
 
 def test_text_report_ends_with_the_verdict(here: dict[str, Any]) -> None:
-    done = subprocess.run([sys.executable, "-m", "bdflow_rt", "doctor"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "bdflow_rt", "doctor"], cwd=PACKAGE, capture_output=True, text=True)
     assert done.returncode == (0 if here["usable"] else 7)
     assert done.stdout.splitlines()[-1] == ("bdflow can run here." if here["usable"] else "bdflow cannot run here.")
 
@@ -92,7 +98,7 @@ def test_hostile_metadata_is_survived_and_the_rest_still_read(tmp_path: Path) ->
     (tmp_path / "pycuda.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
     (tmp_path / "av.py").write_text("import sys; print('noise on stdout'); sys.exit('gives up')\n")
     (tmp_path / "tensorrt.py").write_text("print('noise on stdout'); __version__ = 11\n")
-    _, report = _doctor(path=(tmp_path, ROOT))
+    _, report = _doctor(path=(tmp_path, PACKAGE))
     packages = report["packages"]
     assert packages["onnx"]["installed"] == {"onnx": "1.17.0"}
     assert packages["onnx"]["error"] == "built for another Python"
@@ -110,7 +116,9 @@ def test_empty_path_and_no_home_do_not_matter() -> None:
 
 def test_undecodable_variable_is_reported() -> None:
     environment = {**os.environb, b"BDFLOW_ODD": b"\xff\xfe"}
-    done = subprocess.run([sys.executable, "-m", "bdflow_rt", "doctor"], cwd=ROOT, env=environment, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bdflow_rt", "doctor"], cwd=PACKAGE, env=environment, capture_output=True
+    )
     assert b"BDFLOW_ODD: \\udcff\\udcfe" in done.stdout
 
 
@@ -217,3 +225,141 @@ def test_child_without_an_answer_is_a_probe_error(code: str, error: str) -> None
 def test_tool_that_hangs_is_given_up() -> None:
     with pytest.raises(ProbeError, match=r"no answer in 0\.2 s"):
         run_tool(["sleep", "30"], timeout_s=0.2)
+
+
+def _with_gpu(report: dict[str, Any], name: str = "NVIDIA L4", capability: str = "8.9") -> None:
+    """Make the report one of a machine with a GPU and with both flavours, as far as the doctor knows."""
+    gpu = {"name": name, "driver_version": "580.65", "memory.total": "23034 MiB", "compute_cap": capability}
+    report["gpu"] = {
+        "nvidia_smi": {"found": True, "gpus": [gpu]},
+        "libcuda": {"found": True, "cuda_version": "13.0", "status": "ok", "devices": 1},
+    }
+    for flavour, version in (("tensorrt", "10.13.3.9"), ("tensorrt-rtx", "1.7.1.116")):
+        report["flavours"][flavour] = {
+            "version": version, "problem": None, "library": version.rpartition(".")[0], "library_file": "/lib/it.so",
+            "compute_capabilities": [],
+        }  # fmt: skip
+        report["backend"]["backends"][flavour] = {"available": True, "install": None}
+    for name in ("tensorrt", "tensorrt_rtx", "cupy"):
+        report["packages"][name].update(imported="1", error=None)
+    for backend in ("openvino", "torch"):
+        report["backend"]["backends"][backend] = {"available": True, "install": None}
+    report["caches"]["engines"]["built"] = []
+
+
+def _engine(flavour: str, version: str) -> dict[str, str]:
+    return {"model": "bdflow-x4@1", "direction": "upscale", "flavour": flavour, "flavour_version": version}
+
+
+def test_every_backend_is_explained_and_what_is_missing_has_one_command(here: dict[str, Any]) -> None:
+    backends = here["backend"]["backends"]
+    assert set(backends) == {"openvino", "torch", "tensorrt", "tensorrt-rtx"}
+    assert [name for name, backend in backends.items() if backend["state"] == "chosen"] == [here["backend"]["backend"]]
+    for backend in backends.values():
+        assert backend["why"]
+        assert bool(backend["fix"]) == (backend["state"] == "missing")
+
+
+@needs_rtx
+def test_the_loaded_library_says_the_version_that_is_installed(here: dict[str, Any]) -> None:
+    flavour = here["flavours"]["tensorrt-rtx"]
+    assert flavour["version"].startswith(f"{flavour['library']}.")
+    assert "8.9" in flavour["compute_capabilities"]
+    assert "9.0" not in flavour["compute_capabilities"]
+
+
+def test_another_library_than_the_package_is_a_problem(report: dict[str, Any]) -> None:
+    _with_gpu(report)
+    assert _fixes(report, "but the library that loads is") == []
+    report["flavours"]["tensorrt-rtx"]["library"] = library_version(10602)
+    (fix,) = _fixes(report, "tensorrt-rtx 1.7.1.116 is installed, but the library that loads is 1.6.2, from /lib/it.so")
+    assert "LD_LIBRARY_PATH" in fix
+
+
+@pytest.mark.parametrize(
+    ("number", "version"), [(None, None), (10701, "1.7.1"), (101303, "10.13.3"), (110400, "11.4.0")]
+)
+def test_numbers_of_libraries_are_read(number: int | None, version: str | None) -> None:
+    assert library_version(number) == version
+
+
+@pytest.mark.parametrize(
+    ("capability", "rtx", "tensorrt"),
+    [("7.0", False, False), ("7.5", True, True), ("8.0", True, True), ("8.9", True, True), ("9.0", False, True),
+     ("10.0", False, True), ("12.0", True, True)],
+)  # fmt: skip
+def test_flavours_support_the_gpus_they_say(report: dict[str, Any], capability: str, rtx: bool, tensorrt: bool) -> None:
+    assert (supports(report, "tensorrt-rtx", capability), supports(report, "tensorrt", capability)) == (rtx, tensorrt)
+
+
+def test_hopper_is_sent_from_rtx_to_tensorrt(report: dict[str, Any]) -> None:
+    _with_gpu(report, "NVIDIA H200", "9.0")
+    found = explain_backends(report)["tensorrt-rtx"]
+    assert (found["state"], found["fix"]) == ("missing", "pip install 'bdflow-rt[tensorrt]'")
+    assert "NVIDIA H200 has compute capability 9.0, which tensorrt-rtx does not support" in found["why"]
+
+
+def test_a_flavour_is_ready_only_with_an_engine_of_its_version(report: dict[str, Any]) -> None:
+    _with_gpu(report)
+    found = explain_backends(report)["tensorrt"]
+    assert (found["state"], found["fix"]) == ("missing", "bdflow build bdflow-x4 --flavour tensorrt --profile 1080p")
+    built = report["caches"]["engines"]["built"]
+    built += [_engine("tensorrt-rtx", "1.7.1.116"), _engine("tensorrt", "10.12.0.36")]
+    found = explain_backends(report)["tensorrt"]
+    assert (found["state"], "only for version 10.12.0.36" in found["why"]) == ("missing", True)
+    built.append(_engine("tensorrt", "10.13.3.9"))
+    found = explain_backends(report)["tensorrt"]
+    assert (found["state"], "bdflow-x4@1" in found["why"]) == ("ready", True)
+    report["packages"]["cupy"]["imported"] = None
+    assert explain_backends(report)["tensorrt"]["fix"] == "pip install 'bdflow-rt[cuda]'"
+
+
+def test_driver_without_a_gpu_is_why_a_flavour_cannot_run(report: dict[str, Any]) -> None:
+    _with_gpu(report)
+    report["gpu"]["libcuda"].update(status="CUDA_ERROR_NO_DEVICE", devices=0)
+    found = explain_backends(report)["tensorrt"]
+    assert (found["state"], "CUDA_ERROR_NO_DEVICE" in found["why"]) == ("missing", True)
+
+
+def test_kernels_are_missed_only_where_there_is_a_gpu(report: dict[str, Any]) -> None:
+    report["kernels"] = {"compiles": False, "problem": "cuda_fp16.h is missing", "compute_capabilities": []}
+    report["gpu"]["nvidia_smi"] = {"found": False, "gpus": []}
+    assert _fixes(report, "cannot be compiled") == []
+    _with_gpu(report)
+    (fix,) = _fixes(report, "CUDA kernels cannot be compiled: cuda_fp16.h is missing")
+    assert fix.endswith("install 'bdflow-rt[cuda]'")
+
+
+def test_caches_are_those_that_the_environment_names_and_their_faults_have_fixes(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = tmp_path / "cache" / "engines"
+    engines.mkdir(parents=True, mode=0o700)
+    (engines / "something").write_bytes(bytes(1234))
+    monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BDFLOW_CACHE_MIB", "much")
+    report["caches"] = compiled.caches()
+    found = report["caches"]["engines"]
+    assert (found["folder"], found["size_bytes"], found["files"]) == (str(engines), 1234, 1)
+    assert _fixes(report, "'much'") == ["unset BDFLOW_CACHE_MIB"]
+    monkeypatch.delenv("BDFLOW_CACHE_MIB")
+    engines.chmod(0o777)
+    report["caches"] = compiled.caches()
+    assert _fixes(report, "Other users can write") == [f"chmod 700 {engines}"]
+
+
+@needs_rtx
+def test_engines_that_are_cached_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path))
+    key, plan = real_plan()
+    EngineCache(say=lambda text: None).get_or_build(key, lambda: plan)
+    (built,) = compiled.caches()["engines"]["built"]
+    assert built == {name: getattr(key, name) for name in built}
+    assert built["flavour"] == "tensorrt-rtx"
+
+
+def test_caches_without_space_or_permission_are_problems(report: dict[str, Any]) -> None:
+    report["caches"]["kernels"].update(free_bytes=1 << 20)
+    assert len(_fixes(report, "1 MiB are free for compiled kernels")) == 1
+    report["caches"]["kernels"].update(writable=False)
+    assert len(_fixes(report, "Compiled kernels cannot be kept")) == 1

@@ -214,7 +214,7 @@ def test_impossible_options_are_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    "options", [["--threads", "two"], ["--max-pixels", "0"], ["--precision", "fp16"]], ids=" ".join
+    "options", [["--threads", "two"], ["--max-pixels", "0"], ["--precision", "int8"]], ids=" ".join
 )
 def test_options_that_do_not_parse_are_usage_errors(
     zoo: Path, source: Path, tmp_path: Path, options: list[str]

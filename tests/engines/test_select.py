@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bdflow_rt.engines.engine import Precision
 from bdflow_rt.engines.select import BF16_LIMIT_DB, Selection, check_precision, explain, open_engine, select
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError
 from bdflow_rt.rescaler import Rescaler
@@ -61,6 +62,12 @@ except BdflowError as error:
         (["openvino"], "'openvino'", "BackendUnavailableError|The openvino backend is not installed: pip install"),
         (["torch"], "'torch'", "BackendUnavailableError|The torch backend is not installed: pip install 'bdflow-rt["),
         (["torch"], "device='cuda'", "BackendUnavailableError|The torch backend is not installed"),
+        (
+            ["tensorrt"],
+            "'tensorrt'",
+            "BackendUnavailableError|The tensorrt backend is not installed: pip install 'bdfl",
+        ),
+        (["tensorrt_rtx"], "'tensorrt-rtx'", "BackendUnavailableError|The tensorrt-rtx backend is not installed"),
     ],
 )
 def test_missing_packages(hidden: list[str], arguments: str, said: str) -> None:
@@ -120,7 +127,9 @@ def test_every_branch_says_why(backend: str, device: str | None, wanted: tuple[s
 @pytest.mark.parametrize(
     ("backend", "device", "said"),
     [
-        ("tensorrt", None, "backend is 'tensorrt'; it must be one of auto, openvino, torch"),
+        ("onnx", None, "backend is 'onnx'; it must be one of auto, openvino, torch, tensorrt, tensorrt-rtx"),
+        ("tensorrt", "cpu", "runs on a GPU; use backend='openvino'"),
+        ("tensorrt-rtx", "cpu", "runs on a GPU; use backend='openvino'"),
         ("", None, "backend is ''"),
         ("openvino", "cuda", "use backend='torch'"),
         ("torch", "gpu", "device is 'gpu'; it must be 'cpu', 'cuda' or 'cuda:N'"),
@@ -145,16 +154,19 @@ def test_explain_is_json_and_agrees_with_select() -> None:
     told = json.loads(json.dumps(explain()))
     chosen = select()
     assert (told["backend"], told["device"], told["reason"]) == (chosen.backend, chosen.device, chosen.reason)
-    assert told["backends"] == {name: {"available": True, "install": None} for name in ("openvino", "torch")}
+    assert told["backends"].keys() == {"openvino", "torch", "tensorrt", "tensorrt-rtx"}
+    for name in ("openvino", "torch"):
+        assert told["backends"][name] == {"available": True, "install": None}
 
 
 def test_explain_names_what_to_install() -> None:
     done = without(
-        ["openvino", "torch"], "from bdflow_rt.engines.select import explain; import json; print(json.dumps(explain()))"
+        ["openvino", "torch", "tensorrt", "tensorrt_rtx"],
+        "from bdflow_rt.engines.select import explain; import json; print(json.dumps(explain()))",
     )
     told = json.loads(done.stdout)
     assert told["backend"] is None
-    assert [entry["install"].startswith("pip install") for entry in told["backends"].values()] == [True, True]
+    assert [entry["install"].startswith("pip install") for entry in told["backends"].values()] == [True] * 4
 
 
 @pytest.mark.parametrize(
@@ -176,5 +188,23 @@ def test_bf16_is_openvinos_alone(card: ModelCard) -> None:
 
 
 def test_unknown_precision_is_refused(card: ModelCard) -> None:
-    with pytest.raises(ArgumentError, match="precision is 'fp16'; it must be one of fp32, bf16"):
-        Rescaler(card, precision="fp16")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="precision is 'int8'; it must be one of fp32, bf16, fp16"):
+        Rescaler(card, precision="int8")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("selection", "precision"),
+    [
+        (Selection("openvino", "cpu", ""), "fp16"),
+        (Selection("torch", "cpu", ""), "fp16"),
+        (Selection("tensorrt", "cuda", ""), "fp32"),
+        (Selection("tensorrt-rtx", "cuda", ""), "bf16"),
+    ],
+)
+def test_precisions_a_backend_does_not_compute_in_are_refused(
+    card: ModelCard, selection: Selection, precision: Precision
+) -> None:
+    with pytest.raises(ArgumentError, match=f"precision='{precision}' does not go with"):
+        check_precision(selection, card, precision)
+    check_precision(Selection("torch", "cuda:1", ""), card, "fp16")
+    check_precision(Selection("tensorrt", "cuda", ""), card, "fp16")

@@ -39,8 +39,11 @@ except ModuleNotFoundError as error:
         raise
     answer(None)
 else:
-    version = getattr(module, "__version__", None)
-    answer({{"version": None if version is None else str(version), "file": getattr(module, "__file__", None)}})
+    version, file = getattr(module, "__version__", None), getattr(module, "__file__", None)
+    if version is None and file is None:  # a folder of that name without code, as type stubs leave
+        answer(None)
+    else:
+        answer({{"version": None if version is None else str(version), "file": file}})
 """
 
 

@@ -157,20 +157,49 @@ def _gpu(report: Report) -> Iterator[Problem]:
         )
 
 
-def _disk(report: Report) -> Iterator[Problem]:
-    disk = report["disk"]
-    if "error" in disk:
-        return
-    if not disk["writable"]:
-        yield _problem(
-            f"Compiled engines cannot be kept: {disk['cache_folder']} is not writable.",
-            "export XDG_CACHE_HOME=/a/writable/folder",
-        )
-    elif disk["free_bytes"] < MIN_FREE_BYTES:
-        yield _problem(
-            f"{disk['free_bytes'] >> 20} MiB are free for compiled engines in {disk['cache_folder']}; 1 GiB is needed.",
-            "export XDG_CACHE_HOME=/a/folder/with/space",
-        )
+def _caches(report: Report) -> Iterator[Problem]:
+    caches = report["caches"]
+    if "error" in caches:
+        return  # what it needs is missing, which other checks say
+    for what, cache in caches.items():
+        if cache["problem"]:
+            fix = "unset BDFLOW_CACHE_MIB" if "BDFLOW_CACHE_MIB" in cache["problem"] else "export BDFLOW_CACHE=~/bdflow"
+            if "chmod 700" in cache["problem"]:
+                fix = f"chmod 700 {shlex.quote(cache['folder'])}"
+            yield _problem(f"The cache of {what} is not used: {cache['problem']}", fix)
+        elif not cache["writable"]:
+            yield _problem(
+                f"Compiled {what} cannot be kept: {cache['folder']} is not writable.",
+                "export BDFLOW_CACHE=/a/writable/folder",
+            )
+        elif cache["free_bytes"] < MIN_FREE_BYTES:
+            yield _problem(
+                f"{cache['free_bytes'] >> 20} MiB are free for compiled {what} in {cache['folder']}; 1 GiB is needed.",
+                "export BDFLOW_CACHE=/a/folder/with/space",
+            )
+
+
+def _flavours(report: Report) -> Iterator[Problem]:
+    for name, flavour in report["flavours"].items():
+        dists = report["packages"][name.replace("-", "_")]["installed"]
+        if fault := flavour.get("error") or (flavour["problem"] if dists else None):
+            yield _problem(f"{name} cannot be used: {fault}", _pip(f"install --upgrade 'bdflow-rt[{name}]'"))
+        elif flavour["version"] and flavour["library"]:
+            package, library = (tuple(map(int, _release(flavour[key]))) for key in ("version", "library"))
+            if package != library:
+                yield _problem(
+                    f"{name} {flavour['version']} is installed, but the library that loads is {flavour['library']}, "
+                    f"from {flavour['library_file']}.",
+                    "env -u LD_LIBRARY_PATH bdflow doctor",
+                )
+
+
+def _kernels(report: Report) -> Iterator[Problem]:
+    # Without a GPU nobody misses the kernels; the section of the report says what is there all the same.
+    kernels = report["kernels"]
+    if report["gpu"]["nvidia_smi"].get("gpus") and not kernels.get("compiles"):
+        why = kernels.get("error") or kernels["problem"]
+        yield _problem(f"CUDA kernels cannot be compiled: {why}", _pip("install 'bdflow-rt[cuda]'"))
 
 
 def _zoo(report: Report) -> Iterator[Problem]:
@@ -200,5 +229,6 @@ def _backend(report: Report) -> Iterator[Problem]:
 
 
 _CHECKS: tuple[Callable[[Report], Iterator[Problem]], ...] = (
-    _platform, _required, _broken, _clashes, _placeholder, _own_version, _gpu, _disk, _zoo, _backend,
+    _platform, _required, _broken, _clashes, _placeholder, _own_version, _gpu, _caches, _flavours, _kernels,
+    _zoo, _backend,
 )  # fmt: skip

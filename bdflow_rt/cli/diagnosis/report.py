@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bdflow_rt._version import __version__
-from bdflow_rt.cli.diagnosis import gpu, models, packages, system
+from bdflow_rt.cli.diagnosis import compiled, gpu, models, packages, system
+from bdflow_rt.cli.diagnosis.backends import explain_backends
 from bdflow_rt.cli.diagnosis.probe import ask_python, guarded
 from bdflow_rt.cli.diagnosis.problems import find_problems, is_usable
 
-SCHEMA = 1
+SCHEMA = 2
 
 # In a child interpreter, because it loads native libraries.
 _EXPLAIN = """
@@ -24,11 +25,11 @@ answer(select.explain())
 def collect() -> dict[str, Any]:
     """Everything `bdflow doctor --json` prints. Never raises: a probe that fails is `{"error": text}` in its place.
 
-    Keys: schema, bdflow, python, system, cpu, memory, disk, environment, packages, gpu, zoo, backend, problems
-    (a list of `what` and `fix`) and usable.
+    Keys: schema, bdflow, python, system, cpu, memory, caches, environment, packages, gpu, flavours, kernels, zoo,
+    backend, problems (a list of `what` and `fix`) and usable.
 
     `backend` is what `bdflow_rt.engines.select.explain()` says, in plain JSON types: "backend" (what
-    `backend="auto"` means here, or None), "reason", and whatever else it has to say.
+    `backend="auto"` means here, or None) and "reason"; its "backends" are those of `explain_backends`.
     """
     with ThreadPoolExecutor(max_workers=4) as pool:
         slow = {
@@ -37,6 +38,9 @@ def collect() -> dict[str, Any]:
             "libcuda": pool.submit(guarded, gpu.libcuda),
             "zoo": pool.submit(guarded, models.zoo),
             "backend": pool.submit(guarded, lambda: ask_python(_EXPLAIN)),
+            "caches": pool.submit(guarded, compiled.caches),
+            "flavours": pool.submit(guarded, compiled.flavours),
+            "kernels": pool.submit(guarded, compiled.kernels),
         }
         report: dict[str, Any] = {
             "schema": SCHEMA,
@@ -45,13 +49,16 @@ def collect() -> dict[str, Any]:
             "system": guarded(system.system),
             "cpu": guarded(system.cpu),
             "memory": guarded(system.memory),
-            "disk": guarded(system.disk),
+            "caches": slow["caches"].result(),
             "environment": guarded(system.environment),
             "packages": slow["packages"].result(),
             "gpu": {"nvidia_smi": slow["nvidia_smi"].result(), "libcuda": slow["libcuda"].result()},
+            "flavours": slow["flavours"].result(),
+            "kernels": slow["kernels"].result(),
             "zoo": slow["zoo"].result(),
             "backend": slow["backend"].result(),
         }
+    report["backend"]["backends"] = guarded(lambda: explain_backends(report))
     report["problems"] = find_problems(report)
     report["usable"] = guarded(lambda: is_usable(report)) is True
     # Metadata and tools may answer with anything; what cannot be printed as JSON must not stop the report.

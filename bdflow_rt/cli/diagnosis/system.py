@@ -1,10 +1,9 @@
-"""The machine: Python, operating system, processor, memory, disk, environment."""
+"""The machine: Python, operating system, processor, memory, environment."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,19 +76,6 @@ def _cgroup(name: str) -> str | None:
         return Path("/sys/fs/cgroup", name).read_text().strip()
     except OSError:
         return None
-
-
-def disk() -> dict[str, Any]:
-    """Free space where compiled engines are kept: `$XDG_CACHE_HOME/bdflow`, by default ~/.cache/bdflow."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base, "bdflow")
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    return {
-        "cache_folder": str(folder),
-        "exists": folder.is_dir(),
-        "writable": os.access(existing, os.W_OK),
-        "free_bytes": shutil.disk_usage(existing).free,
-    }
 
 
 def environment() -> dict[str, str]:

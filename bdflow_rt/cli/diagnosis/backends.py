@@ -1,0 +1,91 @@
+"""Which backend runs, and why not the others, from a report alone: no probing here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bdflow_rt.cli.diagnosis.compiled import MODULES
+from bdflow_rt.zoo import DEFAULT_MODEL
+
+Report = dict[str, Any]
+
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+"""Of TensorRT-RTX 1.7; a version that is installed says itself which it knows."""
+OLDEST_CAPABILITY = "7.5"
+"""Of TensorRT 10.13 and later."""
+DRIVER = "sudo ubuntu-drivers install  # in a container: start it with --gpus all"
+
+
+def explain_backends(report: Report) -> dict[str, dict[str, Any]]:
+    """For every backend: `state` (chosen, ready or missing), `why`, and `fix`, one command, or None.
+
+    "chosen" is what "auto" takes; "ready" runs when it is asked for by name.
+    """
+    chosen = report["backend"].get("backend")
+    listed = report["backend"].get("backends", {})
+    explained: dict[str, dict[str, Any]] = {}
+    for name, backend in listed.items():
+        if name == chosen:
+            explained[name] = _state("chosen", report["backend"]["reason"])
+        elif not backend["available"]:
+            explained[name] = _state("missing", "not installed", backend["install"])
+        elif fault := (report["packages"].get(name.replace("-", "_")) or {}).get("error"):
+            explained[name] = _state("missing", f"does not import: {fault}", f"{backend['install']} --force-reinstall")
+        elif name in MODULES:
+            explained[name] = _flavour(report, name)
+        else:
+            explained[name] = _state("ready", _second_best(name))
+    return explained
+
+
+def supports(report: Report, flavour: str, capability: str) -> bool:
+    """Whether a flavour runs on GPUs of a compute capability such as "8.9"."""
+    if flavour == "tensorrt":
+        return _numbers(capability) >= _numbers(OLDEST_CAPABILITY)
+    found = report["flavours"].get(flavour, {})
+    return capability in (found.get("compute_capabilities") or RTX_CAPABILITIES)
+
+
+def _flavour(report: Report, name: str) -> dict[str, Any]:
+    found = report["flavours"].get(name, {})
+    if fault := found.get("error") or found.get("problem"):
+        return _state("missing", fault, f"pip install --upgrade 'bdflow-rt[{name}]'")
+    gpus, driver = report["gpu"]["nvidia_smi"].get("gpus") or [], report["gpu"]["libcuda"]
+    if not driver.get("found"):
+        why = driver.get("error") or driver.get("reason")
+        return _state(
+            "missing", f"no NVIDIA driver: {why}", "bdflow build MODEL --flavour tensorrt-rtx  # needs no GPU"
+        )
+    if driver["status"] != "ok" or not driver["devices"]:
+        return _state(
+            "missing", f"the driver shows no GPU: {driver['status']}", "env -u CUDA_VISIBLE_DEVICES bdflow doctor"
+        )
+    fitting = [gpu for gpu in gpus if supports(report, name, gpu["compute_cap"])]
+    if gpus and not fitting:
+        other = next((other for other in MODULES if supports(report, other, gpus[0]["compute_cap"])), None)
+        shown = f"{gpus[0]['name']} has compute capability {gpus[0]['compute_cap']}, which {name} does not support"
+        return _state("missing", shown, f"pip install 'bdflow-rt[{other}]'" if other else None)
+    if not report["packages"]["cupy"]["imported"]:
+        return _state("missing", "CuPy is not installed or does not import", "pip install 'bdflow-rt[cuda]'")
+    build = f"bdflow build {DEFAULT_MODEL} --flavour {name} --profile 1080p"
+    built = [one for one in report["caches"].get("engines", {}).get("built", []) if one["flavour"] == name]
+    current = [one for one in built if one["flavour_version"] == found.get("version")]
+    if not current:
+        others = ", ".join(sorted({one["flavour_version"] for one in built}))
+        return _state("missing", f"no engine is cached for it{f', only for version {others}' if others else ''}", build)
+    models = ", ".join(sorted({one["model"] for one in current}))
+    return _state("ready", f"backend='{name}' runs it; 'auto' does not. Engines: {models}")
+
+
+def _second_best(name: str) -> str:
+    if name == "torch":
+        return "slower on a CPU than openvino; device='cuda' takes it on a GPU"
+    return "backend='openvino' takes it"
+
+
+def _state(state: str, why: str, fix: str | None = None) -> dict[str, Any]:
+    return {"state": state, "why": why, "fix": fix}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))

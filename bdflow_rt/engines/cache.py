@@ -1,0 +1,392 @@
+"""Built engines on disk: built once per machine, checked against their SHA-256 before they are handed out.
+
+Deserialising an engine runs native code that it contains. So an engine is read only from a folder that nobody else can
+write to, and only if its bytes are those that were built. Each is three files in `engines` under the cache folder,
+named by the digest of its key: `.plan`, a `.json` that people can read, and an empty `.lock`; TensorRT-RTX adds
+`.runtime`, what it compiled when the engine ran.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bdflow_rt.engines.cache_entry import (
+    MAX_SIDECAR_BYTES,
+    DamagedEntryError,
+    EngineKey,
+    Sidecar,
+    check_folder,
+    locked,
+    now,
+    read_file,
+    read_plan,
+)
+from bdflow_rt.errors import ArgumentError, OutputError, UnreadableFileError
+from bdflow_rt.files import write_atomically
+from bdflow_rt.kernels.cache import CACHE_VARIABLE, cache_folder
+
+LIMIT_VARIABLE = "BDFLOW_CACHE_MIB"
+"""Environment variable with the size that the engines may take together, in MiB."""
+DEFAULT_LIMIT_MIB = 4096
+_MODE = 0o600
+_LEFTOVER_SECONDS = 3600
+"""No write takes as long: what is older is of a process that was killed."""
+_MAX_RUNTIME_BYTES = 1 << 30
+_SUFFIXES = (".json", ".plan", ".runtime", ".lock")
+"""The sidecar first: without it, the rest of a half-removed engine is never loaded."""
+_MIN_PREFIX = 6
+_GPU = {"gpu", "compute_capability"}
+
+
+@dataclass(frozen=True)
+class CachedEngine:
+    """An engine, ready to be deserialised.
+
+    Attributes:
+        path: of the plan; None where it could not be stored.
+        plan: the bytes that were built.
+        sidecar: what they are.
+        reason: a sentence on where they come from.
+    """
+
+    path: Path | None
+    plan: bytes
+    sidecar: Sidecar
+    reason: str
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One engine of the cache, sound or not.
+
+    Attributes:
+        digest: its name.
+        path: of the plan.
+        size_bytes: of all its files.
+        sidecar: None where it cannot be read.
+        fault: what is wrong with it, or None.
+    """
+
+    digest: str
+    path: Path
+    size_bytes: int
+    sidecar: Sidecar | None
+    fault: str | None
+
+
+Entries = list[CacheEntry]
+
+
+class EngineCache:
+    """The engines of this user on this machine.
+
+    Args:
+        folder: None is the one of `cache_folder`; engines are in `engines` beneath it.
+        say: takes the sentences that a person who waits wants to read; None logs them.
+    """
+
+    def __init__(self, folder: Path | None = None, *, say: Callable[[str], None] | None = None) -> None:
+        self.folder = (cache_folder() if folder is None else folder) / "engines"
+        self._say = say or logging.getLogger(__name__).warning
+
+    def get_or_build(self, key: EngineKey, build: Callable[[], bytes]) -> CachedEngine:
+        """The engine of a key; where there is none, or its files are damaged, what `build` returns, stored.
+
+        Another process or thread that builds the same engine is waited for. A cache that cannot be written costs
+        time, and is spoken of; nothing that `build` raises leaves anything behind.
+
+        Raises:
+            CacheTrustError: others could have written what is in the cache.
+            ArgumentError: BDFLOW_CACHE_MIB is no number.
+        """
+        limit_bytes()
+        self._prepare()
+        with suppress(DamagedEntryError):
+            return self._load(key.digest)
+        with locked(self._file(key.digest, ".lock"), on_wait=lambda: self._say(_waiting(key))):
+            try:
+                return self._load(key.digest, is_locked=True)
+            except DamagedEntryError as fault:
+                is_new = not os.path.lexists(self._file(key.digest, ".json"))
+                reason = self._why_new(key) if is_new else f"The cached {key} is built anew: {fault}."
+            self._say(reason)
+            start = time.perf_counter()
+            plan = bytes(build())
+            sidecar = Sidecar.of(key, plan, build_seconds=time.perf_counter() - start)
+            stored = self._store(sidecar, plan)
+        if stored:
+            self._evict(keep=key.digest)
+        return CachedEngine(self._file(key.digest, ".plan") if stored else None, plan, sidecar, reason)
+
+    def find(self, wanted: Mapping[str, Any]) -> CachedEngine | None:
+        """The engine used last among those with these fields of `EngineKey`, or None.
+
+        Args:
+            wanted: `gpu` and `compute_capability` are those of the GPU that is to run it; both are needed.
+
+        Raises:
+            CacheTrustError: as `get_or_build`.
+        """
+        for entry in self.list():
+            if entry.sidecar is None:
+                continue
+            key = entry.sidecar.key
+            same = set(key.differences(wanted)) <= _GPU
+            if same and key.runs_on(wanted["gpu"], wanted["compute_capability"]):
+                try:
+                    return self._load(key.digest)
+                except DamagedEntryError as fault:
+                    self._say(f"The cached {key} is passed over: {fault}.")
+        return None
+
+    def nearest(self, wanted: Mapping[str, Any]) -> str:
+        """What sets the engine with the most of these fields apart, as half a sentence for people.
+
+        Raises:
+            CacheTrustError: as `get_or_build`.
+        """
+        keys = [entry.sidecar.key for entry in self.list() if entry.sidecar is not None]
+        same = [key for key in keys if all(getattr(key, name) == wanted[name] for name in ("model", "direction"))]
+        if not same:
+            return "none is cached"
+        near = min(same, key=lambda key: len(key.differences(wanted)))
+        changes = [f"{name} {getattr(near, name)!r}, not {wanted[name]!r}" for name in near.differences(wanted)]
+        return f"the nearest cached one is for {'; '.join(changes)}"
+
+    def list(self) -> Entries:
+        """Every engine, the one used last first; engines are not hashed.
+
+        Raises:
+            CacheTrustError: as `get_or_build`.
+            UnreadableFileError: the folder cannot be listed.
+        """
+        try:
+            check_folder(self.folder)
+            entries = [self._entry(digest) for digest in self._digests()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise UnreadableFileError(
+                f"The engine cache '{self.folder}' cannot be read ({error.strerror}). Set {CACHE_VARIABLE} to another "
+                "folder, or change its permissions."
+            ) from error
+        return sorted(entries, key=lambda e: e.sidecar.last_used if e.sidecar else "", reverse=True)
+
+    def verify(self) -> Entries:
+        """As `list`, with every engine hashed."""
+        return [dataclasses.replace(entry, fault=entry.fault or self._fault(entry)) for entry in self.list()]
+
+    def remove(self, selectors: Iterable[str]) -> Entries:
+        """Remove engines and return what was removed.
+
+        Args:
+            selectors: first letters of digests, six at least, or models: "bdflow-x4@1", "bdflow-x4".
+
+        Raises:
+            ArgumentError: one of them selects nothing; then nothing is removed.
+            CacheTrustError: as `get_or_build`.
+            OutputError: a file cannot be removed.
+        """
+        entries = self.list()
+        chosen: dict[str, CacheEntry] = {}
+        for selector in selectors:
+            found = [entry for entry in entries if _selects(selector, entry)]
+            if not found:
+                raise ArgumentError(
+                    f"No cached engine matches {selector!r}; give a model, or {_MIN_PREFIX} letters or more of a key, "
+                    "as `bdflow cache ls` shows them."
+                )
+            chosen |= {entry.digest: entry for entry in found}
+        for entry in chosen.values():
+            self._remove(entry.digest)
+        return list(chosen.values())
+
+    def remove_all(self) -> Entries:
+        """Remove every engine and what killed processes left, and return the engines.
+
+        Raises:
+            CacheTrustError, OutputError: as `remove`.
+        """
+        entries = self.list()
+        for entry in entries:
+            self._remove(entry.digest)
+        self._sweep(older_than=0)
+        return entries
+
+    def read_runtime_data(self, digest: str) -> bytes | None:
+        """What `write_runtime_data` stored for an engine; None where there is nothing, or not that."""
+        try:
+            text = read_file(self._file(digest, ".runtime"), limit=_MAX_RUNTIME_BYTES, what="the runtime data")
+        except DamagedEntryError:
+            return None
+        checksum, _, data = text.partition(b"\n")
+        return data if checksum == hashlib.sha256(data).hexdigest().encode() else None
+
+    def write_runtime_data(self, digest: str, data: bytes) -> None:
+        """Keep what a library compiled when an engine of the cache ran; where it cannot be written, nothing happens."""
+        if os.path.lexists(self._file(digest, ".json")):
+            with suppress(OSError, OutputError):
+                self._write(digest, ".runtime", hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+
+    def _file(self, digest: str, suffix: str) -> Path:
+        return self.folder / f"{digest}{suffix}"
+
+    def _digests(self) -> set[str]:
+        names = (path.name for path in self.folder.iterdir())
+        return {name[:64] for name in names if re.fullmatch(r"[0-9a-f]{64}\.(json|plan|runtime)", name)}
+
+    def _prepare(self) -> None:
+        """Make the folder, for this user alone; where it cannot be made, `_store` finds out."""
+        with suppress(OSError):
+            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(OSError):
+            check_folder(self.folder)
+
+    def _sidecar(self, digest: str) -> Sidecar:
+        text = read_file(self._file(digest, ".json"), limit=MAX_SIDECAR_BYTES, what="its sidecar")
+        return Sidecar.parse(text, digest=digest)
+
+    def _load(self, digest: str, *, is_locked: bool = False) -> CachedEngine:
+        sidecar = self._sidecar(digest)
+        plan = read_plan(self._file(digest, ".plan"), sidecar)
+        used = dataclasses.replace(sidecar, last_used=now())
+        if is_locked:
+            self._touch(sidecar, used)
+        else:
+            with locked(self._file(digest, ".lock"), on_wait=None) as free:
+                if free:
+                    self._touch(sidecar, used)
+        return CachedEngine(self._file(digest, ".plan"), plan, used, f"The {sidecar.key} is cached.")
+
+    def _touch(self, old: Sidecar, used: Sidecar) -> None:
+        """Note the use, unless the engine was replaced; a cache that is only read does without."""
+        with suppress(OSError, OutputError, DamagedEntryError):
+            if self._sidecar(old.key.digest) == old:
+                self._write(old.key.digest, ".json", used.to_json())
+
+    def _store(self, sidecar: Sidecar, plan: bytes) -> bool:
+        digest = sidecar.key.digest
+        try:
+            self._prepare()  # somebody may have deleted the folder while the engine was built
+            for suffix in _SUFFIXES[:-1]:
+                self._file(digest, suffix).unlink(missing_ok=True)
+            self._write(digest, ".plan", plan)
+            self._write(digest, ".json", sidecar.to_json())
+        except (OSError, OutputError) as error:
+            self._say(
+                f"The {sidecar.key} cannot be kept in '{self.folder}' ({error}), so the next process builds it again. "
+                f"Set {CACHE_VARIABLE} to a folder with space that can be written."
+            )
+            return False
+        return True
+
+    def _write(self, digest: str, suffix: str, content: bytes) -> None:
+        path = self._file(digest, suffix)
+        if path.is_symlink():
+            path.unlink()  # a write would go to where it points
+        write_atomically(path, content, mode=_MODE)
+
+    def _entry(self, digest: str) -> CacheEntry:
+        sidecar, fault = None, None
+        try:
+            sidecar = self._sidecar(digest)
+            size = self._size(digest, ".plan")
+            if not os.path.lexists(self._file(digest, ".plan")):
+                fault = "the engine is missing"
+            elif size != sidecar.plan_bytes:
+                fault = f"the engine has {size} bytes instead of {sidecar.plan_bytes}"
+        except DamagedEntryError as error:
+            fault = str(error)
+        return CacheEntry(
+            digest, self._file(digest, ".plan"), sum(self._size(digest, suffix) for suffix in _SUFFIXES), sidecar, fault
+        )
+
+    def _size(self, digest: str, suffix: str) -> int:
+        try:
+            return os.lstat(self._file(digest, suffix)).st_size
+        except OSError:
+            return 0
+
+    def _fault(self, entry: CacheEntry) -> str | None:
+        if entry.sidecar is None:
+            return entry.fault
+        try:
+            read_plan(entry.path, entry.sidecar)
+        except DamagedEntryError as error:
+            return str(error)
+        return None
+
+    def _why_new(self, key: EngineKey) -> str:
+        fields = {field.name: getattr(key, field.name) for field in dataclasses.fields(key)}
+        near = "the cache cannot be read"
+        with suppress(UnreadableFileError):
+            near = self.nearest(fields)
+        return f"The {key} is built: {near}."
+
+    def _evict(self, *, keep: str) -> None:
+        """Remove what was used longest ago until the rest fits the limit, and what killed processes left."""
+        with suppress(OSError, OutputError):
+            self._sweep(older_than=_LEFTOVER_SECONDS)
+            entries = self.list()
+            total = sum(entry.size_bytes for entry in entries)
+            for entry in reversed(entries):
+                if total <= limit_bytes():
+                    break
+                if entry.digest != keep and self._remove(entry.digest, wait=False):
+                    total -= entry.size_bytes
+
+    def _sweep(self, *, older_than: float) -> None:
+        for path in self.folder.glob(".bdflow-*.part") if self.folder.is_dir() else ():
+            with suppress(OSError):
+                if time.time() - path.lstat().st_mtime >= older_than:
+                    path.unlink()
+
+    def _remove(self, digest: str, *, wait: bool = True) -> bool:
+        def said() -> None:
+            self._say(f"Another process is building {digest[:12]}; waiting until it can be removed.")
+
+        with locked(self._file(digest, ".lock"), on_wait=said if wait else None) as free:
+            if not free:
+                return False
+            try:
+                for suffix in _SUFFIXES:
+                    self._file(digest, suffix).unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"Engine {digest[:12]} cannot be removed from '{self.folder}' ({error.strerror}). Check the "
+                    "permissions of the folder."
+                ) from error
+        return True
+
+
+def limit_bytes() -> int:
+    """The size that BDFLOW_CACHE_MIB allows.
+
+    Raises:
+        ArgumentError: it is no whole number of MiB.
+    """
+    text = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_MIB)
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise ArgumentError(f"{LIMIT_VARIABLE} is {text!r}; it must be a whole number of MiB, such as 4096.")
+    return int(text) << 20
+
+
+def _waiting(key: EngineKey) -> str:
+    return f"Another process is building the {key}; waiting for it."
+
+
+def _selects(selector: str, entry: CacheEntry) -> bool:
+    if entry.sidecar is not None and selector in (entry.sidecar.key.model, entry.sidecar.key.model.partition("@")[0]):
+        return True
+    return len(selector) >= _MIN_PREFIX and entry.digest.startswith(selector)

@@ -1,0 +1,283 @@
+"""The little that an engine needs of a GPU: memory, copies, streams, graphs, and the kernels on the way in and out.
+
+`CudaDevice` has it from CuPy. The engine takes the protocol, so that its calls can be checked where there is no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bdflow_rt.errors import BackendUnavailableError, DeviceMismatchError
+from bdflow_rt.interop import (
+    as_cupy_stream,
+    borrow,
+    device_of,
+    empty_like_library,
+    is_on_gpu,
+    require_cuda,
+    stream_address,
+)
+from bdflow_rt.kernels import egress, ingest
+
+DEFAULT_STREAMS = (0, 1, 2)
+"""cudaStreamDefault, Legacy and PerThread: no graph can be captured on the first two, and TensorRT waits on them."""
+_TO_DEVICE, _TO_HOST = 1, 2
+"""cudaMemcpyKind."""
+
+
+class Graph(Protocol):
+    """Captured work."""
+
+    def launch(self, stream: int) -> None:
+        """Start it on a stream, given by its address."""
+        ...
+
+
+class Stamp(Protocol):
+    """A point in a stream's work."""
+
+    def is_reached(self) -> bool:
+        """Whether everything before it is done."""
+        ...
+
+    def wait(self) -> None:
+        """Make the host wait for it."""
+        ...
+
+    def hold(self, stream: int) -> None:
+        """Make a stream's further work wait for it."""
+        ...
+
+
+class Device(Protocol):
+    """One GPU. Arrays have the properties of CuPy's; streams are addresses; nothing makes the host wait but `wait`."""
+
+    index: int
+    name: str
+    compute_capability: str
+
+    def active(self) -> AbstractContextManager[Any]:
+        """Make it the thread's current device."""
+        ...
+
+    def new_stream(self) -> int:
+        """A stream that lives as long as this object and does not wait for the default stream."""
+        ...
+
+    def empty(self, size: int) -> Any:
+        """(size,) uint8, its address a multiple of 256."""
+        ...
+
+    def view(self, memory: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """The beginning of such memory as an array."""
+        ...
+
+    def address(self, array: Any) -> int:
+        """Of the first element."""
+        ...
+
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        """(size,) uint8 in the host's memory, for copies that do not make it wait."""
+        ...
+
+    def upload(self, source: NDArray[Any], target: Any, stream: int) -> None:
+        """From pinned to the GPU's memory; both contiguous and of one size."""
+        ...
+
+    def download(self, source: Any, target: NDArray[Any], stream: int) -> None:
+        """From the GPU's to pinned memory; both contiguous and of one size."""
+        ...
+
+    def copy(self, source: Any, target: Any, stream: int) -> None:
+        """Between arrays of this GPU of one shape and dtype, of any strides."""
+        ...
+
+    def invert(self, array: Any, stream: int) -> None:
+        """Replace every uint8 x by 255 - x."""
+        ...
+
+    def stamp(self, stream: int) -> Stamp:
+        """The point that a stream has come to."""
+        ...
+
+    def capture(self, stream: int, work: Callable[[], None]) -> Graph:
+        """What `work` puts on a stream that is not a default one, as a graph; nothing of it runs."""
+        ...
+
+    def borrow(self, array: Any, stream: int, name: str) -> Any:
+        """Any library's array on this GPU as one of this device's kind, used on `stream`."""
+        ...
+
+    def stream_of(self, stream: Any, array: Any) -> int:
+        """The address of any library's stream; of None, that of the array's library."""
+        ...
+
+    def empty_like(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
+        """New memory, of the library of `array`."""
+        ...
+
+    def ingest(self, frames: Any, planes: Any, *, multiple: int, stream: int) -> None:
+        """The kernel `ingest`."""
+        ...
+
+    def egress(self, planes: Any, frames: Any, *, stream: int) -> None:
+        """The kernel `egress`."""
+        ...
+
+
+class CudaDevice:
+    """A `Device` by CuPy.
+
+    Args:
+        index: of the GPU.
+
+    Raises:
+        CudaUnavailableError: no GPU, no driver, or no CuPy.
+        BackendUnavailableError: there is no GPU of that index.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        require_cuda()
+        from cupy.cuda import runtime
+
+        if not 0 <= index < (count := runtime.getDeviceCount()):
+            raise BackendUnavailableError(f"There is no GPU {index}; CUDA finds {count}, counted from 0.")
+        found = runtime.getDeviceProperties(index)
+        self.index = index
+        self.name = found["name"].decode(errors="replace")
+        self.compute_capability = f"{found['major']}.{found['minor']}"
+        self._streams: list[Any] = []
+
+    def active(self) -> AbstractContextManager[Any]:
+        """See `Device.active`."""
+        import cupy
+
+        return cupy.cuda.Device(self.index)
+
+    def new_stream(self) -> int:
+        """See `Device.new_stream`."""
+        import cupy
+
+        self._streams.append(cupy.cuda.Stream(non_blocking=True))
+        return int(self._streams[-1].ptr)
+
+    def empty(self, size: int) -> Any:
+        """See `Device.empty`; CuPy's pools hand out multiples of 512."""
+        import cupy
+
+        return cupy.empty(size, np.uint8)
+
+    def view(self, memory: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """See `Device.view`."""
+        import cupy
+
+        return cupy.ndarray(shape, dtype, memory.data)
+
+    def address(self, array: Any) -> int:
+        """See `Device.address`."""
+        return int(array.data.ptr)
+
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        """See `Device.pinned`."""
+        import cupy
+
+        return np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
+
+    def upload(self, source: NDArray[Any], target: Any, stream: int) -> None:
+        """See `Device.upload`."""
+        from cupy.cuda import runtime
+
+        runtime.memcpyAsync(target.data.ptr, source.ctypes.data, source.nbytes, _TO_DEVICE, stream)
+
+    def download(self, source: Any, target: NDArray[Any], stream: int) -> None:
+        """See `Device.download`."""
+        from cupy.cuda import runtime
+
+        runtime.memcpyAsync(target.ctypes.data, source.data.ptr, source.nbytes, _TO_HOST, stream)
+
+    def copy(self, source: Any, target: Any, stream: int) -> None:
+        """See `Device.copy`."""
+        import cupy
+
+        with as_cupy_stream(stream):
+            cupy.copyto(target, source)
+
+    def invert(self, array: Any, stream: int) -> None:
+        """See `Device.invert`."""
+        import cupy
+
+        with as_cupy_stream(stream):
+            cupy.invert(array, out=array)
+
+    def stamp(self, stream: int) -> Stamp:
+        """See `Device.stamp`."""
+        return _Event(stream)
+
+    def capture(self, stream: int, work: Callable[[], None]) -> Graph:
+        """See `Device.capture`."""
+        chosen = as_cupy_stream(stream)
+        with chosen:
+            chosen.begin_capture()
+            try:
+                work()
+            finally:  # a stream left capturing would refuse all further work
+                captured = chosen.end_capture()
+        return _CudaGraph(captured)
+
+    def borrow(self, array: Any, stream: int, name: str) -> Any:
+        """See `Device.borrow`."""
+        if not is_on_gpu(array, name=name):
+            raise DeviceMismatchError(f"{name} is a NumPy array; pass GPU arrays here, or call `run`.")
+        if (device := device_of(array)) != self.index:
+            raise DeviceMismatchError(f"{name} is on GPU {device}, the engine on GPU {self.index}. Move one of them.")
+        return borrow(array, stream=stream, name=name)
+
+    def stream_of(self, stream: Any, array: Any) -> int:
+        """See `Device.stream_of`."""
+        return stream_address(stream, array=array, device=self.index)
+
+    def empty_like(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
+        """See `Device.empty_like`."""
+        return empty_like_library(array, shape, dtype, stream=stream)
+
+    def ingest(self, frames: Any, planes: Any, *, multiple: int, stream: int) -> None:
+        """See `Device.ingest`."""
+        ingest(frames, multiple=multiple, out=planes, stream=stream)
+
+    def egress(self, planes: Any, frames: Any, *, stream: int) -> None:
+        """See `Device.egress`."""
+        egress(planes, out=frames, stream=stream)
+
+
+class _Event:
+    """A CUDA event as a `Stamp`."""
+
+    def __init__(self, stream: int) -> None:
+        import cupy
+
+        self._event = cupy.cuda.Event(disable_timing=True)
+        self._event.record(as_cupy_stream(stream))
+
+    def is_reached(self) -> bool:
+        return bool(self._event.done)
+
+    def wait(self) -> None:
+        self._event.synchronize()
+
+    def hold(self, stream: int) -> None:
+        as_cupy_stream(stream).wait_event(self._event)
+
+
+class _CudaGraph:
+    """CuPy's graph, launched by the address of a stream."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+
+    def launch(self, stream: int) -> None:
+        self._graph.launch(stream=as_cupy_stream(stream))

@@ -1,0 +1,120 @@
+"""Latency of both directions on a GPU through PyTorch: CUDA graphs against eager float16 and torch.compile.
+
+    python -m bdflow_rt.bench.gpu_latency --output bench/results/GPU/latency.json [--quick]
+
+Frames are on the GPU before and after; time is that of the GPU, by events. The arithmetic limit is the convolutions'
+multiply-accumulates at the rate that a large float16 matrix product reached in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdflow_rt.bench.command import run_command, write_result
+from bdflow_rt.bench.environment import environment
+from bdflow_rt.bench.gpu_timer import GpuTimer, gpu_environment
+from bdflow_rt.engines.torch_graph import GraphedFlow
+from bdflow_rt.models.io import load_model
+from bdflow_rt.zoo import find_model
+from bdflow_rt.zoo.card import Direction, ModelCard
+
+SIZES = {"512": (512, 512), "1080p": (1080, 1920), "4K": (2160, 3840)}
+BATCHES = (1, 8)
+DIRECTIONS: tuple[Direction, ...] = ("downscale", "upscale")
+_PRODUCT = 8192
+"""Side of the matrices whose product is the arithmetic limit."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print one line each, write the JSON, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bdflow_rt.bench.gpu_latency", description="latency on a GPU")
+    parser.add_argument("--model", default="bdflow-x4", help="name or folder of a model")
+    parser.add_argument("--output", type=pathlib.Path, required=True, metavar="FILE", help="the JSON file")
+    parser.add_argument("--quick", action="store_true", help="512 x 512 alone, few repeats")
+    args = parser.parse_args(arguments)
+    return run_command("gpu_latency", lambda: _measure_all(args.model, args.output, quick=args.quick))
+
+
+def _measure_all(model: str, output: pathlib.Path, *, quick: bool) -> None:
+    timer = GpuTimer(repeats=10 if quick else 50)
+    card = find_model(model)
+    limit = _arithmetic_limit(timer)
+    result = {**environment(), "gpu": gpu_environment(), "model": card.id, "tflop_per_s": limit, "rows": []}
+    for name, (height, width) in SIZES.items():
+        if quick and name != "512":
+            continue
+        for batch in BATCHES:
+            for direction in DIRECTIONS:
+                rows = measure(timer, card, direction, batch=batch, height=height, width=width)
+                macs = batch * card.config.macs(height, width)
+                for row in rows:
+                    if "median_us" in row:
+                        row["frames_per_s"] = 1e6 * batch / row["median_us"]
+                        row["fraction_of_arithmetic"] = 2 * macs / (limit * 1e6 * row["median_us"])
+                    result["rows"].append({"size": name, "batch": batch, "direction": direction, **row})
+                    sys.stderr.write(f"{result['rows'][-1]}\n")
+                write_result(output, result)
+
+
+def measure(
+    timer: GpuTimer, card: ModelCard, direction: Direction, *, batch: int, height: int, width: int
+) -> list[dict[str, Any]]:
+    """GPU time of one direction at one size by every way; a way that fails says why and costs no other.
+
+    Args:
+        timer: on the current GPU.
+        card: of the model.
+        direction: which one.
+        batch, height, width: of the HR frames.
+    """
+    inputs = _inputs(card, direction, batch=batch, height=height, width=width)
+
+    def flow(*, kernels: bool) -> GraphedFlow:
+        return GraphedFlow(load_model(card).cuda(), direction, use_kernels=kernels)
+
+    ways: dict[str, Callable[[], Callable[[Mapping[str, Tensor]], Any]]] = {
+        "cuda_graph": lambda: flow(kernels=True).run,
+        "cuda_graph_without_kernels": lambda: flow(kernels=False).run,
+        "eager": lambda: flow(kernels=True).compute,
+        "eager_without_kernels": lambda: flow(kernels=False).compute,
+        "torch_compile": lambda: torch.compile(flow(kernels=False).compute, mode="max-autotune-no-cudagraphs"),
+    }
+    rows = []
+    for name, make in ways.items():
+        try:
+            call = make()
+            rows.append({"way": name, **timer.time(lambda call=call: call(inputs))})
+        except Exception as error:  # a failure of one way is a result, and must not cost the others
+            rows.append({"way": name, "failed": f"{type(error).__name__}: {str(error)[:300]}"})
+        torch.cuda.empty_cache()
+    return rows
+
+
+def _inputs(card: ModelCard, direction: Direction, *, batch: int, height: int, width: int) -> dict[str, Tensor]:
+    def random(*shape: int, top: int = 256) -> Tensor:
+        return torch.randint(0, top, shape, dtype=torch.uint8, device="cuda")
+
+    scale, bits = card.config.scale, card.config.bits
+    if direction == "downscale":
+        return {"image": random(batch, height, width, 3)}
+    inputs = {"lr": random(batch, height // scale, width // scale, 3)}
+    if bits:
+        inputs["boundary"] = random(batch, height // scale, width // scale, top=1 << bits)
+    return inputs
+
+
+def _arithmetic_limit(timer: GpuTimer) -> float:
+    """TFLOP/s of a float16 matrix product on random data."""
+    a, b = (torch.randn(_PRODUCT, _PRODUCT, dtype=torch.float16, device="cuda") for _ in range(2))
+    return 2 * _PRODUCT**3 / timer.time(lambda: a @ b)["median_us"] / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""How large the values of a graph become: calibration pictures, run through it in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from bdflow_rt.engines.openvino import process_core
+from bdflow_rt.errors import DTypeError, ShapeError
+from bdflow_rt.export.half import element_types
+from bdflow_rt.export.onnx import build_graph
+from bdflow_rt.zoo.card import Direction, ModelCard
+
+Arrays = dict[str, NDArray[Any]]
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+_SIDE = 128
+_SEED = 20_260
+
+
+def builtin_pictures(side: int) -> NDArray[np.uint8]:
+    """Pictures with the extremes a network can meet: (13, side, side, 3) uint8, the same ones every time.
+
+    White noise, black-and-white noise in every channel, black, white, noise with the spectrum of a photograph, and
+    checkerboards of 1, 2, side/4 and side/2 pixels in black and white and in colours.
+    """
+    rng = np.random.default_rng(_SEED)
+    y, x = np.mgrid[0:side, 0:side]
+    pictures = [
+        rng.integers(0, 256, (side, side, 3)),
+        255 * rng.integers(0, 2, (side, side, 3)),
+        np.zeros((side, side, 3)),
+        np.full((side, side, 3), 255),
+        _like_a_photograph(rng, side),
+    ]
+    for cell in (1, 2, side // 4, side // 2):
+        board, stripes = (x // cell + y // cell) % 2, x // cell % 2
+        pictures += [255 * np.stack(planes, axis=-1) for planes in ((board,) * 3, (board, stripes, 1 - board))]
+    return np.stack(pictures).astype(np.uint8)
+
+
+def calibration_inputs(
+    card: ModelCard, direction: Direction, pictures: Iterable[NDArray[np.uint8]] = ()
+) -> Iterator[Arrays]:
+    """Inputs of a direction's public graph: of the built-in pictures, then of each of the caller's.
+
+    In the up direction they are what the down direction makes of the pictures and, since anything can arrive in a
+    packet, the built-in ones as LR with random boundary levels. Z is normal with a deviation of 1.
+
+    Args:
+        card: of the model.
+        direction: of the graph.
+        pictures: (H, W, 3) uint8 RGB each; padded to a multiple of the scale by replication.
+
+    Raises:
+        DTypeError, ShapeError: a picture is not what is said above.
+    """
+    side = max(_SIDE, 2 * card.config.scale)
+    batches = [builtin_pictures(side), *(_padded(picture, card.config.scale)[None] for picture in pictures)]
+    if direction == "downscale":
+        yield from ({"image": batch} for batch in batches)
+        return
+    rng = np.random.default_rng(_SEED)
+    down = _Graph(build_graph(card, "downscale"), card)
+    packets = [down.run({"image": batch}) for batch in batches]
+    lr = builtin_pictures(max(32, side // card.config.scale))
+    packets.append({"lr": lr, "boundary": rng.integers(0, card.config.max_level + 1, lr.shape[:3], dtype=np.uint8)})
+    for packet in packets:
+        inputs = {name: packet[name] for name in (("lr", "boundary") if card.config.bits else ("lr",))}
+        if direction == "upscale_z":
+            n, h, w = inputs["lr"].shape[:3]
+            inputs["latent"] = rng.normal(size=(n, card.config.latent_channels, h, w)).astype(np.float32)
+        yield inputs
+
+
+def magnitudes(model: onnx.ModelProto, card: ModelCard, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The largest magnitude of every float value that a graph computes from its inputs, over all of them.
+
+    Args:
+        model: a graph of this card, float32 or float16; the arithmetic is float32 either way.
+        card: of the model, whose weights the graph refers to.
+        batches: inputs by name.
+
+    Returns:
+        Value -> largest magnitude, infinite or NaN where it has no finite one.
+
+    Raises:
+        CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
+    """
+    graph = _Graph(model, card, measured=True)
+    largest: dict[str, float] = {}
+    for batch in batches:
+        for name, value in graph.run(batch).items():
+            largest[name] = float(np.maximum(largest.get(name, 0.0), value))  # which, unlike max, lets a NaN through
+    return largest
+
+
+class _Graph:
+    """A graph in OpenVINO, in float32; its outputs are its own or, if `measured`, the magnitudes of all its floats."""
+
+    def __init__(self, model: onnx.ModelProto, card: ModelCard, *, measured: bool = False) -> None:
+        whole = with_weights(model, card)
+        self._names = _measure(whole.graph, element_types(model)) if measured else {}
+        core = process_core()
+        options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        compiled = core.compile_model(core.read_model(whole.SerializeToString()), "CPU", options)
+        self._request = compiled.create_infer_request()
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        self._request.infer(dict(inputs))
+        ports = self._request.model_outputs
+        return {self._names.get(port.any_name, port.any_name): self._request.get_tensor(port).data for port in ports}
+
+
+def with_weights(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
+    """A copy that holds its weights, which works wherever the folder is and whatever links lead to it."""
+    card.check_weights()
+    data = card.weights_path.read_bytes()
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    for tensor in whole.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            place = {entry.key: int(entry.value) for entry in tensor.external_data if entry.key != "location"}
+            tensor.raw_data = data[place["offset"] : place["offset"] + place["length"]]
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    return whole
+
+
+def _measure(graph: onnx.GraphProto, types: Mapping[str, int]) -> dict[str, str]:
+    """Replace a graph's outputs by the magnitudes of its floats; returns output -> value."""
+    constant = {tensor.name for tensor in graph.initializer}
+    values = [
+        value
+        for node in graph.node
+        for value in node.output
+        if types[value] in _FLOATS and not constant.issuperset(node.input)
+    ]
+    del graph.output[:]
+    names = {f"magnitude/{index}": value for index, value in enumerate(values)}
+    for name, value in names.items():
+        graph.node.append(helper.make_node("Abs", [value], [f"{name}/abs"]))
+        graph.node.append(helper.make_node("ReduceMax", [f"{name}/abs"], [name], keepdims=0))
+        graph.output.append(helper.make_tensor_value_info(name, types[value], []))
+    return names
+
+
+def _padded(picture: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
+    if picture.dtype != np.uint8:
+        raise DTypeError(f"A calibration picture is {picture.dtype}; it must be uint8.")
+    if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise ShapeError(f"A calibration picture has shape {picture.shape}; (H, W, 3) is needed, with no side 0.")
+    height, width = picture.shape[:2]
+    return np.pad(picture, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+
+
+def _like_a_photograph(rng: np.random.Generator, side: int) -> NDArray[np.float64]:
+    """(side, side, 3) in 0..255, of amplitude 1/f as photographs are."""
+    y, x = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
+    falling = 1 / np.maximum(np.hypot(y, x), 1 / side)
+    spectrum = np.fft.rfft2(rng.normal(size=(3, side, side))) * falling
+    values = np.moveaxis(np.fft.irfft2(spectrum, s=(side, side)), 0, -1)
+    return np.clip(128 + 64 * values / values.std(), 0, 255)

@@ -1,0 +1,169 @@
+"""TensorRT 10, TensorRT 11 and TensorRT-RTX: one API, and what differs."""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bdflow_rt.engines.cache_entry import ANY_GPU
+from bdflow_rt.engines.engine import Flavour
+from bdflow_rt.engines.gpu import CudaDevice
+from bdflow_rt.errors import ArgumentError, CudaUnavailableError, UnsupportedArchitectureError
+
+AMPERE_PLUS = "8.0+"
+"""Compute capability of a plan for Ampere and later."""
+_TURING = "7.5"
+
+
+@dataclass(frozen=True)
+class FlavourInfo:
+    """What differs between the flavours.
+
+    Attributes:
+        name: as users write it.
+        ahead_of_time: plans are made for a list of compute capabilities, without a GPU, and finished where they run.
+        timing_cache, version_compatible, hardware_compatible: whether there is such a thing.
+    """
+
+    name: Flavour
+    ahead_of_time: bool
+    timing_cache: bool
+    version_compatible: bool
+    hardware_compatible: bool
+
+
+# In TensorRT-RTX 1.7 the timing cache does nothing (its bytes cannot be read), levels of hardware compatibility are
+# ignored, and version-compatible plans need a lean runtime that its wheel lacks.
+FLAVOURS: dict[Flavour, FlavourInfo] = {
+    "tensorrt": FlavourInfo("tensorrt", False, True, True, True),
+    "tensorrt-rtx": FlavourInfo("tensorrt-rtx", True, False, False, False),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a plan is to run.
+
+    Attributes:
+        gpu: its name, or ANY_GPU where a plan runs on every one of the compute capability.
+        compute_capability: one, a list "8.6,8.9", AMPERE_PLUS, or ANY_GPU for what the flavour takes by itself.
+        capabilities: to be asked for one by one; empty where the flavour's default is meant.
+        device: index of the CUDA device that builds; None without one.
+    """
+
+    gpu: str
+    compute_capability: str
+    capabilities: tuple[str, ...] = ()
+    device: int | None = None
+
+
+def flavour_info(name: str) -> FlavourInfo:
+    """What is known of a flavour.
+
+    Raises:
+        ArgumentError: there is none of that name.
+    """
+    for info in FLAVOURS.values():
+        if info.name == name:
+            return info
+    raise ArgumentError(f"flavour is {name!r:.100}; it must be one of {', '.join(FLAVOURS)}.")
+
+
+def current_gpu() -> CudaDevice:
+    """The GPU that is current in this thread.
+
+    Raises:
+        CudaUnavailableError: there is none, no driver, or no CuPy to ask.
+    """
+    first = CudaDevice()  # whether there is any
+    from cupy.cuda import runtime
+
+    index = int(runtime.getDevice())
+    return first if index == first.index else CudaDevice(index)
+
+
+def choose_target(
+    info: FlavourInfo, api: Any, *, capabilities: Sequence[str] = (), hardware_compatible: str | None = None
+) -> Target:
+    """Where a plan is to run.
+
+    Args:
+        info: of the flavour.
+        api: its package.
+        capabilities: compute capabilities as "8.9"; none is this machine's GPU, or, without one, what the flavour
+            takes by itself. Only where the flavour builds ahead of time.
+        hardware_compatible: None, "ampere-plus" or "same-capability".
+
+    Raises:
+        ArgumentError: the flavour builds for this machine's GPU only.
+        UnsupportedArchitectureError: the flavour does not know a capability.
+        CudaUnavailableError: the flavour needs a GPU and there is none.
+    """
+    if info.ahead_of_time:
+        return _ahead_of_time(info, api, capabilities)
+    if capabilities:
+        raise ArgumentError(
+            f"Flavour {info.name} builds for the GPU of this machine only, not for compute capabilities "
+            f"{', '.join(capabilities)}. Build on such a GPU, or take flavour tensorrt-rtx."
+        )
+    try:
+        gpu = current_gpu()
+    except CudaUnavailableError as error:
+        raise CudaUnavailableError(
+            f"Flavour {info.name} builds on the GPU that is to run the engine, and tensorrt-rtx without one. {error}"
+        ) from error
+    if hardware_compatible == "ampere-plus":
+        if float(gpu.compute_capability) < 8:
+            raise UnsupportedArchitectureError(
+                f"{gpu.name} has compute capability {gpu.compute_capability}; engines for Ampere and later are built "
+                "on 8.0 or later. Leave hardware compatibility out, or take 'same-capability'."
+            )
+        return Target(ANY_GPU, AMPERE_PLUS, device=gpu.index)
+    name = ANY_GPU if hardware_compatible else gpu.name
+    return Target(name, gpu.compute_capability, device=gpu.index)
+
+
+def _ahead_of_time(info: FlavourInfo, api: Any, capabilities: Sequence[str]) -> Target:
+    known = {f"{name[2:-1]}.{name[-1]}": name for name in api.ComputeCapability.__members__ if name.startswith("SM")}
+    try:
+        gpu: CudaDevice | None = current_gpu()
+    except CudaUnavailableError:
+        gpu = None
+    device = gpu.index if gpu else None
+    wanted = tuple(dict.fromkeys(capabilities))
+    if not wanted and gpu and gpu.compute_capability not in known:
+        raise UnsupportedArchitectureError(
+            f"{info.name} {api.__version__} does not support {gpu.name} (compute capability "
+            f"{gpu.compute_capability}), only {', '.join(known)}. Take flavour tensorrt; or, to build for another "
+            "machine, say for which compute capabilities."
+        )
+    if not wanted and gpu and gpu.compute_capability == _TURING:
+        wanted = (_TURING,)  # the default leaves Turing out
+    if unknown := [one for one in wanted if one not in known]:
+        raise UnsupportedArchitectureError(
+            f"{info.name} {api.__version__} cannot build for compute capability {unknown[0]!r:.100}; it knows "
+            f"{', '.join(known)}."
+        )
+    return Target(ANY_GPU, ",".join(wanted) or ANY_GPU, wanted, device)
+
+
+@functools.cache
+def flavour_logger(api: Any) -> Any:
+    """The builder's logger of a flavour, whose `errors` are what it last said of that kind.
+
+    One for the whole process: TensorRT warns of every other, and keeps the first for what has none.
+    """
+
+    class Log(api.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            api.ILogger.__init__(self)
+            self.errors: collections.deque[str] = collections.deque(maxlen=100)
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (api.ILogger.ERROR, api.ILogger.INTERNAL_ERROR):
+                self.errors.append(" ".join(msg.split()))
+
+    return Log()

@@ -1,0 +1,211 @@
+"""Float16 graphs that cannot overflow, and the proof that a parsed network computes in float16."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from bdflow_rt.errors import NonFiniteOutputError, PrecisionError
+from bdflow_rt.export.calibration import calibration_inputs, magnitudes
+from bdflow_rt.export.graph import read_index
+from bdflow_rt.export.half import ISLANDS, element_types, island_pattern, to_half
+from bdflow_rt.export.onnx import GraphKind, build_graph
+from bdflow_rt.zoo.card import Direction, ModelCard
+
+__all__ = [
+    "HALF_LIMIT", "ISLANDS", "OverflowReport", "PrecisionReport", "build_half_graph", "check_precision",
+    "measure_overflow", "to_half",
+]  # fmt: skip
+
+HALF_LIMIT = 65504 / 8
+"""Largest magnitude that float16 may hold here: 8 times below its own limit, for what no calibration picture shows."""
+_FIXED_CONVOLUTION = re.compile(r"levels\.\d+/haar(_inverse)?/u[12]|rest")
+"""Convolutions that hold no weights of a model: Haar transforms, and the place of B among the channels of Z."""
+_FLOAT_TYPES = {"FLOAT", "HALF", "BF16", "FP8", "FP4"}
+
+
+@dataclass(frozen=True)
+class OverflowReport:
+    """What calibration found in one direction of a model.
+
+    Attributes:
+        largest: value of the float32 public graph -> largest magnitude.
+        widened: names of the nodes that must stay float32 beyond the islands.
+    """
+
+    largest: dict[str, float]
+    widened: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PrecisionReport:
+    """What `check_precision` counted.
+
+    Attributes:
+        layers: type of layer -> type of its first output -> number of layers.
+        learned_convolutions: all in float16.
+        island_layers: all in float32.
+        shape_layers: layers that compute with sizes: of type SHAPE, or element-wise on integers.
+    """
+
+    layers: dict[str, dict[str, int]]
+    learned_convolutions: int
+    island_layers: int
+    shape_layers: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return dataclasses.asdict(self)
+
+
+def build_half_graph(
+    card: ModelCard,
+    direction: Direction,
+    *,
+    kind: GraphKind = "public",
+    pictures: Iterable[NDArray[np.uint8]] = (),
+) -> onnx.ModelProto:
+    """`build_graph` in float16, with islands as wide as calibration shows that they must be.
+
+    Args:
+        card: of the model.
+        direction: of the graph.
+        kind: public or core.
+        pictures: as for `measure_overflow`.
+
+    Raises:
+        PrecisionError, NonFiniteOutputError: as `measure_overflow`; or a float16 output would overflow.
+    """
+    report = measure_overflow(card, direction, pictures=pictures)
+    source = build_graph(card, direction, kind=kind)
+    maker = {value: node for node in source.graph.node for value in node.output}
+    for output in source.graph.output:
+        # An output in float16 is a cast, of a value that the public graph has too.
+        if output.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            size = report.largest[maker[output.name].input[0]]
+            if size > HALF_LIMIT:
+                raise PrecisionError(
+                    f"Output {output.name!r} of {card.id} {direction} reaches {size:.3g} on the calibration pictures; "
+                    f"float16 is trusted up to {HALF_LIMIT:.0f}. Use the public graph, or train the model again."
+                )
+    return to_half(source, extra=report.widened)
+
+
+def measure_overflow(
+    card: ModelCard, direction: Direction, *, pictures: Iterable[NDArray[np.uint8]] = ()
+) -> OverflowReport:
+    """Find the nodes that float16 is too narrow for, by running calibration pictures through the public graphs.
+
+    A node stays float32 where a float that it reads or writes exceeds `HALF_LIMIT`. The core graph has the same nodes
+    but for those that make and take pixels.
+
+    Args:
+        card: of the model.
+        direction: of the graph.
+        pictures: (H, W, 3) uint8 RGB, measured besides the built-in ones.
+
+    Raises:
+        DTypeError, ShapeError: a picture is not as above.
+        NonFiniteOutputError: not even the float32 graph has finite values.
+        PrecisionError: float16 values are too large wherever the islands end.
+    """
+    batches = list(calibration_inputs(card, direction, pictures))
+    source = build_graph(card, direction)
+    largest = magnitudes(source, card, batches)
+    if broken := next((name for name, value in largest.items() if not math.isfinite(value)), None):
+        raise NonFiniteOutputError(
+            f"{broken!r} of {card.id} {direction} is not finite in float32 on a calibration picture; no precision "
+            "will do. Train the model again."
+        )
+    names = [node.name for node in source.graph.node]
+    outside = {name for name in names if not island_pattern(names).fullmatch(name)}
+    widened = _touching(source, largest) & outside
+    while True:
+        half = to_half(source, extra=widened)
+        types = element_types(half)
+        found = magnitudes(half, card, batches)
+        more = _touching(half, {name: value for name, value in found.items() if types[name] == TensorProto.FLOAT16})
+        more &= outside
+        if not more:
+            return OverflowReport(largest, tuple(sorted(widened)))
+        if more <= widened:
+            raise PrecisionError(
+                f"{sorted(more)[0]!r} of {card.id} {direction} stays too large for float16 although it is computed in "
+                "float32. Train the model again."
+            )
+        widened |= more
+
+
+def check_precision(network: Any, card: ModelCard) -> PrecisionReport:
+    """Prove that a parsed network computes as `build_half_graph` says.
+
+    A builder that is asked for float16 by a flag, or given a float32 graph, makes a float32 engine and says nothing.
+
+    Args:
+        network: INetworkDefinition of any flavour of TensorRT, parsed from a graph of this model.
+        card: of the model.
+
+    Raises:
+        PrecisionError: a learned convolution reads or writes something else than float16, a layer of an island
+            something else than float32, or a convolution is neither the model's nor a fixed one.
+    """
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    learned = {name.removesuffix(".weight") for name in read_index(card.weights_path) if name.endswith(".weight")}
+    island = island_pattern([layer.name for layer in layers])
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    convolutions = islands = shapes = 0
+    for layer in layers:
+        kind, (inputs, outputs) = layer.type.name, _types(layer)
+        counts[kind][outputs[0]] += 1
+        shapes += kind == "SHAPE" or (kind in ("ELEMENTWISE", "UNARY") and outputs[0] in ("INT32", "INT64"))
+        if kind in ("CONVOLUTION", "DECONVOLUTION"):
+            if layer.name in learned:
+                convolutions += 1
+                _demand(layer, inputs | set(outputs), "HALF", "a learned convolution")
+            elif not _FIXED_CONVOLUTION.fullmatch(layer.name):
+                raise PrecisionError(
+                    f"Convolution {layer.name!r} is none of {card.id}'s and no Haar transform: its precision cannot "
+                    "be judged. Check the graph that the network was parsed from."
+                )
+        elif kind != "CAST" and island.fullmatch(layer.name):
+            islands += 1
+            _demand(layer, inputs | set(outputs), "FLOAT", "part of a float32 island")
+    if not convolutions:
+        raise PrecisionError(
+            f"The network has none of the learned convolutions of {card.id}, so it is of another model. Parse a graph "
+            "that build_half_graph made of this one."
+        )
+    return PrecisionReport({kind: dict(types) for kind, types in counts.items()}, convolutions, islands, shapes)
+
+
+def _types(layer: Any) -> tuple[set[str], list[str]]:
+    """Types of a layer's inputs, and of its outputs in order."""
+    inputs = (layer.get_input(index) for index in range(layer.num_inputs))
+    outputs = [layer.get_output(index).dtype.name for index in range(layer.num_outputs)]
+    return {tensor.dtype.name for tensor in inputs if tensor is not None}, outputs
+
+
+def _demand(layer: Any, found: set[str], wanted: str, what: str) -> None:
+    if wrong := sorted((found & _FLOAT_TYPES) - {wanted}):
+        raise PrecisionError(
+            f"Layer {layer.name!r} is {what} and must be {wanted} throughout, but it reads or writes {wrong[0]}. "
+            "Build from the graph that build_half_graph makes; if that one has it, calibration found values beyond "
+            "float16's range, and the model must be trained again."
+        )
+
+
+def _touching(model: onnx.ModelProto, largest: Mapping[str, float]) -> set[str]:
+    """Names of the nodes that read or write a value larger than `HALF_LIMIT`."""
+    # Written so that a NaN counts as too large.
+    large = {name for name, value in largest.items() if not value <= HALF_LIMIT}
+    return {node.name for node in model.graph.node if large.intersection((*node.input, *node.output))}

@@ -1,0 +1,134 @@
+"""How far TensorRT has got, and stopping it: a build takes from a second to minutes and is one call of native code."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Takes (done, total)."""
+TOTAL = 1000
+"""Parts that a whole build is reported in."""
+
+
+class BuildState:
+    """The phases of one build, and whether it is to stop. Thread-safe: TensorRT reports from several threads.
+
+    Args:
+        progress: called with (done, TOTAL), which never falls; None where nobody looks.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._phases: dict[str, _Phase] = {}
+        self._reported = 0
+
+    def cancel(self) -> None:
+        """Make TensorRT give up at its next step."""
+        self._cancelled.set()
+
+    def start(self, name: str, parent: str | None, steps: int) -> None:
+        """A phase begins."""
+        with self._lock:
+            self._phases[name] = _Phase(parent, steps)
+
+    def step(self, name: str, step: int) -> bool:
+        """A step of a phase is complete; False asks TensorRT to stop."""
+        with self._lock:
+            if name in self._phases:
+                self._phases[name].done = step + 1
+            self._report(int(TOTAL * max((self._share(phase) for phase in self._roots()), default=0)))
+        return not self._cancelled.is_set()
+
+    def finish(self, name: str) -> None:
+        """A phase ends, with or without all its steps."""
+        with self._lock:
+            self._phases.pop(name, None)
+
+    def close(self) -> None:
+        """The build has ended, either way."""
+        with self._lock:
+            self._report(TOTAL)
+
+    def _report(self, done: int) -> None:
+        if self._progress is not None and done > self._reported:
+            self._reported = min(done, TOTAL)
+            self._progress(self._reported, TOTAL)
+
+    def _roots(self) -> list[str]:
+        return [name for name, phase in self._phases.items() if phase.parent not in self._phases]
+
+    def _share(self, name: str) -> float:
+        """Part of a phase that is done, 0 to 1, with what its running step has done of itself."""
+        phase = self._phases[name]
+        children = [self._share(child) for child, other in self._phases.items() if other.parent == name]
+        return min((phase.done + max(children, default=0.0)) / max(phase.steps, 1), 1.0)
+
+
+class _Phase:
+    def __init__(self, parent: str | None, steps: int) -> None:
+        self.parent, self.steps, self.done = parent, steps, 0
+
+
+def make_monitor(api: Any, state: BuildState) -> Any:
+    """TensorRT's IProgressMonitor over a state; it must live as long as the builder's configuration."""
+
+    class Monitor(api.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            api.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            state.start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return state.step(phase_name, step)
+
+        def phase_finish(self, phase_name: str) -> None:
+            state.finish(phase_name)
+
+    return Monitor()
+
+
+def run_cancellable(work: Callable[[], T], state: BuildState) -> T:
+    """Run native work in a thread of its own, so that Ctrl-C and SIGTERM reach Python at once.
+
+    They are raised in the main thread, which only waits here; the work is then asked to stop and waited for. Raised in
+    one of TensorRT's callbacks instead, they would have to cross native code.
+
+    Raises:
+        What the work raises; KeyboardInterrupt and the like once the work has stopped.
+    """
+    results: list[T] = []
+    faults: list[BaseException] = []
+    ended = threading.Event()
+
+    def call() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            faults.append(error)
+        finally:
+            ended.set()
+
+    worker = threading.Thread(target=call, name="bdflow-build", daemon=True)
+    try:
+        worker.start()
+        ended.wait()
+        worker.join()
+    except BaseException:
+        state.cancel()
+        # An interrupt may even come while the thread starts, when it cannot be joined yet.
+        while worker in threading.enumerate() and not ended.wait(0.1):
+            pass
+        if ended.is_set():
+            worker.join()
+        raise
+    finally:
+        state.close()
+    if faults:
+        raise faults[0]
+    return results[0]

@@ -1,0 +1,241 @@
+"""The guard against overflow in float16, and the proof of precision on networks that TensorRT-RTX has parsed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from bdflow_rt.errors import DTypeError, NonFiniteOutputError, PrecisionError, ShapeError
+from bdflow_rt.export.calibration import builtin_pictures, calibration_inputs, magnitudes
+from bdflow_rt.export.half import ISLANDS, element_types, to_half
+from bdflow_rt.export.onnx import DIRECTIONS, build_graph
+from bdflow_rt.export.precision import HALF_LIMIT, build_half_graph, check_precision, measure_overflow
+from bdflow_rt.kernels.ingest import ingest_reference
+from bdflow_rt.zoo import ModelCard, find_model
+from tests.support import photo
+from tests.support_half import interpret
+from tests.support_models import graph_inputs, make_model, tiny_config, with_weights
+
+LARGE = {"levels.0.0.phi.conv1.weight": 6e4, "levels.0.0.phi.conv1.bias": 6e4, "levels.0.0.phi.conv2.weight": 1.0}
+"""Weights for which phi's first convolution exceeds float16's range, and what it adds to u1 does not."""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelCard]:
+    @functools.cache
+    def make(scale: int, **changes: Any) -> ModelCard:
+        return make_model(tmp_path_factory.mktemp("zoo"), tiny_config(scale, **changes))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def overflowing(tmp_path_factory: pytest.TempPathFactory) -> ModelCard:
+    return with_weights(make_model(tmp_path_factory.mktemp("zoo"), tiny_config(2)), LARGE)
+
+
+@contextmanager
+def parsed(model: onnx.ModelProto, card: ModelCard, folder: Path) -> Iterator[Any]:
+    """The graph as TensorRT-RTX reads it."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    folder.mkdir()
+    shutil.copy(card.weights_path, folder)
+    (folder / "graph.onnx").write_bytes(model.SerializeToString())
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(folder / "graph.onnx")), parser.get_error(0)
+    yield network
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("name", ["bdflow-x2", "bdflow-x4", "x8"])
+def test_sound_models_need_nothing_but_the_islands(models: Callable[..., ModelCard], name: str, direction: Any) -> None:
+    report = measure_overflow(models(8) if name == "x8" else find_model(name), direction)
+    assert report.widened == ()
+    # What is largest is pixels, which are an island.
+    assert max(report.largest.values()) >= 255
+
+
+def test_magnitudes_are_those_of_the_values(models: Callable[..., ModelCard]) -> None:
+    card = models(4)
+    inputs = graph_inputs(card, "downscale")
+    found = magnitudes(build_graph(card, "downscale"), card, [{"image": np.zeros_like(inputs["image"])}, inputs])
+    image = inputs["image"].astype(np.float64)
+    assert found["image/float32"] == image.max()
+    assert found["image/normalised"] == pytest.approx(image.max() / 255)
+    difference = np.abs(image[:, :, ::2] - image[:, :, 1::2])
+    bands = np.abs(image[:, ::2] - image[:, 1::2]).max(), difference.max()
+    assert 0 < found["levels.0/haar/u2"] <= max(bands) / 2 / 255 + 1e-6
+    # A weight overflows or not, whatever the picture.
+    assert not found.keys() & {"255", "levels.0.0.phi.conv1.weight", "levels.0.0.phi.conv1.weight/float32"}
+
+
+def test_weights_that_overflow_float16_widen_what_touches_them(overflowing: ModelCard) -> None:
+    inputs = graph_inputs(overflowing, "downscale", size=(34, 46))
+    source = build_graph(overflowing, "downscale")
+    wanted = interpret(source, overflowing, inputs)
+    assert np.isfinite(wanted["mean"])
+    # Without the guard the picture is lost.
+    assert not np.isfinite(interpret(to_half(source), overflowing, inputs)["mean"])
+    report = measure_overflow(overflowing, "downscale")
+    assert report.largest["levels.0.0.phi.conv1"] > 65504
+    assert {f"levels.0.0.phi{part}" for part in (".conv1", "/leaky1", ".conv2")} <= set(report.widened)
+    assert not {name for name in report.widened if ".rho" in name or ".eta" in name}
+    found = interpret(build_half_graph(overflowing, "downscale"), overflowing, inputs)
+    assert np.isfinite(found["mean"])
+    assert np.abs(found["lr"].astype(int) - wanted["lr"]).max() <= 1
+
+
+@pytest.mark.parametrize(("direction", "kind"), [("upscale", "public"), ("downscale", "core")])
+def test_no_float16_value_comes_within_eight_times_the_range(overflowing: ModelCard, direction: Any, kind: Any) -> None:
+    half = build_half_graph(overflowing, direction, kind=kind)
+    batches = list(calibration_inputs(overflowing, direction))
+    if kind == "core":
+        batches = [{"planes": ingest_reference(batch["image"], multiple=2)} for batch in batches]
+    found, types = magnitudes(half, overflowing, batches), element_types(half)
+    assert max(size for name, size in found.items() if types[name] == onnx.TensorProto.FLOAT16) <= HALF_LIMIT
+    assert max(found.values()) > 65504
+
+
+def test_planes_that_float16_cannot_hold_are_refused(tmp_path: Path) -> None:
+    card = with_weights(make_model(tmp_path, tiny_config(2)), {"levels.0.0.eta.conv3.bias": 5e4})
+    with pytest.raises(PrecisionError, match=r"'planes' of tiny@1 upscale reaches"):
+        build_half_graph(card, "upscale", kind="core")
+    assert build_half_graph(card, "upscale", kind="public").graph.node
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, direction: Any) -> None:
+    card = make_model(tmp_path, tiny_config(2))
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(NonFiniteOutputError, match=r"levels\.0\.0"):
+            measure_overflow(with_weights(card, {"levels.0.0.rho.conv2.weight": value}), direction)
+
+
+def test_builtin_pictures_reach_the_extremes_and_are_the_same_every_time() -> None:
+    pictures = builtin_pictures(32)
+    assert pictures.shape == (13, 32, 32, 3)
+    assert np.array_equal(pictures, builtin_pictures(32))
+    assert len({picture.tobytes() for picture in pictures}) == 13
+    assert (pictures.min(), pictures.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_pictures_of_the_caller_are_measured_too(models: Callable[..., ModelCard], direction: Any) -> None:
+    card = models(8)
+    own = [photo(61, 43, 1), photo(7, 90, 2)]
+    builtin, given = (list(calibration_inputs(card, direction, pictures)) for pictures in ([], own))
+    assert len(given) == len(builtin) + 2
+    sizes = {batch["image" if direction == "downscale" else "lr"].shape[1:3] for batch in given}
+    unit = 1 if direction == "downscale" else 8
+    assert {(64 // unit, 48 // unit), (8 // unit, 96 // unit)} <= sizes
+
+
+@pytest.mark.parametrize(
+    ("picture", "error"),
+    [
+        (np.zeros((8, 8, 3)), DTypeError),
+        (np.zeros((8, 8), np.uint8), ShapeError),
+        (np.zeros((8, 8, 4), np.uint8), ShapeError),
+        (np.zeros((0, 8, 3), np.uint8), ShapeError),
+    ],
+)
+def test_calibration_pictures_of_another_kind_are_refused(
+    models: Callable[..., ModelCard], picture: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="calibration picture"):
+        measure_overflow(models(2), "downscale", pictures=[picture])
+
+
+@pytest.mark.parametrize("kind", ["public", "core"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("name", ["bdflow-x2", "bdflow-x4", "x8", "x16"])
+def test_half_networks_have_every_learned_convolution_in_half(
+    models: Callable[..., ModelCard], tmp_path: Path, name: str, direction: Any, kind: Any
+) -> None:
+    card = models(int(name[1:])) if name.startswith("x") else find_model(name)
+    model = to_half(build_graph(card, direction, kind=kind))
+    with parsed(model, card, tmp_path / "half") as network:
+        report = check_precision(network, card)
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv" and ".conv" in node.name]
+    assert report.learned_convolutions == len(convolutions) * 4 // 3
+    assert report.shape_layers == 0
+    assert report.island_layers > 20
+    assert report.layers["CONVOLUTION"].keys() == {"HALF"}
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
+
+
+@pytest.mark.parametrize("kind", ["public", "core"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_float32_network_is_refused(
+    models: Callable[..., ModelCard], tmp_path: Path, direction: Any, kind: Any
+) -> None:
+    card = models(4)
+    with (
+        parsed(build_graph(card, direction, kind=kind), card, tmp_path / "float") as network,
+        pytest.raises(PrecisionError, match="learned convolution and must be HALF"),
+    ):
+        check_precision(network, card)
+
+
+@pytest.mark.parametrize("name", ["levels.0.0.phi.conv2", "levels.1.0.eta.shortcut"])
+def test_one_convolution_in_float32_is_refused(models: Callable[..., ModelCard], tmp_path: Path, name: str) -> None:
+    card = models(4)
+    model = to_half(build_graph(card, "upscale"), extra=[name])
+    with (
+        parsed(model, card, tmp_path / "one") as network,
+        pytest.raises(PrecisionError, match=f"'{name}' is a learned convolution"),
+    ):
+        check_precision(network, card)
+
+
+@pytest.mark.parametrize(
+    ("island", "scale", "layer"),
+    [
+        ("scale", 4, r"levels\.1\.0\.rho/"),
+        ("pixels", 4, "lr/"),
+        ("final", 4, r"levels\.0\.0/"),
+        ("haar", 32, r"levels\.4/haar_inverse/"),
+    ],
+)
+def test_an_island_in_half_is_refused(
+    models: Callable[..., ModelCard], tmp_path: Path, island: str, scale: int, layer: str
+) -> None:
+    card = models(scale)
+    model = to_half(build_graph(card, "upscale"), islands=ISLANDS.keys() - {island})
+    with (
+        parsed(model, card, tmp_path / "island") as network,
+        pytest.raises(PrecisionError, match=f"'{layer}.*float32 island and must be FLOAT"),
+    ):
+        check_precision(network, card)
+
+
+def test_a_network_of_another_model_is_refused(models: Callable[..., ModelCard], tmp_path: Path) -> None:
+    model = to_half(build_graph(models(4), "upscale"))
+    with (
+        parsed(model, models(4), tmp_path / "other") as network,
+        pytest.raises(PrecisionError, match=r"none of tiny@1's"),
+    ):
+        check_precision(network, models(2))
+
+
+def test_a_network_without_convolutions_is_refused(models: Callable[..., ModelCard], tmp_path: Path) -> None:
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, ["N"]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"], name="y")], "none", [x], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    with (
+        parsed(model, models(2), tmp_path / "none") as network,
+        pytest.raises(PrecisionError, match="none of the learned convolutions"),
+    ):
+        check_precision(network, models(2))

@@ -68,7 +68,7 @@ def check_extents(loaded: LoadedEngine, shapes: Mapping[str, Tensor], card: Mode
         fits = all(low <= size <= high for low, size, high in zip(extents[0], shape, extents[2], strict=True))
         if not fits:
             (n, height, width), spans = _pixels(name, shape, card), _span(name, extents, card)
-            profile = loaded.key.profile.partition(":")[0]
+            profile = loaded.key.profile.partition(": ")[0]
             raise OutsideProfileError(
                 f"{n} x {width}x{height} is outside the profile {profile!r} of the {loaded.key.flavour} engine, which "
                 f"takes {spans}. bdflow build {card.id} --flavour {loaded.key.flavour} --profile {width}x{height} "

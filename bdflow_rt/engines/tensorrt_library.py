@@ -219,7 +219,7 @@ def _check_origin(key: EngineKey, device: Device, library: Any) -> None:
 
 
 def _rebuild(key: EngineKey) -> str:
-    profile = key.profile.partition(":")[0]
+    profile = key.profile.partition(": ")[0]
     return f"Build it anew: bdflow build {key.model} --flavour {key.flavour} --profile {profile}"
 
 

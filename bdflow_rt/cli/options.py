@@ -12,7 +12,8 @@ from bdflow_rt.engines.engine import Precision
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Options that say what runs the model, and within what limits."""
     group = parser.add_argument_group("engine")
-    group.add_argument("--backend", default="auto", help="auto, openvino, torch, tensorrt or tensorrt-rtx (default: auto)")
+    backends = "auto, openvino, torch, tensorrt or tensorrt-rtx"
+    group.add_argument("--backend", default="auto", help=f"{backends} (default: auto)")
     group.add_argument("--device", help="cpu, cuda or cuda:N (default: cpu, for TensorRT cuda)")
     group.add_argument(
         "--precision",

@@ -363,3 +363,9 @@ def test_caches_without_space_or_permission_are_problems(report: dict[str, Any])
     assert len(_fixes(report, "1 MiB are free for compiled kernels")) == 1
     report["caches"]["kernels"].update(writable=False)
     assert len(_fixes(report, "Compiled kernels cannot be kept")) == 1
+
+
+def test_caches_that_cannot_be_looked_at_are_a_problem(report: dict[str, Any]) -> None:
+    report["caches"] = {"error": "UnwritableOutputError: This user has no home folder."}
+    (fix,) = _fixes(report, "The caches cannot be looked at: UnwritableOutputError")
+    assert fix.startswith("export BDFLOW_CACHE=")

@@ -54,8 +54,7 @@ _CACHES = """
 import os, shutil
 from bdflow_rt.engines.cache import EngineCache, limit_bytes
 from bdflow_rt.errors import BdflowError
-from bdflow_rt.kernels.cache import KernelCache
-engines, kernels = EngineCache(say=lambda text: None), KernelCache()
+from bdflow_rt.kernels.cache import cache_folder
 def describe(folder):
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     sizes = [path.stat().st_size for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
@@ -68,11 +67,11 @@ def describe(folder):
         "size_bytes": sum(sizes),
         "problem": None,
     }
-report = {"kernels": describe(kernels.folder), "engines": describe(engines.folder)}
+report = {name: describe(cache_folder() / name) for name in ("kernels", "engines")}
 entries = []
 try:
     report["engines"]["limit_bytes"] = limit_bytes()
-    entries = [entry.sidecar.key for entry in engines.list() if entry.sidecar and not entry.fault]
+    entries = [entry.sidecar.key for entry in EngineCache().list() if entry.sidecar and not entry.fault]
 except BdflowError as error:
     report["engines"]["problem"] = str(error)
 report["engines"]["built"] = [

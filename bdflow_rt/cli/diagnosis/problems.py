@@ -160,7 +160,11 @@ def _gpu(report: Report) -> Iterator[Problem]:
 def _caches(report: Report) -> Iterator[Problem]:
     caches = report["caches"]
     if "error" in caches:
-        return  # what it needs is missing, which other checks say
+        if not list(_required(report)):  # where those are missing, nothing else can be looked at
+            yield _problem(
+                f"The caches cannot be looked at: {caches['error']}", "export BDFLOW_CACHE=/a/writable/folder"
+            )
+        return
     for what, cache in caches.items():
         if cache["problem"]:
             fix = "unset BDFLOW_CACHE_MIB" if "BDFLOW_CACHE_MIB" in cache["problem"] else "export BDFLOW_CACHE=~/bdflow"

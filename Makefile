@@ -5,6 +5,7 @@
 #   make test-full   the same with the slow tests
 #   make lint        lint and types alone
 #   make gpu         the tests of tests/gpu and the kernel benchmark, with what an image for CUDA and PyTorch holds
+#   make gpu-latency  both directions through PyTorch in half precision: CUDA graphs, eager, torch.compile
 #   make gpu-sanitize  the kernels under compute-sanitizer: memcheck, racecheck, initcheck, synccheck
 #   make clean       remove what these targets made
 #
@@ -29,7 +30,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 METADATA := setup.py pyproject.toml bdflow_rt/_version.py
 
 .NOTPARALLEL:
-.PHONY: help demo test test-full lint clean gpu gpu-sanitize gpu-tree
+.PHONY: help demo test test-full lint clean gpu gpu-latency gpu-named gpu-sanitize gpu-tree
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -62,14 +63,21 @@ gpu-tree:
 	@rm -rf $(GPU_TREE) && mkdir -p $(GPU_TREE)/bdflow_rt
 	@ln -s '$(CURDIR)'/bdflow_rt/* '$(CURDIR)'/kernels '$(CURDIR)'/export '$(CURDIR)'/bench $(GPU_TREE)/bdflow_rt/
 
+GPU_NAME = $(or $(GPU),$(shell nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | \
+    sed -n '1{s/[^A-Za-z0-9]\{1,\}/-/g;p}' | tr A-Z a-z))
+GPU_RUN = cd $(GPU_TREE) && PYTHONPATH='$(CURDIR)/$(GPU_TREE)' $(GPU_PYTHON) -m
+GPU_RESULTS = $(CURDIR)/bench/results/$(GPU_NAME)
+
+gpu-named:
+	@[ -n '$(GPU_NAME)' ] || { echo 'make: nvidia-smi names no GPU. Name the folder of the results: make gpu GPU=NAME' >&2; exit 1; }
+
 # The benchmark runs and writes also where a test fails.
-gpu: gpu-tree
-	@gpu='$(GPU)'; [ -n "$$gpu" ] || gpu=$$(nvidia-smi --query-gpu=name --format=csv,noheader | \
-	    sed -n '1{s/[^A-Za-z0-9]\{1,\}/-/g;p}' | tr A-Z a-z); \
-	[ -n "$$gpu" ] || { echo 'make: nvidia-smi names no GPU. Name the folder of the results: make gpu GPU=NAME' >&2; exit 1; }; \
-	status=0; PYTHONPATH='$(CURDIR)/$(GPU_TREE)' $(GPU_PYTEST) -q tests/gpu || status=1; \
-	cd $(GPU_TREE) && PYTHONPATH='$(CURDIR)/$(GPU_TREE)' $(GPU_PYTHON) -m bdflow_rt.bench.kernels \
-	    --output "$(CURDIR)/bench/results/$$gpu/kernels.json" || status=1; exit $$status
+gpu: gpu-tree gpu-named
+	@status=0; PYTHONPATH='$(CURDIR)/$(GPU_TREE)' $(GPU_PYTEST) -q tests/gpu || status=1; \
+	$(GPU_RUN) bdflow_rt.bench.kernels --output '$(GPU_RESULTS)/kernels.json' || status=1; exit $$status
+
+gpu-latency: gpu-tree gpu-named
+	@$(GPU_RUN) bdflow_rt.bench.gpu_latency --output '$(GPU_RESULTS)/latency.json'
 
 # Without CuPy's pool of memory: inside a pool an access out of bounds hits somebody else's bytes, and is not seen.
 gpu-sanitize: gpu-tree

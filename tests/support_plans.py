@@ -1,15 +1,19 @@
-"""A real TensorRT-RTX plan, built once per test process from a tiny random model; needs no GPU."""
+"""Real TensorRT-RTX plans of a tiny random model; they need no GPU to build."""
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import os
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from bdflow_rt.engines.cache_entry import EngineKey
 from bdflow_rt.engines.select import is_installed
+from bdflow_rt.files import write_atomically
 
 needs_rtx = pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")
 
@@ -25,3 +29,17 @@ def real_plan() -> tuple[EngineKey, bytes]:
         card = make_model(Path(folder), tiny_config(2, hidden=4))
         build = EngineBuild.prepare(card, "downscale", flavour="tensorrt-rtx", profile=parse_profile("64x64"))
         return build.key, build.run().plan
+
+
+def shared_plan() -> bytes:
+    """One plan for all test processes, which differ from build to build; without TensorRT-RTX, bytes that are none."""
+    if not is_installed("tensorrt-rtx"):
+        return bytes(range(256)) * 40
+    folder = Path(tempfile.gettempdir()) / f"bdflow-plans-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"tiny-{metadata.version('tensorrt-rtx')}.plan"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            write_atomically(path, real_plan()[1])
+        return path.read_bytes()

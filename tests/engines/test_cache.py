@@ -22,14 +22,14 @@ from bdflow_rt.engines.cache import EngineCache, limit_bytes
 from bdflow_rt.engines.cache_entry import ANY_GPU, EngineKey, locked
 from bdflow_rt.errors import ArgumentError
 from tests.support import ROOT
-from tests.support_plans import needs_rtx, real_plan
+from tests.support_plans import needs_rtx, real_plan, shared_plan
 
 KEY = EngineKey(
     model="tiny@1", graph_sha256="1" * 64, weights_sha256="2" * 64, direction="downscale", kind="core",
     flavour="tensorrt-rtx", flavour_version="1.7.1.116", gpu="NVIDIA GeForce RTX 4090", compute_capability="8.9",
     profile="1080p: 1x64x64 to 1x1080x1920, best 1x1080x1920", precision="fp16", builder_flags=("workspace-mib=512",),
 )  # fmt: skip
-PLAN = bytes(range(256)) * 40
+PLAN = shared_plan()
 
 
 def refuse() -> bytes:

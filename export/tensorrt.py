@@ -233,6 +233,8 @@ class EngineBuild:
         options, config = self.options, builder.create_builder_config()
         # TF32 keeps 10 bits of what a float32 convolution reads, and is on by default.
         config.clear_flag(api.BuilderFlag.TF32)
+        # `bdflow inspect` shows the layers of an engine with their types and tactics.
+        config.profiling_verbosity = api.ProfilingVerbosity.DETAILED
         if options.workspace_mib is not None:
             config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
         if options.optimization_level is not None:

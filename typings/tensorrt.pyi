@@ -60,6 +60,7 @@ class Dims:
 class IBuilderConfig:
     builder_optimization_level: int
     hardware_compatibility_level: HardwareCompatibilityLevel
+    profiling_verbosity: ProfilingVerbosity
     progress_monitor: IProgressMonitor
     def set_flag(self, flag: BuilderFlag) -> None: ...
     def clear_flag(self, flag: BuilderFlag) -> None: ...
@@ -110,6 +111,9 @@ class HardwareCompatibilityLevel:
     __members__: dict[str, HardwareCompatibilityLevel]
     AMPERE_PLUS: HardwareCompatibilityLevel
     SAME_COMPUTE_CAPABILITY: HardwareCompatibilityLevel
+
+class ProfilingVerbosity:
+    DETAILED: ProfilingVerbosity
 
 class MemoryPoolType:
     WORKSPACE: MemoryPoolType

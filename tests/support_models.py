@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
@@ -32,12 +31,21 @@ LAST_STD = 0.015
 """Spread of the convolutions that start at zero: every weight matters, and outputs stay near [0, 1]."""
 
 
-class CoreWithoutBf16(openvino.Core):  # type: ignore[misc]
-    """OpenVINO as it is on a processor without bfloat16: it takes the hint, says nothing, and computes in float32."""
+class CoreWithoutBf16:
+    """OpenVINO as it is on a processor without bfloat16: it takes the hint, says nothing, and computes in float32.
+
+    Over the process's one Core: another that comes and goes takes the thread's signal stack along, see `process_core`.
+    """
+
+    def __init__(self) -> None:
+        self._core = process_core()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
 
     def compile_model(self, model: Any, device_name: Any = None, config: Any = None) -> Any:
         """As the real one, with the hint replaced."""
-        return super().compile_model(model, device_name, {**config, "INFERENCE_PRECISION_HINT": "f32"})
+        return self._core.compile_model(model, device_name, {**config, "INFERENCE_PRECISION_HINT": "f32"})
 
 
 def tiny_config(scale: int = 4, *, blocks: int = 1, hidden: int = 8, **changes: Any) -> ModelConfig:

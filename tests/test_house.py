@@ -238,3 +238,16 @@ def test_every_exception_is_a_bdflow_error_and_somebody_uses_it() -> None:
         assert root == "Exception", f"{name} does not derive from BdflowError"
         assert name == "BdflowError" or bases[name] != ["Exception"], f"{name} does not derive from BdflowError"
     assert sorted(set(classes) - groups - used) == [], "exceptions that nobody raises"
+
+
+def test_nobody_makes_an_openvino_core_but_the_process_one() -> None:
+    """One that comes and goes frees the thread's signal stack, and the next signal crashes the process."""
+    made = [
+        str(path.relative_to(ROOT))
+        for folder in (*FOLDERS, "tests")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "Core" and ast.unparse(node.value) in ("openvino", "ov")
+    ]
+    # The annotation, the one call, and the test that shows what it prevents.
+    assert set(made) <= {"bdflow_rt/engines/openvino.py", "tests/engines/test_openvino.py"}

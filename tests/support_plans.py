@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import importlib
 import os
 import tempfile
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ def shared_plan() -> bytes:
         return bytes(range(256)) * 40
     folder = Path(tempfile.gettempdir()) / f"bdflow-plans-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"tiny-{metadata.version('tensorrt-rtx')}.plan"
+    path = folder / f"tiny-{importlib.import_module('tensorrt_rtx').__version__}.plan"
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():

@@ -107,4 +107,6 @@ $(VENV)/.stamp-test: $(VENV)/.stamp-demo
 	@echo "Installing what the tests need into $(VENV): PyTorch and more, a few minutes the first time."
 	@index=; if $(PY) -c "from urllib.request import urlopen; urlopen('$(TORCH_INDEX)/torch/', timeout=5)" 2>/dev/null; \
 	    then index='--extra-index-url $(TORCH_INDEX)'; fi; $(PIP) $$index '$(TORCH)' -e '.[dev]'
+	@# Types of TensorRT 10's API; its own dependencies are TensorRT itself, which no test needs.
+	@$(PIP) --no-deps tensorrt-stubs
 	@touch $@

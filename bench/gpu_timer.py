@@ -15,11 +15,12 @@ from typing import Any
 from bdflow_rt.interop import require_cuda
 
 WARM_UPS = 3
-_SPIN = """
+SPIN = """
 extern "C" __global__ void spin(long long cycles) {
     const long long start = clock64();
     while (clock64() - start < cycles) {}
 }"""
+"""A kernel that keeps the GPU busy for so many cycles."""
 _CYCLES_PER_SECOND = 2e9
 """At least the clock of any GPU so far: the wait is never shorter than meant by more than a little."""
 _QUERY = ("name", "driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "power.limit")
@@ -44,7 +45,7 @@ class GpuTimer:
 
         self._repeats = repeats
         self._cupy = cupy
-        self._spin = cupy.RawKernel(_SPIN, "spin")
+        self._spin = cupy.RawKernel(SPIN, "spin")
         self._flush = cupy.empty(2 * cupy.cuda.Device().attributes["L2CacheSize"], cupy.uint8)
 
     def time(self, function: Callable[[], Any]) -> dict[str, float]:

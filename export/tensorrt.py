@@ -51,7 +51,7 @@ class BuildOptions:
         version_compatible: runs in later versions too, and may be slower. It carries native code of its own, which the
             runtime has to be allowed to run.
         hardware_compatible: runs on other GPUs too, and may be slower.
-        strip: leave the weights out; `refit_engine` puts them in where the engine is loaded.
+        strip: leave the weights out; `refit_engine` puts them in. The backends refuse such an engine so far.
         compute_capabilities: to build for, as "8.9", where the flavour builds ahead of time.
         timing_cache: file of `timing_cache_file`.
     """

@@ -114,8 +114,8 @@ def run_on_gpu(
             else out
             for name, out in outputs.items()
         }
-        targets = [given.get(name, result) for name, result in results.items()]
-        launch(plan(*sources.values(), *(borrow(target, stream=chosen) for target in targets)), stream=chosen)
+        targets = [given[name] if name in given else borrow(made, stream=chosen) for name, made in results.items()]
+        launch(plan(*sources.values(), *targets), stream=chosen)
     return tuple(results.values())
 
 

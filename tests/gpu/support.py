@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt import kernels
+from bdflow_rt.bench.gpu_timer import SPIN
 from bdflow_rt.interop import as_cupy_stream
 from tests.support import photo
 
@@ -23,11 +24,6 @@ FUNCTIONS = (
 LIBRARIES = ("cupy", "torch", "dlpack", "interface")
 KERNEL_NODE = 0
 """CUgraphNodeType of a kernel launch."""
-_SPIN = """
-extern "C" __global__ void spin(long long cycles) {
-    const long long start = clock64();
-    while (clock64() - start < cycles) {}
-}"""
 _SPIN_CYCLES = 60_000_000
 """Some 30 ms: far longer than the host needs to queue the work of a test."""
 
@@ -184,7 +180,7 @@ def assert_results(case: Case, found: tuple[Any, ...] | list[Any], *, wanted: An
 def _spin() -> Any:
     import cupy
 
-    return cupy.RawKernel(_SPIN, "spin")
+    return cupy.RawKernel(SPIN, "spin")
 
 
 def stall(stream: int) -> None:

@@ -18,6 +18,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+OptimizerName = Literal["adam", "muon"]
+Transmitted = Literal["channel", "mask"]
+CHOICES = {"precision": ("fp32", "bf16"), "optimizer": ("adam", "muon"), "transmit": ("channel", "mask")}
 SHIPPED = pathlib.Path(__file__).parent / "configs"
 
 
@@ -27,13 +30,18 @@ class TrainConfig:
 
     Attributes:
         model: structure of the network.
+        start_from: name or folder of a trained model whose weights the network starts with (`training.initial`).
         loss: weights of the five losses; a loss of weight 0 is not computed.
         lpips_weights: .npz of LPIPS (AlexNet), in TOML a key of [loss]; None looks in the folder BDFLOW_DATA names.
         baw_after: share of the run after which the boundary-aware weight sets in (0.3 in the paper, eq. 4); 1 is never.
         crop: side of the square HR crops in pixels, a multiple of the scale.
         batch: crops per step and process.
         iterations: length of the cosine schedule when it goes by iterations.
+        optimizer: "adam" as in the paper, or "muon", which gets further in the same number of steps.
         learning_rate, final_learning_rate: where the cosine starts and ends.
+        transmit: what crosses the wire beside the LR picture: "channel", the network's own, or "mask", the BAM itself,
+            which is there to be compared with: a model so trained cannot be published.
+        temperature: of Z on the way back while training; 0 is Z = 0.
         warmup: steps over which the learning rate rises from 0.
         clip: largest norm of the gradient; longer ones are scaled to it.
         ema: decay of the averaged weights that are validated and published.
@@ -46,13 +54,17 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossWeights = field(default_factory=LossWeights)
+    start_from: str | None = None
     lpips_weights: str | None = None
     baw_after: float = 0.3
     crop: int = 96
     batch: int = 8
     iterations: int = 100_000
+    optimizer: OptimizerName = "adam"
     learning_rate: float = 2e-4
     final_learning_rate: float = 1e-6
+    transmit: Transmitted = "channel"
+    temperature: float = 0.0
     warmup: int = 100
     clip: float = 1.0
     ema: float = 0.999
@@ -68,8 +80,10 @@ class TrainConfig:
         self._check_types()
         if self.crop < self.model.scale or self.crop % self.model.scale:
             raise TrainingConfigError(f"crop is {self.crop}; it must be a multiple of the scale {self.model.scale}.")
-        if self.precision not in ("fp32", "bf16"):
-            raise TrainingConfigError(f"precision is {self.precision!r}; it must be 'fp32' or 'bf16'.")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                allowed = " or ".join(map(repr, known))
+                raise TrainingConfigError(f"{name} is {getattr(self, name)!r}; it must be {allowed}.")
         for name in ("batch", "iterations", "checkpoint_every", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -80,6 +94,11 @@ class TrainConfig:
             raise TrainingConfigError(
                 f"learning_rate is {self.learning_rate} and final_learning_rate {self.final_learning_rate}; "
                 "0 < final <= first is needed."
+            )
+        if self.temperature < 0 or (self.transmit == "mask" and not self.model.bits):
+            raise TrainingConfigError(
+                f"temperature is {self.temperature} and transmit {self.transmit!r} at {self.model.bits} bits; "
+                "temperature >= 0, and at least 1 bit for a mask are needed."
             )
         if not 0 <= self.ema < 1 or self.clip <= 0:
             raise TrainingConfigError(f"ema is {self.ema} and clip {self.clip}; 0 <= ema < 1 and clip > 0 are needed.")
@@ -95,7 +114,7 @@ class TrainConfig:
             elif item.type == "bool":
                 fits, wanted = type(value) is bool, "true or false"
             elif item.type == "str | None":
-                fits, wanted = value is None or type(value) is str, "the path of a file"
+                fits, wanted = value is None or type(value) is str, "a name or a path"
             else:
                 continue
             if not fits:
@@ -139,10 +158,7 @@ class TrainConfig:
         Raises:
             TrainingConfigError: it is missing, is not TOML, or holds an impossible value.
         """
-        try:
-            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise TrainingConfigError(f"{path} cannot be read as a training configuration: {error}") from None
+        return cls.from_dict(read_toml(path))
 
     @classmethod
     def find(cls, name: str) -> TrainConfig:
@@ -160,6 +176,18 @@ class TrainConfig:
                 f"{', '.join(shipped_configs())}."
             )
         return cls.read(path)
+
+
+def read_toml(path: pathlib.Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        TrainingConfigError: it is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrainingConfigError(f"{path} cannot be read as a training configuration: {error}") from None
 
 
 def shipped_configs() -> list[str]:

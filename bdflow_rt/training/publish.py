@@ -31,6 +31,8 @@ def publish(checkpoint: pathlib.Path, folder: pathlib.Path, *, name: str, versio
     state = load_checkpoint(checkpoint)
     try:
         config = TrainConfig.from_dict(state["config"])
+        if config.transmit == "mask":
+            raise CheckpointError(f"{checkpoint} was trained to transmit the mask itself, which no packet does.")
         model = BDFlow(config.model)
         model.load_state_dict(state["averaged"])
         details = {
@@ -51,6 +53,8 @@ def _without_folders(config: TrainConfig) -> dict[str, Any]:
     """The configuration as a card shows it: without the model, which the card has, and the paths of this machine."""
     data = config.to_dict()
     del data["model"]
+    if config.start_from is not None:
+        data["start_from"] = pathlib.PurePath(config.start_from).name
     if config.lpips_weights is not None:
         data["loss"]["lpips_weights"] = pathlib.PurePath(config.lpips_weights).name
     return data

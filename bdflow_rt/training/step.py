@@ -27,8 +27,8 @@ class TrainStep(nn.Module):
         self.config = config
         self._lpips = [lpips]  # in a list, so that its frozen weights are not registered and trained
 
-    def forward(self, crops: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """(N, 3, H, W) uint8 and the run's progress 0..1 to the loss and its parts."""
+    def forward(self, crops: Tensor, progress: float, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """(N, 3, H, W) uint8, the run's progress 0..1 and its step, which seeds Z, to the loss and its parts."""
         weights, model = self.config.loss, self.model
         hr = crops.to(torch.float32) / 255
         lr_reference = bicubic_downscale(hr, model.config.scale).clamp(0, 1)
@@ -38,11 +38,15 @@ class TrainStep(nn.Module):
         with torch.autocast(hr.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             output = model(hr)
             lr, boundary = model.quantize(output)
-            restored = model.inverse(lr, boundary)
-        target = value = None
+            masked = self.config.transmit == "mask"
+            target = value = None
+            if model.quantizer is not None and (weights.boundary or masked):
+                target = boundary_target(crops, lr.detach(), model.config)
+                boundary = model.quantizer.value((target * model.config.max_level).round()) if masked else boundary
+            latent = self._sample_latent(output.latent, step) if self.config.temperature else None
+            restored = model.inverse(lr, boundary, latent)
         if model.quantizer is not None and output.boundary is not None and weights.boundary:
             value = model.quantizer.position(output.boundary) / model.config.max_level
-            target = boundary_target(crops, lr.detach(), model.config)
         return total_loss(
             weights,
             hr=hr,
@@ -50,8 +54,14 @@ class TrainStep(nn.Module):
             lr=output.lr,
             lr_reference=lr_reference,
             boundary_value=value,
-            boundary_target=target,
+            boundary_target=target if value is not None else None,
             latent=output.latent,
             baw=baw,
             lpips=self._lpips[0],
         )
+
+    def _sample_latent(self, like: Tensor, step: int) -> Tensor:
+        """Z for the way back: normal, and the same again when a run is resumed, on whichever device."""
+        generator = torch.Generator().manual_seed(step + (self.config.seed << 32))
+        drawn = torch.randn(like.shape, generator=generator) * self.config.temperature
+        return drawn.to(like.device)

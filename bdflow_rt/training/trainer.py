@@ -22,6 +22,8 @@ from bdflow_rt.training.curves import draw_curves
 from bdflow_rt.training.data import CropBatches, PicturePool
 from bdflow_rt.training.distributed import Ranks
 from bdflow_rt.training.guard import DivergenceGuard
+from bdflow_rt.training.initial import start_from
+from bdflow_rt.training.optimizers import Optimizer
 from bdflow_rt.training.runlog import RunLog
 from bdflow_rt.training.schedule import Progress, learning_rate
 from bdflow_rt.training.step import TrainStep
@@ -56,6 +58,7 @@ class Trainer:
 
     Raises:
         CheckpointError: nothing to resume, something in the way, or a checkpoint of another network.
+        TrainingConfigError: the model to start from does not fit; what `start_from` raises where it cannot be read.
         UnwritableOutputError: the folder cannot be made.
     """
 
@@ -85,7 +88,7 @@ class Trainer:
         except OSError as error:
             raise UnwritableOutputError(f"The run's folder {folder} cannot be made: {error.strerror}.") from None
         self.model, self.averaged = self._new_networks()
-        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999))
+        self._optimizer = Optimizer(config.optimizer, self.model, learning_rate=config.learning_rate)
         self._step = TrainStep(self.model, config, lpips=None if lpips is None else lpips.to(self._device))
         self.step, self.elapsed_s = 0, 0.0
         self._setbacks, self._attempts, self._saved_at = 0, 0, 0
@@ -144,6 +147,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             model = BDFlow(self.config.model)
+        if self.config.start_from is not None:
+            start_from(model, self.config.start_from)
         model = model.to(self._device)
         for parameter in model.parameters():
             if parameter.ndim == 4:
@@ -187,8 +192,8 @@ class Trainer:
     def _gradients(self, crops: Tensor) -> tuple[float, dict[str, Tensor], float]:
         """Loss of the present weights, its parts, and the norm of the gradient, which is clipped."""
         crops = self._to_device(crops)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss, parts = self._parallel(crops, self.progress)
+        self.model.zero_grad(set_to_none=True)
+        loss, parts = self._parallel(crops, self.progress, self.step)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         return self._ranks.mean(float(loss.detach())), parts, float(norm)
@@ -196,12 +201,10 @@ class Trainer:
     @torch.no_grad()
     def _update(self, norm: float) -> None:
         rate = learning_rate(self.config, step=self.step, progress=self.progress) * 0.5**self._setbacks
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
         # A gradient that is not finite would spoil the weights for good; the guard counts how often it happens.
         if not np.isfinite(norm):
             return
-        self._optimizer.step()
+        self._optimizer.step(rate)
         # Early on the average would be dominated by the start; a shorter memory lets it follow.
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         for average, current in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
@@ -212,8 +215,8 @@ class Trainer:
         """Mean loss of the present weights over the next batches, which stay in the run."""
         count = -(-REFERENCE_CROPS // self.config.batch)
         losses = [
-            float(self._step(self._to_device(self._crops[self.step + ahead]), self.progress)[0])
-            for ahead in range(count)
+            float(self._step(self._to_device(self._crops[step]), self.progress, step)[0])
+            for step in range(self.step, self.step + count)
         ]
         return self._ranks.mean(sum(losses) / count)
 
@@ -256,14 +259,14 @@ class Trainer:
         """Measure the averaged weights; rank 0 works, the others wait for it at their next common decision."""
         if not self._ranks.first or not self._pictures:
             return
-        self._last = validate(self.averaged, self._pictures, step=self.step)
+        self._last = validate(self.averaged, self._pictures, step=self.step, transmit=self.config.transmit)
         self._log(event="validation", psnr_y=self._last.psnr_y, lr_psnr=self._last.lr_psnr)
         draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
 
     def _log(self, *, event: str, **values: Any) -> None:
         if not self._ranks.first:
             return
-        rate = self._optimizer.param_groups[0]["lr"]
+        rate = self._optimizer.learning_rate
         entry = {"event": event, "step": self.step, "elapsed_s": round(self.elapsed_s, 2), "learning_rate": rate}
         self._runlog.add({**entry, **values})
         figures = ", ".join(f"{name} {value:.5g}" for name, value in values.items() if isinstance(value, float))

@@ -15,6 +15,8 @@ from bdflow_rt.errors import TrainingDataError
 from bdflow_rt.metrics.bicubic import bicubic_downscale
 from bdflow_rt.metrics.psnr import psnr, psnr_y
 from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.training.boundary import boundary_target
+from bdflow_rt.training.config import Transmitted
 from bdflow_rt.training.data import PICTURE_SUFFIXES
 
 
@@ -42,23 +44,36 @@ def read_folder(folder: pathlib.Path) -> list[NDArray[np.uint8]]:
 
 
 @torch.no_grad()
-def validate(model: BDFlow, pictures: list[NDArray[np.uint8]], *, step: int) -> Validation:
+def validate(
+    model: BDFlow,
+    pictures: list[NDArray[np.uint8]],
+    *,
+    step: int,
+    transmit: Transmitted = "channel",
+    temperature: float = 0.0,
+) -> Validation:
     """Float32, one picture at a time, on the model's device; grey pictures count as three equal channels.
 
     Args:
         model: the network.
         pictures: (H, W, 3) uint8 each, any size.
         step: written into the result.
+        transmit: what the way back is given beside the LR picture, see `TrainConfig`.
+        temperature: of Z on the way back; picture i gets seed i.
     """
     scale = model.config.scale
     device = next(model.parameters()).device
     quality, lr_quality = [], []
-    for picture in pictures:
+    for index, picture in enumerate(pictures):
         height, width = picture.shape[:2]
         x = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
         x = functional.pad(x, (0, -width % scale, 0, -height % scale), mode="replicate")
         lr, boundary = model.quantize(model(x))
-        restored = model.inverse(lr, boundary)[:, :, :height, :width]
+        if transmit == "mask" and model.quantizer is not None:
+            mask = boundary_target((x * 255).round().to(torch.uint8), lr, model.config)
+            boundary = model.quantizer.value((mask * model.config.max_level).round())
+        latent = model.sample_latent(lr, temperature=temperature, seed=index) if temperature else None
+        restored = model.inverse(lr, boundary, latent)[:, :, :height, :width]
         quality.append(psnr_y(_to_uint8(restored), picture, border=scale))
         lr_quality.append(psnr(_to_uint8(lr), bicubic_downscale(picture, scale=scale)))
     return Validation(step=step, psnr_y=float(np.mean(quality)), lr_psnr=float(np.mean(lr_quality)))

@@ -58,9 +58,10 @@ def assert_same_run(first: pathlib.Path, second: pathlib.Path) -> None:
         assert list(one[part]) == list(two[part])
         for name, value in one[part].items():
             assert torch.equal(value, two[part][name]), f"{part} {name}"
-    for index, state in one["optimizer"]["state"].items():
-        for name, value in state.items():
-            assert torch.equal(value, two["optimizer"]["state"][index][name]), f"optimizer {index} {name}"
+    for kind, part in one["optimizer"].items():
+        for index, state in part["state"].items():
+            for name, value in state.items():
+                assert torch.equal(value, two["optimizer"][kind]["state"][index][name]), f"{kind} {index} {name}"
 
 
 def run_python(

@@ -76,7 +76,7 @@ def test_another_torch_file_is_refused(tmp_path: pathlib.Path, state: Any) -> No
 @pytest.mark.parametrize("version", [1, 99, None, "2"])
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: pathlib.Path, version: Any) -> None:
     save_checkpoint(tmp_path / "c.pt", {**STATE, "version": version})
-    with pytest.raises(CheckpointError, match="not 2; start a new run"):
+    with pytest.raises(CheckpointError, match="not 3; start a new run"):
         load_checkpoint(tmp_path / "c.pt")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
+from typing import Any
 
 import pytest
 
@@ -44,14 +45,15 @@ temperature = 0.5
 """
 
 
-def _main(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+def _main(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     if not (tmp_path / "pictures").exists():
         write_pictures(tmp_path / "pictures", count=1)
     words = ["search", tmp_path / "trials.toml", "--data", tmp_path / "pictures", "--validation", tmp_path / "pictures",
              "--runs", tmp_path / "runs", "--output", tmp_path / "search.json"]  # fmt: skip
     monkeypatch.setattr(sys, "argv", list(map(str, words)))
     search.main()
-    return json.loads((tmp_path / "search.json").read_text())["trials"]
+    trials: list[dict[str, Any]] = json.loads((tmp_path / "search.json").read_text())["trials"]
+    return trials
 
 
 def test_trials_are_trained_once_and_anew_where_they_changed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def trained(tmp_path: pathlib.Path) -> pathlib.Path:
     model = BDFlow(SMALL)
     model.reset_parameters(zero_last=False)
     with torch.no_grad():
-        model.quantizer.gain.fill_(0.07)
+        model.get_parameter("quantizer.gain").fill_(0.07)
     return save_model(model, tmp_path / "trained", name="small", version=1, details={}).folder
 
 
@@ -38,7 +39,7 @@ def test_more_blocks_start_as_the_very_same_function(trained: pathlib.Path) -> N
     with torch.no_grad():
         for ours, theirs in zip(large(x), load_model(ModelCard.read(trained))(x), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    assert large.quantizer.gain.item() == pytest.approx(0.07)
+    assert large.get_parameter("quantizer.gain").item() == pytest.approx(0.07)
 
 
 def test_more_levels_start_with_the_haar_average_of_the_smaller_lr(trained: pathlib.Path) -> None:
@@ -48,7 +49,7 @@ def test_more_levels_start_with_the_haar_average_of_the_smaller_lr(trained: path
     with torch.no_grad():
         small = load_model(ModelCard.read(trained))(x).lr
         torch.testing.assert_close(large(x).lr, torch.nn.functional.avg_pool2d(small, 2), rtol=0, atol=1e-6)
-    assert large.quantizer.gain.item() == pytest.approx(0.04)  # of another band
+    assert large.get_parameter("quantizer.gain").item() == pytest.approx(0.04)  # of another band
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_more_levels_start_with_the_haar_average_of_the_smaller_lr(trained: path
         ({"coupling": "additive"}, "'additive' cannot start from small@1, which has coupling 'scaled'"),
     ],
 )
-def test_a_model_that_does_not_fit_is_named(trained: pathlib.Path, changes: dict[str, object], named: str) -> None:
+def test_a_model_that_does_not_fit_is_named(trained: pathlib.Path, changes: dict[str, Any], named: str) -> None:
     with pytest.raises(TrainingConfigError, match=named):
         start_from(BDFlow(dataclasses.replace(SMALL, **changes)), str(trained))
 

@@ -9,6 +9,7 @@ import torch
 
 from bdflow_rt.errors import CheckpointError
 from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.training.config import OptimizerName
 from bdflow_rt.training.optimizers import VECTOR_RATE, Optimizer
 from tests.training.small import MODEL, assert_same_run, small_config, trainer
 
@@ -26,8 +27,9 @@ def _network() -> BDFlow:
 def test_muon_takes_steps_of_equal_size_in_every_direction() -> None:
     """The update of a matrix is nearly orthogonal: its singular values lie close together, the gradient's do not."""
     model = _network()
-    weight = model.levels[0][0].phi.conv2.weight  # (8, 8, 3, 3)
+    weight = model.get_parameter("levels.0.0.phi.conv2.weight")  # (8, 8, 3, 3)
     before = weight.detach().clone()
+    assert weight.grad is not None
     gradient = weight.grad.reshape(8, -1)
     gradient[0] *= 100
     Optimizer("muon", model, learning_rate=0.01).step(0.01)
@@ -41,7 +43,7 @@ def test_muon_takes_steps_of_equal_size_in_every_direction() -> None:
 
 def test_muon_gives_biases_and_the_gain_adams_first_step() -> None:
     model = _network()
-    bias, gain = model.levels[0][0].eta.conv1.bias, model.quantizer.gain
+    bias, gain = model.get_parameter("levels.0.0.eta.conv1.bias"), model.get_parameter("quantizer.gain")
     before = bias.detach().clone(), gain.detach().clone()
     Optimizer("muon", model, learning_rate=0.01).step(0.01)
     for old, new in zip(before, (bias, gain), strict=True):
@@ -51,7 +53,7 @@ def test_muon_gives_biases_and_the_gain_adams_first_step() -> None:
 
 
 @pytest.mark.parametrize("name", ["adam", "muon"])
-def test_every_parameter_moves(name: str) -> None:
+def test_every_parameter_moves(name: OptimizerName) -> None:
     model = _network()
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
     Optimizer(name, model, learning_rate=0.01).step(0.01)

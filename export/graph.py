@@ -6,12 +6,8 @@ an initialiser is a reference (location, offset, length) into the weights file, 
 
 from __future__ import annotations
 
-import json
-import math
 import pathlib
-import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,69 +15,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bdflow_rt.errors import CorruptModelError
+from bdflow_rt.zoo.weights import part_name, read_index
 
 OPSET = 20
 IR_VERSION = 10
 _ONNX_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
-_ITEM_BYTES = {"F32": 4, "F16": 2}
-_HEADER_LIMIT = 1 << 24
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where a tensor lies in a safetensors file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    length: int
-
-
-def read_index(path: pathlib.Path) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file with their absolute offsets.
-
-    Raises:
-        CorruptModelError: the header is damaged, or a tensor lies outside the file.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        header_length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 0 < header_length <= min(_HEADER_LIMIT, size - 8):
-            raise CorruptModelError(f"{path} is no safetensors file: its header length is {header_length}.")
-        try:
-            header = json.loads(file.read(header_length))
-            index = {
-                name: StoredTensor(
-                    entry["dtype"],
-                    tuple(entry["shape"]),
-                    8 + header_length + entry["data_offsets"][0],
-                    entry["data_offsets"][1] - entry["data_offsets"][0],
-                )
-                for name, entry in header.items()
-                if name != "__metadata__"
-            }
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-            raise CorruptModelError(f"{path} has a damaged safetensors header: {error!r}") from None
-    for name, tensor in index.items():
-        if not _is_sound(tensor, first=8 + header_length, last=size):
-            raise CorruptModelError(
-                f"Tensor {name} of {path} is damaged: {tensor!r:.200}. It must be F16 or F32 and lie within the file's "
-                f"{size} bytes, with as many as its shape needs. Install the model again."
-            )
-    return index
-
-
-def _is_sound(tensor: StoredTensor, *, first: int, last: int) -> bool:
-    numbers = (*tensor.shape, tensor.offset, tensor.length)
-    if (
-        not isinstance(tensor.dtype, str)
-        or tensor.dtype not in _ITEM_BYTES
-        or not all(type(number) is int and number >= 0 for number in numbers)
-    ):
-        return False
-    inside = first <= tensor.offset and tensor.offset + tensor.length <= last
-    return inside and tensor.length == math.prod(tensor.shape) * _ITEM_BYTES[tensor.dtype]
 
 
 class GraphBuilder:
@@ -142,14 +80,12 @@ class GraphBuilder:
                 f"{self._location} has {found} {name!r} where the model's configuration needs {shape}: they do not "
                 "belong together. Install the model again."
             )
-        length = stored.length
-        if rows is not None:
-            length, shape = length // shape[0] * rows, (rows, *shape[1:])
-        key = name if rows is None else f"{name}[:{rows}]"
+        part = stored if rows is None else stored.first(rows)
+        key = part_name(name, rows)
         if key not in self._initializers:
-            tensor = TensorProto(name=key, data_type=_ONNX_TYPES[stored.dtype], dims=shape)
+            tensor = TensorProto(name=key, data_type=_ONNX_TYPES[part.dtype], dims=part.shape)
             tensor.data_location = TensorProto.EXTERNAL
-            for field, value in (("location", self._location), ("offset", stored.offset), ("length", length)):
+            for field, value in (("location", self._location), ("offset", part.offset), ("length", part.length)):
                 tensor.external_data.add(key=field, value=str(value))
             self._initializers[key] = tensor
         if stored.dtype == "F32":

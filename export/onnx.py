@@ -19,9 +19,10 @@ from onnx import TensorProto
 
 from bdflow_rt.errors import CorruptModelError, UnwritableOutputError
 from bdflow_rt.export.flow import FlowGraph
-from bdflow_rt.export.graph import GraphBuilder, read_index
+from bdflow_rt.export.graph import GraphBuilder
 from bdflow_rt.files import write_atomically
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, Direction, ModelCard
+from bdflow_rt.zoo.weights import read_index
 
 GraphKind = Literal["public", "core"]
 DIRECTIONS: tuple[Direction, ...] = ("downscale", "upscale", "upscale_z")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import pathlib
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +11,9 @@ import onnx
 from onnx import TensorProto
 from onnx.external_data_helper import ExternalDataInfo
 
-from bdflow_rt.errors import CorruptModelError, DiskFullError, WeightsHashError
+from bdflow_rt.errors import CorruptModelError, DiskFullError
 from bdflow_rt.zoo.card import WEIGHTS_FILE, ModelCard
+from bdflow_rt.zoo.weights import read_weights
 
 GRAPH_FILE = "graph.onnx"
 
@@ -36,7 +34,7 @@ def staged_graph(graph: onnx.ModelProto, card: ModelCard) -> Iterator[pathlib.Pa
         WeightsHashError: the weights, or what a link in their place leads to, are not those of the card.
         DiskFullError: there is no place for the copy.
     """
-    weights = _read_weights(card)
+    weights = read_weights(card)
     check_references(graph, len(weights), origin=str(card.folder))
     with tempfile.TemporaryDirectory(prefix="bdflow-build-") as name:
         folder = pathlib.Path(name)
@@ -80,24 +78,6 @@ def check_references(graph: onnx.ModelProto, size: int, *, origin: str) -> None:
                 f"Tensor {tensor.name!r} of a graph of {origin} takes {length} bytes at {first} of {WEIGHTS_FILE}, "
                 f"which has {size}. Export the model again."
             )
-
-
-def _read_weights(card: ModelCard) -> bytes:
-    try:
-        if not stat.S_ISREG(os.stat(card.weights_path).st_mode):
-            raise CorruptModelError(f"{card.weights_path} is no regular file. Install the model again.")
-        weights = card.weights_path.read_bytes()
-    except OSError as error:
-        raise CorruptModelError(
-            f"{card.weights_path} cannot be read ({error.strerror}). Install the model again."
-        ) from None
-    found = hashlib.sha256(weights).hexdigest()
-    if found != card.weights_sha256:
-        raise WeightsHashError(
-            f"{card.weights_path} has SHA-256 {found[:16]}..., the card of {card.id} {card.weights_sha256[:16]}...: "
-            "they are other weights. Install the model again."
-        )
-    return weights
 
 
 def _tensors(graph: onnx.ModelProto) -> Iterator[TensorProto]:

@@ -51,7 +51,8 @@ class BuildOptions:
         version_compatible: runs in later versions too, and may be slower. It carries native code of its own, which the
             runtime has to be allowed to run.
         hardware_compatible: runs on other GPUs too, and may be slower.
-        strip: leave the weights out; `refit_engine` puts them in. The backends refuse such an engine so far.
+        strip: leave the model's weights out of the plan; whoever loads it puts them in from the model. Haar transforms
+            and other constants of the graph stay.
         compute_capabilities: to build for, as "8.9", where the flavour builds ahead of time.
         timing_cache: file of `timing_cache_file`.
     """
@@ -147,8 +148,8 @@ class EngineBuild:
         )
         if options.strip and target.device is None:
             raise CudaUnavailableError(
-                f"Flavour {info.name} {api.__version__} strips weights only where there is a GPU, which it runs their "
-                "layout on. Build there, or keep the weights in the engine."
+                f"Flavour {info.name} {api.__version__} builds engines that take their weights later only where there "
+                "is a GPU, for which it compiles what lays them out. Build there, or keep the weights in the engine."
             )
         card.check_weights()
         graph = (build_half_graph if options.precision == "fp16" else build_graph)(card, direction, kind=kind)
@@ -245,7 +246,8 @@ class EngineBuild:
             level = api.HardwareCompatibilityLevel.__members__[_LEVELS[options.hardware_compatible]]
             config.hardware_compatibility_level = level
         if options.strip:
-            config.set_flag(api.BuilderFlag.REFIT_IDENTICAL)
+            _mark_weights(network, self.graph)
+            config.set_flag(api.BuilderFlag.REFIT_INDIVIDUAL)
             config.set_flag(api.BuilderFlag.STRIP_PLAN)
         if self.target.capabilities:
             _set_capabilities(api, cast("tensorrt_rtx.IBuilderConfig", config), self.target.capabilities)
@@ -340,6 +342,17 @@ def _check_features(info: FlavourInfo, options: BuildOptions) -> None:
     for name, is_missing in missing.items():
         if is_missing:
             raise ArgumentError(f"Flavour {info.name} has no {name}. {instead[name]}: leave the option out.")
+
+
+def _mark_weights(network: tensorrt.INetworkDefinition, graph: onnx.ModelProto) -> None:
+    """Name what may be given later: all that the graph takes from the weights file, and nothing else."""
+    for tensor in graph.graph.initializer:
+        is_stored = tensor.data_location == onnx.TensorProto.EXTERNAL
+        if is_stored and not network.mark_weights_refittable(tensor.name):
+            raise EngineBuildError(
+                f"TensorRT does not know the weights {tensor.name!r} of the graph, so they cannot be left out. Build "
+                "without `strip`."
+            )
 
 
 def _set_capabilities(api: Any, config: tensorrt_rtx.IBuilderConfig, capabilities: tuple[str, ...]) -> None:

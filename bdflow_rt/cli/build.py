@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compute-capability", default="", metavar="CC[,CC...]", help="GPUs to build for ahead of time, as 8.6,8.9"
     )
     parser.add_argument(
-        "--strip",
-        action="store_true",
-        help="leave the weights out of the engine; no backend here loads such an engine yet",
+        "--strip", action="store_true", help="leave the weights out; they are put in from the model at every start"
     )
     parser.add_argument("--force", action="store_true", help="build anew what is in the cache")
     add_output_options(parser)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from bdflow_rt.engines.gpu import Device, Graph
 from bdflow_rt.engines.tensorrt_library import Extents, LoadedEngine
 from bdflow_rt.errors import BackendError, EngineMismatchError, OutsideProfileError
 from bdflow_rt.zoo.card import Direction, ModelCard
+
+if TYPE_CHECKING:
+    import tensorrt
 
 WORKSPACE = "workspace"
 """The buffer for the network's values in between."""
@@ -156,7 +159,7 @@ class Shaped:
         graph: None before the first run, and where it runs without.
     """
 
-    context: Any
+    context: tensorrt.IExecutionContext
     loaded: LoadedEngine
     tensors: dict[str, Tensor]
     workspace_bytes: int

@@ -351,6 +351,7 @@ def open_tensorrt(
         BackendUnavailableError: no CUDA, driver, CuPy or library, or too old a library.
         EngineMissingError: the cache has no engine for this; says what it has instead, and how to build one.
         CacheTrustError, EngineMismatchError, EngineLoadError, OutOfMemoryError: it cannot be loaded.
+        CorruptModelError, WeightsHashError: it was built without its weights, and they are missing or damaged.
     """
     library = load_library(flavour)
     device = CudaDevice(index) if device is None else device
@@ -373,7 +374,7 @@ def open_tensorrt(
             f"Build it: bdflow build {card.id} --flavour {flavour} --profile 1080p"
         )
     with device.active():
-        loaded = LoadedEngine(cached, device=device, library=library, cache=cache)
+        loaded = LoadedEngine(cached, device=device, library=library, card=card, cache=cache)
     return TensorRTEngine(card, direction, loaded)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from bdflow_rt.engines.cache import CachedEngine, EngineCache
 from bdflow_rt.engines.cache_entry import EngineKey
 from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.gpu import Device
+from bdflow_rt.engines.refit import put_weights
 from bdflow_rt.engines.select import INSTALL, is_installed
 from bdflow_rt.errors import (
     BackendUnavailableError,
@@ -25,6 +26,11 @@ from bdflow_rt.errors import (
     EngineMismatchError,
     OutOfMemoryError,
 )
+from bdflow_rt.zoo.card import ModelCard
+
+if TYPE_CHECKING:
+    import tensorrt
+    import tensorrt_rtx
 
 MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 OLDEST: dict[Flavour, tuple[int, int]] = {"tensorrt": (10, 13), "tensorrt-rtx": (1, 2)}
@@ -74,21 +80,38 @@ class LoadedEngine:
         cached: from the cache, which has checked its SHA-256.
         device: current one; the engine goes there.
         library: from `load_library`.
+        card: of the model whose weights a stripped engine is given; without it, such an engine is refused.
         cache: where TensorRT-RTX's compiled kernels are kept; None keeps none.
 
     Raises:
-        EngineMismatchError: it was built for another GPU, version or flavour.
-        EngineLoadError: the library refuses it.
+        EngineMismatchError: it was built for another GPU, version or flavour, or stripped of another model's weights.
+        CorruptModelError, WeightsHashError: it was stripped, and the model's weights are missing or damaged.
+        EngineLoadError: the library refuses it or its weights.
         OutOfMemoryError: the GPU has no room for its weights.
     """
 
-    def __init__(self, cached: CachedEngine, *, device: Device, library: Any, cache: EngineCache | None = None) -> None:
+    def __init__(
+        self,
+        cached: CachedEngine,
+        *,
+        device: Device,
+        library: Any,
+        card: ModelCard | None = None,
+        cache: EngineCache | None = None,
+    ) -> None:
         self.key = cached.sidecar.key
         self.device = device
         self._users = 0
         self._counting = threading.Lock()
         self._cache = cache
         _check_origin(self.key, device, library)
+        is_stripped = STRIPPED in self.key.builder_flags
+        if is_stripped and (card is None or card.weights_sha256 != self.key.weights_sha256):
+            raise EngineMismatchError(
+                f"The {self.key} was stripped of its weights, which are not here: "
+                f"{'no model was given to take them from' if card is None else f'those of {card.id} are others'}. "
+                f"{_rebuild(self.key)}"
+            )
         # In the order in which they must go where nobody calls `let_go`: Python drops attributes as they were made.
         self._compiled: Any = None
         self._config: Any = None
@@ -96,14 +119,17 @@ class LoadedEngine:
         self._runtime: Any = None
         self._logger: Any = None
         self._logger = _make_logger(library)
-        self._runtime = library.Runtime(self._logger)
+        runtime: tensorrt.Runtime = library.Runtime(self._logger)
+        self._runtime = runtime
         if VERSION_COMPATIBLE in self.key.builder_flags:
-            self._runtime.engine_host_code_allowed = True  # it was built here, and nobody has changed it since
+            runtime.engine_host_code_allowed = True  # it was built here, and nobody has changed it since
         if self.key.flavour == "tensorrt-rtx":
             self._check_validity(library, cached.plan)
-        self._engine = self._runtime.deserialize_cuda_engine(cached.plan)
+        self._engine = runtime.deserialize_cuda_engine(cached.plan)
         if self._engine is None:
             raise self.failure(f"refuses the {self.key}", EngineLoadError)
+        if is_stripped and card is not None:
+            put_weights(self._engine, card, library=library, logger=self._logger, failure=self.failure)
         self._read_tensors(library)
         self._strategy = library.ExecutionContextAllocationStrategy.USER_MANAGED
         self._saved = b""
@@ -126,13 +152,19 @@ class LoadedEngine:
             self._engine = None
             self._runtime = None
 
-    def new_context(self) -> Any:
+    def new_context(self) -> tensorrt.IExecutionContext:
         """An execution context whose working memory the caller provides.
 
         Raises:
             EngineLoadError, OutOfMemoryError: the library makes none.
         """
-        context = self._engine.create_execution_context(self._strategy if self._config is None else self._config)
+        context: tensorrt.IExecutionContext | None
+        if self._config is None:
+            engine: tensorrt.ICudaEngine = self._engine
+            context = engine.create_execution_context(self._strategy)
+        else:
+            engine_rtx: tensorrt_rtx.ICudaEngine = self._engine
+            context = engine_rtx.create_execution_context(self._config)
         if context is None:
             raise self.failure(f"makes no execution context for the {self.key}", EngineLoadError)
         return context
@@ -141,14 +173,15 @@ class LoadedEngine:
         """Keep what TensorRT-RTX has compiled since the last time beside the engine."""
         if self._compiled is None or self._cache is None:
             return
-        data = bytes(self._compiled.serialize())
+        compiled: tensorrt_rtx.IRuntimeCache = self._compiled
+        data = bytes(compiled.serialize())
         if data != self._saved:
             self._cache.write_runtime_data(self.key.digest, data)
             self._saved = data
 
-    def failure(self, what: str, kind: type[Exception]) -> Exception:
-        """The error for something the library did not do, with its own words for it."""
-        said = "; ".join(self._logger.errors) or "it gave no reason"
+    def failure(self, what: str, kind: type[Exception], why: str = "") -> Exception:
+        """The error for something the library did not do, with its own words for it where `why` has none."""
+        said = why or "; ".join(self._logger.errors) or "it gave no reason"
         self._logger.errors.clear()
         if "out of memory" in said.lower():
             return OutOfMemoryError(
@@ -161,7 +194,7 @@ class LoadedEngine:
         self.inputs: dict[str, np.dtype[Any]] = {}
         self.outputs: dict[str, np.dtype[Any]] = {}
         self.extents: dict[str, Extents] = {}
-        engine = self._engine
+        engine: tensorrt.ICudaEngine = self._engine
         for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
             dtype = _DTYPES.get(engine.get_tensor_dtype(name).name)
             if dtype is None or engine.get_tensor_location(name) != library.TensorLocation.DEVICE:
@@ -176,7 +209,8 @@ class LoadedEngine:
                 self.outputs[name] = np.dtype(dtype)
 
     def _check_validity(self, library: Any, plan: bytes) -> None:
-        validity, bits = self._runtime.get_engine_validity(plan)
+        runtime: tensorrt_rtx.Runtime = self._runtime
+        validity, bits = runtime.get_engine_validity(plan)
         if validity == library.EngineValidity.INVALID:
             known = library.EngineInvalidityDiagnostics.__members__
             reasons = [name for name, member in known.items() if int(member) & bits]
@@ -188,17 +222,19 @@ class LoadedEngine:
             )
 
     def _configure(self, library: Any) -> None:
-        config = self._engine.create_runtime_config()
+        engine: tensorrt_rtx.ICudaEngine = self._engine
+        config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(self._strategy)
         # Lazily compiled kernels would come after a graph has been captured, and never run in it.
         config.dynamic_shapes_kernel_specialization_strategy = library.DynamicShapesKernelSpecializationStrategy.EAGER
         config.cuda_graph_strategy = library.CudaGraphStrategy.DISABLED  # the graphs here hold the kernels around, too
-        self._config, self._compiled = config, config.create_runtime_cache()
+        compiled = config.create_runtime_cache()
+        self._config, self._compiled = config, compiled
         kept = self._cache.read_runtime_data(self.key.digest) if self._cache is not None else None
         # What another driver or GPU compiled is refused, and compiled anew.
-        if kept is not None and self._compiled.deserialize(kept):
+        if kept is not None and compiled.deserialize(kept):
             self._saved = kept
-        if not config.set_runtime_cache(self._compiled):
+        if not config.set_runtime_cache(compiled):
             raise self.failure("takes no runtime cache", EngineLoadError)
 
 
@@ -211,10 +247,6 @@ def _check_origin(key: EngineKey, device: Device, library: Any) -> None:
         raise EngineMismatchError(
             f"The {key} was built for GPU {key.gpu!r} and compute capability {key.compute_capability}; GPU "
             f"{device.index} is {device.name!r} with {device.compute_capability}. {_rebuild(key)}"
-        )
-    if STRIPPED in key.builder_flags:
-        raise EngineMismatchError(
-            f"The {key} was stripped of its weights, which are not put back here. {_rebuild(key)}"
         )
 
 
@@ -232,7 +264,7 @@ def _make_logger(library: Any) -> Any:
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
+            if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
                 self.errors = [*self.errors, " ".join(str(message).split())][-_MESSAGES_KEPT:]
 
     return Collector()

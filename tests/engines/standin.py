@@ -1,237 +1,49 @@
-"""A stand-in for a GPU and for TensorRT's runtime, to check how they are called. Neither is here: nothing that passes
-with these says that TensorRT has run.
+"""A stand-in for TensorRT's runtime, to check how it is called. It is not here: nothing that passes with this says that
+TensorRT has run.
 
-`StandInDevice` is a GPU made of host memory whose streams do nothing until somebody waits for them, so that a copy
-that is not waited for, or too early, gives wrong pixels. `StandInLibrary` has the part of TensorRT's API that
-the engine uses, with its names and parameters; it computes with OpenVINO, and raises `ContractError` where the real one
-would corrupt memory, crash, or be undefined. Its engines are descriptions of ONNX files (`standin_plan`).
+`StandInLibrary` has the part of TensorRT's API that the engine uses, with its names and parameters; it computes with
+OpenVINO on a `StandInDevice`, and raises `ContractError` where the real one would corrupt memory, crash, or be
+undefined. Its engines are descriptions of ONNX files (`standin_plan`).
 """
 
 from __future__ import annotations
 
-import ctypes
-import enum
 import json
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from bdflow_rt.engines.openvino import process_core
-from bdflow_rt.kernels import egress, ingest
+from tests.engines.standin_gpu import GARBAGE, ContractError, StandInDevice
+from tests.engines.standin_refit import Refitter, Weights
+from tests.engines.standin_types import (
+    CudaGraphStrategy,
+    DataType,
+    DynamicShapesKernelSpecializationStrategy,
+    EngineInvalidityDiagnostics,
+    EngineValidity,
+    ExecutionContextAllocationStrategy,
+    ILogger,
+    TensorIOMode,
+    TensorLocation,
+)
 
-_GARBAGE = 0xA5
-
-
-class ContractError(AssertionError):
-    """A call that the real API forbids."""
-
-
-class StandInDevice:
-    """A GPU of host memory; NumPy arrays stand for GPU arrays."""
-
-    def __init__(self, *, graphs: str = "live") -> None:
-        self.index, self.name, self.compute_capability = 0, "Stand-in GPU", "8.9"
-        self.graphs = graphs
-        self.launches = 0
-        self._queues: dict[int, deque[Callable[[], Any]]] = {0: deque()}
-        self._done: dict[int, int] = {0: 0}
-        self._active = 0
-        self._memory: list[tuple[int, int, weakref.ref[NDArray[Any]]]] = []
-        self.capturing: tuple[int, list[Callable[[], Any]]] | None = None
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        self._active += 1
-        try:
-            yield
-        finally:
-            self._active -= 1
-
-    def new_stream(self) -> int:
-        stream = 16 * (1 + len(self._queues))
-        self._queues[stream], self._done[stream] = deque(), 0
-        return stream
-
-    def empty(self, size: int) -> NDArray[np.uint8]:
-        whole = np.full(size + 256, _GARBAGE, np.uint8)
-        start = -whole.ctypes.data % 256
-        self._memory.append((whole.ctypes.data + start, size, weakref.ref(whole)))
-        return whole[start : start + size]
-
-    def view(self, memory: NDArray[np.uint8], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        return memory[: int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
-
-    def address(self, array: NDArray[Any]) -> int:
-        return array.ctypes.data
-
-    def pinned(self, size: int) -> NDArray[np.uint8]:
-        return np.full(size, _GARBAGE, np.uint8)
-
-    def upload(self, source: NDArray[Any], target: NDArray[Any], stream: int) -> None:
-        if source.shape != target.shape or not (source.flags.c_contiguous and target.flags.c_contiguous):
-            raise ContractError("a copy between host and GPU is one run of bytes")
-        self.enqueue(stream, lambda: np.copyto(target, source))
-
-    def download(self, source: NDArray[Any], target: NDArray[Any], stream: int) -> None:
-        if source.nbytes != target.nbytes or not target.flags.c_contiguous:
-            raise ContractError("a copy between host and GPU is one run of bytes")
-        self.enqueue(stream, lambda: np.copyto(target.reshape(source.shape), source))
-
-    def copy(self, source: NDArray[Any], target: NDArray[Any], stream: int) -> None:
-        self.enqueue(stream, lambda: np.copyto(target, source, casting="no"))
-
-    def invert(self, array: NDArray[Any], stream: int) -> None:
-        self.enqueue(stream, lambda: np.invert(array, out=array))
-
-    def stamp(self, stream: int) -> StandInStamp:
-        return StandInStamp(self, stream, self._done[stream] + len(self._queues[stream]))
-
-    def capture(self, stream: int, work: Callable[[], Any]) -> StandInGraph:
-        if stream in (0, 1, 2):
-            raise ContractError("a default stream cannot be captured")
-        if self.graphs == "refused":
-            raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
-        steps: list[Callable[[], Any]] = []
-        self.capturing = stream, steps
-        try:
-            work()
-        finally:
-            self.capturing = None
-        return StandInGraph(self, [] if self.graphs == "dead" else steps)
-
-    def borrow(self, array: Any, stream: int, name: str) -> Any:
-        return array
-
-    def stream_of(self, stream: Any, array: Any) -> int:
-        return 0 if stream is None else int(stream)
-
-    def empty_like(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> NDArray[Any]:
-        return np.full(shape, _GARBAGE, dtype)
-
-    def ingest(self, frames: Any, planes: Any, *, multiple: int, stream: int) -> None:
-        self.enqueue(stream, lambda: ingest(frames, multiple=multiple, out=planes))
-
-    def egress(self, planes: Any, frames: Any, *, stream: int) -> None:
-        self.enqueue(stream, lambda: egress(planes, out=frames))
-
-    def enqueue(self, stream: int, work: Callable[[], Any]) -> None:
-        """Put work on a stream, or into the graph that is being captured on it."""
-        if not self._active:
-            raise ContractError("the engine's GPU is not the thread's current one")
-        if self.capturing is not None:
-            if stream != self.capturing[0]:
-                raise ContractError("work on another stream while one is captured")
-            self.capturing[1].append(work)
-        else:
-            self._queues[stream].append(work)
-
-    def run_until(self, stream: int, position: int) -> None:
-        """Do a stream's work up to a position."""
-        while self._done[stream] < position:
-            work = self._queues[stream].popleft()
-            self._done[stream] += 1
-            work()
-
-    def reached(self, stream: int) -> int:
-        """The position a stream has come to."""
-        return self._done[stream]
-
-    def synchronize(self, stream: int) -> None:
-        """Do all of a stream's work."""
-        self.run_until(stream, self._done[stream] + len(self._queues[stream]))
-
-    def interleave(self, *streams: int, seed: int) -> None:
-        """Do all work of some streams, a piece of one or the other at a time, in an order made from a seed."""
-        rng = np.random.default_rng(seed)
-        while waiting := [stream for stream in streams if self._queues[stream]]:
-            stream = waiting[rng.integers(len(waiting))]
-            self.run_until(stream, self._done[stream] + 1)
-
-    def memory_at(self, address: int, size: int) -> NDArray[np.uint8]:
-        """Bytes that were allocated and not given back since."""
-        for start, length, owner in self._memory:
-            if start <= address and address + size <= start + length and owner() is not None:
-                return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-        raise ContractError(f"{size} bytes at {address:#x} are not allocated")
+_TYPES = {"u8": DataType.UINT8, "f16": DataType.HALF, "f32": DataType.FLOAT, "i32": DataType.INT32}
 
 
-class StandInStamp:
-    """A point in a stream's work."""
-
-    def __init__(self, device: StandInDevice, stream: int, position: int) -> None:
-        self._device, self._stream, self._position = device, stream, position
-
-    def is_reached(self) -> bool:
-        return self._device.reached(self._stream) >= self._position
-
-    def wait(self) -> None:
-        if self._device.capturing is not None:
-            raise ContractError("the host waits while a stream is captured")
-        self._device.run_until(self._stream, self._position)
-
-    def hold(self, stream: int) -> None:
-        self._device.enqueue(stream, lambda: self._device.run_until(self._stream, self._position))
-
-
-class StandInGraph:
-    """Captured work; one with no steps gives what the last launch left, as a graph with stale addresses does."""
-
-    def __init__(self, device: StandInDevice, steps: list[Callable[[], Any]]) -> None:
-        self._device, self._steps = device, steps
-
-    def launch(self, stream: int) -> None:
-        self._device.launches += 1
-        for step in self._steps:
-            self._device.enqueue(stream, step)
-
-
-def standin_plan(onnx: Path, profile: dict[str, tuple[tuple[int, ...], ...]]) -> bytes:
-    """What the stand-in takes for an engine: a core graph and the smallest, best and largest shape of each input."""
-    return json.dumps({"onnx": str(onnx), "profile": profile}).encode()
-
-
-class TensorIOMode(enum.Enum):
-    INPUT, OUTPUT = 1, 2
-
-
-class TensorLocation(enum.Enum):
-    DEVICE, HOST = 0, 1
-
-
-class ExecutionContextAllocationStrategy(enum.Enum):
-    STATIC, ON_PROFILE_CHANGE, USER_MANAGED = 0, 1, 2
-
-
-class DynamicShapesKernelSpecializationStrategy(enum.Enum):
-    LAZY, EAGER, NONE = 0, 1, 2
-
-
-class CudaGraphStrategy(enum.Enum):
-    DISABLED, WHOLE_GRAPH_CAPTURE = 0, 1
-
-
-class EngineValidity(enum.Enum):
-    VALID, SUBOPTIMAL, INVALID = 0, 1, 2
-
-
-class EngineInvalidityDiagnostics(enum.IntFlag):
-    VERSION_MISMATCH, UNSUPPORTED_CC = 1, 2
-
-
-class ILogger:
-    class Severity(enum.Enum):
-        INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
-
-    def log(self, severity: Any, msg: str) -> None:
-        raise NotImplementedError
+def standin_plan(
+    graph: Path, profile: dict[str, tuple[tuple[int, ...], ...]], *, stripped: Iterable[str] = ()
+) -> bytes:
+    """What the stand-in takes for an engine: a core graph, the smallest, best and largest shape of each input, and the
+    initialisers whose values in the graph do not count: they have to be put in."""
+    return json.dumps({"onnx": str(graph), "profile": profile, "stripped": list(stripped)}).encode()
 
 
 class StandInLibrary:
@@ -248,13 +60,21 @@ class StandInLibrary:
         self.__version__ = version
         self.device = device
         self.violations: list[str] = []
-        self.refuse_execution = ""
+        self.refuse: dict[str, str] = {}
+        """Names of calls that do not work, and what is said then."""
+        self.has_unnamed_weights = False
         self.runtime_blobs: list[bytes] = []
         self.validity: tuple[EngineValidity, int] = (EngineValidity.VALID, 0)
         self.contexts: weakref.WeakSet[IExecutionContext] = weakref.WeakSet()
 
     def Runtime(self, logger: Any) -> Runtime:
         return Runtime(self, logger)
+
+    def Refitter(self, engine: Any, logger: Any) -> Refitter:
+        return Refitter(self, engine, logger)
+
+    def Weights(self, a: Any) -> Weights:
+        return Weights(a)
 
 
 class Runtime:
@@ -290,7 +110,9 @@ class Runtime:
 class ICudaEngine:
     def __init__(self, library: StandInLibrary, runtime: Runtime, plan: dict[str, Any]) -> None:
         self.library, self._runtime = library, weakref.ref(runtime)
-        self.compiled = process_core().compile_model(plan["onnx"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self._path, self.stripped = plan["onnx"], plan["stripped"]
+        self.has_weights = not self.stripped
+        self.compiled = _compiled(self._path)
         self.profile = {name: [tuple(shape) for shape in shapes] for name, shapes in plan["profile"].items()}
         self.ports = {port.get_any_name(): port for port in (*self.compiled.inputs, *self.compiled.outputs)}
         self.inputs = [port.get_any_name() for port in self.compiled.inputs]
@@ -315,8 +137,7 @@ class ICudaEngine:
         return TensorIOMode.INPUT if name in self.inputs else TensorIOMode.OUTPUT
 
     def get_tensor_dtype(self, name: str) -> Any:
-        names = {"u8": "UINT8", "f16": "HALF", "f32": "FLOAT", "i32": "INT32"}
-        return SimpleNamespace(name=names[self.ports[name].get_element_type().get_type_name()])
+        return _TYPES[self.ports[name].get_element_type().get_type_name()]
 
     def get_tensor_location(self, name: str) -> TensorLocation:
         return TensorLocation.DEVICE
@@ -327,7 +148,24 @@ class ICudaEngine:
     def create_runtime_config(self) -> IRuntimeConfig:
         return IRuntimeConfig(self.library)
 
+    def stored(self) -> dict[str, onnx.TensorProto]:
+        """The initialisers that can be put in."""
+        graph = onnx.load(self._path).graph
+        return {tensor.name: tensor for tensor in graph.initializer if tensor.name in self.stripped}
+
+    def refit(self, values: dict[str, NDArray[Any]]) -> None:
+        """Compute with these from now on."""
+        model = onnx.load(self._path)
+        for tensor in model.graph.initializer:
+            if tensor.name in values:
+                tensor.CopyFrom(numpy_helper.from_array(values[tensor.name].reshape(tensor.dims), tensor.name))
+        self.compiled = _compiled(model.SerializeToString())
+        self.ports = {port.get_any_name(): port for port in (*self.compiled.inputs, *self.compiled.outputs)}
+        self.has_weights = True
+
     def create_execution_context(self, strategy: Any) -> IExecutionContext:
+        if not self.has_weights:
+            raise ContractError("a context was made of an engine whose weights were not put in")
         config = strategy if isinstance(strategy, IRuntimeConfig) else None
         chosen = config.strategy if config else strategy
         if chosen is not ExecutionContextAllocationStrategy.USER_MANAGED:
@@ -475,8 +313,8 @@ class IExecutionContext:
                 raise ContractError(f"no address was set for {', '.join(sorted(missing))}")
             if self._workspace is None:
                 raise ContractError("no working memory was set")
-            if self._library.refuse_execution:
-                engine.runtime.error(self._library.refuse_execution)
+            if "execute_async_v3" in self._library.refuse:
+                engine.runtime.error(self._library.refuse["execute_async_v3"])
                 return False
             if self._config is not None:
                 self._config.note(repr(sorted(self._shapes.items())))
@@ -502,7 +340,7 @@ class IExecutionContext:
             for name, (address, shape, dtype) in tensors.items()
         }
         if self._workspace is not None:
-            device.memory_at(*self._workspace)[:] = _GARBAGE
+            device.memory_at(*self._workspace)[:] = GARBAGE
         found = engine.compiled({name: arrays[name].copy() for name in engine.inputs})
         for port in engine.compiled.outputs:
             arrays[port.get_any_name()][...] = found[port]
@@ -513,6 +351,11 @@ def _compute(reference: weakref.ref[IExecutionContext], tensors: Any) -> None:
     if context is None:
         raise ContractError("a context was freed while its work was waiting on a stream")
     context.compute(tensors)
+
+
+def _compiled(graph: str | bytes) -> Any:
+    core = process_core()
+    return core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 def _zeros(port: Any, shapes: dict[str, tuple[int, ...]]) -> NDArray[Any]:

@@ -23,9 +23,15 @@ TYPINGS = ROOT / "typings"
 READER = Path(__file__).with_name("api_reader.py")
 WHEEL_VARIABLE = "BDFLOW_TENSORRT11_BINDINGS"
 """Environment variable with the path of a tensorrt_cu13_bindings 11.x wheel."""
-NOT_OF_PYBIND = {"__buffer__", "__iter__", "__int__", "__members__", "__init__"}
-"""Members that are no methods with named arguments there; a constructor's arguments are passed by position."""
-CALLERS = ("export/flavours.py", "export/refit.py", "export/tensorrt.py", "export/timing_cache.py")
+NOT_OF_PYBIND = {"__buffer__", "__iter__", "__len__", "__int__", "__members__"}
+"""Members that are no methods with named arguments there."""
+CALLERS = (
+    "export/flavours.py", "export/tensorrt.py", "export/timing_cache.py", "bdflow_rt/engines/refit.py",
+    "bdflow_rt/engines/shaped.py", "bdflow_rt/engines/tensorrt.py", "bdflow_rt/engines/tensorrt_library.py",
+    "bdflow_rt/cli/inspect.py",
+)  # fmt: skip
+PACKAGE_NAMES = ("api", "library")
+"""What the callers call the package: of the builder, and of the runtime."""
 
 Members = dict[str, list[str] | None]
 Surface = dict[str, Members]
@@ -58,12 +64,14 @@ def missing(wanted: Surface, found: dict[str, dict[str, str]]) -> list[str]:
                 continue
             if name not in found[kind]:
                 faults.append(f"{kind}.{name}")
-            elif arguments is not None and not any(_fits(arguments, line) for line in found[kind][name].splitlines()):
+            elif arguments is not None and not any(
+                _fits(arguments, line, by_position=name == "__init__") for line in found[kind][name].splitlines()
+            ):
                 faults.append(f"{kind}.{name}({', '.join(arguments)}), but: {found[kind][name]!r}")
     return faults
 
 
-def _fits(arguments: list[str], signature: str) -> bool:
+def _fits(arguments: list[str], signature: str, *, by_position: bool) -> bool:
     """Whether a signature as pybind11 writes it takes these, in this order, and demands no others."""
     inside = signature[signature.index("(") + 1 : signature.rindex(")")]
     # Types hold commas in brackets only.
@@ -71,7 +79,9 @@ def _fits(arguments: list[str], signature: str) -> bool:
     parts = [part.strip() for part in flat.split(",")]
     names = [part.split(":")[0].split("=")[0].strip() for part in parts if part]
     names, parts = (names[1:], parts[1:]) if names and names[0] == "self" else (names, parts)
-    return names[: len(arguments)] == arguments and all("=" in part for part in parts[len(arguments) :])
+    given = names[: len(arguments)]
+    is_same = len(given) == len(arguments) if by_position else given == arguments
+    return is_same and all("=" in part for part in parts[len(arguments) :])
 
 
 def read(*arguments: str) -> dict[str, dict[str, str]]:
@@ -103,12 +113,12 @@ def test_every_enum_member_and_class_that_is_called_is_in_the_typings() -> None:
     unknown = []
     for caller in CALLERS:
         for node in ast.walk(ast.parse((ROOT / caller).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value).startswith("api."):
-                kind = ast.unparse(node.value)[4:]
-                if node.attr not in known.get(kind, {}):
-                    unknown.append(f"{caller}: {ast.unparse(node)}")
-            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "api" and node.attr[0].isupper():
-                unknown += [] if node.attr in known else [f"{caller}: {ast.unparse(node)}"]
+            if not isinstance(node, ast.Attribute):
+                continue
+            package, _, kind = ast.unparse(node.value).partition(".")
+            if package in PACKAGE_NAMES and (node.attr[0].isupper() or kind):
+                is_known = node.attr in (known.get(kind, {}) if kind else known)
+                unknown += [] if is_known else [f"{caller}: {ast.unparse(node)}"]
     assert unknown == []
 
 
@@ -146,7 +156,14 @@ def test_tensorrt_11_has_every_call(tmp_path: Path) -> None:
         (("def parse_from_file(self, model: str)", "def parse_from_file(self, model: str, deep: bool)"),
          "parse_from_file"),
         (("    TF32: BuilderFlag", "    FP16: BuilderFlag"), "BuilderFlag.FP16"),
-        (("class OnnxParserRefitter", "class OnnxWeights"), "OnnxWeights"),
+        (("class Weights", "class OnnxWeights"), "OnnxWeights"),
+        (("def set_tensor_address(self, name: str, memory", "def set_tensor_address(self, name: str, address"),
+         "set_tensor_address"),
+        (("def __init__(self, engine: ICudaEngine, logger: ILogger)", "def __init__(self, engine: ICudaEngine)"),
+         "Refitter.__init__"),
+        (("def execute_async_v3(self, stream_handle: int)", "def execute_async_v3(self)"), "execute_async_v3"),
+        (("def set_named_weights(self, name: str, weights: Weights)", "def set_named_weights(self, weights: Weights)"),
+         "set_named_weights"),
     ],
 )  # fmt: skip
 @pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")

@@ -33,8 +33,9 @@ from bdflow_rt.export.flavours import FLAVOURS, choose_target
 from bdflow_rt.export.half import to_half
 from bdflow_rt.export.onnx import build_graph
 from bdflow_rt.export.profiles import parse_profile
-from bdflow_rt.export.tensorrt import BuildOptions, EngineBuild, build_engine
+from bdflow_rt.export.tensorrt import BuildOptions, EngineBuild, build_engine, parsed_network
 from bdflow_rt.export.timing_cache import attach_timings, read_timings, write_timings
+from bdflow_rt.interop import has_cuda
 from bdflow_rt.zoo import ModelCard, find_model
 from tests.support_models import make_model, tiny_config
 
@@ -208,6 +209,47 @@ def test_the_key_changes_with_everything_that_changes_the_engine(tiny: ModelCard
 
 
 @needs_rtx
+@pytest.mark.parametrize("direction", ["downscale", "upscale", "upscale_z"])
+def test_a_stripped_plan_is_to_lack_what_comes_from_the_weights_file_and_nothing_else(
+    cards: dict[int, ModelCard], prepared: EngineBuild, direction: Any
+) -> None:
+    graph = to_half(build_graph(cards[4], direction, kind="core"))
+    build = dataclasses.replace(prepared, card=cards[4], graph=graph, options=BuildOptions(strip=True))
+    api: Any = load_library("tensorrt-rtx")
+    with parsed_network(graph, cards[4], api) as network:
+        parsed: Any = network
+        config: Any = build._configure(api, network.builder, network)
+        marked = {one.name for one in graph.graph.initializer if parsed.are_weights_marked_refittable(one.name)}
+    stored = {one.name for one in graph.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL}
+    assert marked == stored
+    assert len(marked) == 2 * learned_convolutions(cards[4]) + 1, "weight and bias of each, and the quantizer's gain"
+    flags = ("STRIP_PLAN", "REFIT_INDIVIDUAL", "REFIT_IDENTICAL", "REFIT")
+    assert [config.get_flag(api.BuilderFlag.__members__[name]) for name in flags] == [True, True, False, False]
+
+
+@needs_rtx
+def test_weights_that_the_network_does_not_have_are_not_left_out(
+    cards: dict[int, ModelCard], prepared: EngineBuild
+) -> None:
+    api = load_library("tensorrt-rtx")
+    larger = to_half(build_graph(cards[4], "downscale", kind="core"))
+    build = dataclasses.replace(prepared, graph=larger, options=BuildOptions(strip=True))
+    with (
+        parsed_network(prepared.graph, prepared.card, api) as network,
+        pytest.raises(EngineBuildError, match=r"does not know the weights 'levels\.[^']*'"),
+    ):
+        build._configure(api, network.builder, network)
+
+
+@needs_rtx
+@pytest.mark.skipif(has_cuda(), reason="with a GPU it builds")
+def test_without_a_gpu_tensorrt_rtx_itself_refuses_to_strip(prepared: EngineBuild) -> None:
+    # `EngineBuild.prepare` refuses first, with the way out. Where this fails, it need not any more.
+    with pytest.raises(EngineBuildError, match="CUDA_SUCCESS"):
+        dataclasses.replace(prepared, options=BuildOptions(strip=True)).run()
+
+
+@needs_rtx
 @pytest.mark.parametrize("capabilities", [("7.5",), ("8.6", "8.9", "12.0")])
 def test_engines_are_built_for_the_capabilities_asked_for(tiny: ModelCard, capabilities: tuple[str, ...]) -> None:
     options = BuildOptions(compute_capabilities=capabilities)
@@ -223,7 +265,7 @@ def test_engines_are_built_for_the_capabilities_asked_for(tiny: ModelCard, capab
         (BuildOptions(version_compatible=True), ArgumentError, "version_compatible"),
         (BuildOptions(hardware_compatible="ampere-plus"), ArgumentError, "hardware_compatible"),
         (BuildOptions(timing_cache=Path("x")), ArgumentError, "timing_cache"),
-        (BuildOptions(strip=True), CudaUnavailableError, "strips weights"),
+        (BuildOptions(strip=True), CudaUnavailableError, "take their weights later only where there is a GPU"),
         (BuildOptions(compute_capabilities=("9.0",)), UnsupportedArchitectureError, "8.9"),
         (BuildOptions(compute_capabilities=("8.6", "x")), UnsupportedArchitectureError, "'x'"),
     ],

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,16 +15,20 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from bdflow_rt.engines.cache import EngineCache
+from bdflow_rt.engines.cache_entry import DamagedEntryError, check_folder, read_file
 from bdflow_rt.engines.openvino import process_core
-from bdflow_rt.errors import DTypeError, ShapeError
+from bdflow_rt.errors import BackendError, OutputError, UnwritableOutputError
 from bdflow_rt.export.half import element_types
 from bdflow_rt.export.onnx import build_graph
+from bdflow_rt.files import write_atomically
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 Arrays = dict[str, NDArray[Any]]
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _SIDE = 128
 _SEED = 20_260
+_MAX_BYTES = 1 << 20
 
 
 def builtin_pictures(side: int) -> NDArray[np.uint8]:
@@ -43,32 +52,23 @@ def builtin_pictures(side: int) -> NDArray[np.uint8]:
     return np.stack(pictures).astype(np.uint8)
 
 
-def calibration_inputs(
-    card: ModelCard, direction: Direction, pictures: Iterable[NDArray[np.uint8]] = ()
-) -> Iterator[Arrays]:
-    """Inputs of a direction's public graph: of the built-in pictures, then of each of the caller's.
+def calibration_inputs(card: ModelCard, direction: Direction) -> Iterator[Arrays]:
+    """Inputs of a direction's public graph, from the built-in pictures; one picture at a time, for large networks.
 
     In the up direction they are what the down direction makes of the pictures and, since anything can arrive in a
-    packet, the built-in ones as LR with random boundary levels. Z is normal with a deviation of 1.
-
-    Args:
-        card: of the model.
-        direction: of the graph.
-        pictures: (H, W, 3) uint8 RGB each; padded to a multiple of the scale by replication.
-
-    Raises:
-        DTypeError, ShapeError: a picture is not what is said above.
+    packet, the pictures as LR with random boundary levels. Z is normal with a deviation of 1.
     """
     side = max(_SIDE, 2 * card.config.scale)
-    batches = [builtin_pictures(side), *(_padded(picture, card.config.scale)[None] for picture in pictures)]
+    images = [{"image": picture[None]} for picture in builtin_pictures(side)]
     if direction == "downscale":
-        yield from ({"image": batch} for batch in batches)
+        yield from images
         return
     rng = np.random.default_rng(_SEED)
     down = _Graph(build_graph(card, "downscale"), card)
-    packets = [down.run({"image": batch}) for batch in batches]
-    lr = builtin_pictures(max(32, side // card.config.scale))
-    packets.append({"lr": lr, "boundary": rng.integers(0, card.config.max_level + 1, lr.shape[:3], dtype=np.uint8)})
+    packets = [down.run(image) for image in images]
+    for picture in builtin_pictures(max(32, side // card.config.scale)):
+        levels = rng.integers(0, card.config.max_level + 1, (1, *picture.shape[:2]), dtype=np.uint8)
+        packets.append({"lr": picture[None], "boundary": levels})
     for packet in packets:
         inputs = {name: packet[name] for name in (("lr", "boundary") if card.config.bits else ("lr",))}
         if direction == "upscale_z":
@@ -77,7 +77,29 @@ def calibration_inputs(
         yield inputs
 
 
-def magnitudes(model: onnx.ModelProto, card: ModelCard, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def calibrate(card: ModelCard, direction: Direction) -> dict[str, float]:
+    """`magnitudes` of a direction's public graph for its `calibration_inputs`.
+
+    They take seconds, and minutes for large networks, and depend on nothing but the model and this code: once measured
+    they stay in the folder `calibration` of the cache, where that can be written.
+
+    Raises:
+        CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
+    """
+    card.check_weights()
+    graph = build_graph(card, direction)
+    try:
+        path = EngineCache().folder.parent / "calibration" / f"{_fingerprint(card, direction)}.json"
+    except UnwritableOutputError:  # a user without a home has no cache
+        return magnitudes(graph, card, calibration_inputs(card, direction))
+    found = _read(path, graph)
+    if found is None:
+        found = magnitudes(graph, card, calibration_inputs(card, direction))
+        _write(path, found)
+    return found
+
+
+def magnitudes(model: onnx.ModelProto, card: ModelCard, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """The largest magnitude of every float value that a graph computes from its inputs, over all of them.
 
     Args:
@@ -112,8 +134,9 @@ class _Graph:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         self._request.infer(dict(inputs))
-        ports = self._request.model_outputs
-        return {self._names.get(port.any_name, port.any_name): self._request.get_tensor(port).data for port in ports}
+        # The next run writes where this one's results are.
+        found = {port.any_name: self._request.get_tensor(port).data.copy() for port in self._request.model_outputs}
+        return {self._names.get(name, name): value for name, value in found.items()}
 
 
 def with_weights(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
@@ -133,15 +156,8 @@ def with_weights(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
 
 def _measure(graph: onnx.GraphProto, types: Mapping[str, int]) -> dict[str, str]:
     """Replace a graph's outputs by the magnitudes of its floats; returns output -> value."""
-    constant = {tensor.name for tensor in graph.initializer}
-    values = [
-        value
-        for node in graph.node
-        for value in node.output
-        if types[value] in _FLOATS and not constant.issuperset(node.input)
-    ]
+    names = {f"magnitude/{index}": value for index, value in enumerate(_measured(graph, types))}
     del graph.output[:]
-    names = {f"magnitude/{index}": value for index, value in enumerate(values)}
     for name, value in names.items():
         graph.node.append(helper.make_node("Abs", [value], [f"{name}/abs"]))
         graph.node.append(helper.make_node("ReduceMax", [f"{name}/abs"], [name], keepdims=0))
@@ -149,13 +165,45 @@ def _measure(graph: onnx.GraphProto, types: Mapping[str, int]) -> dict[str, str]
     return names
 
 
-def _padded(picture: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
-    if picture.dtype != np.uint8:
-        raise DTypeError(f"A calibration picture is {picture.dtype}; it must be uint8.")
-    if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        raise ShapeError(f"A calibration picture has shape {picture.shape}; (H, W, 3) is needed, with no side 0.")
-    height, width = picture.shape[:2]
-    return np.pad(picture, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+def _measured(graph: onnx.GraphProto, types: Mapping[str, int]) -> list[str]:
+    """The float values that a graph computes from its inputs."""
+    constant = {tensor.name for tensor in graph.initializer}
+    return [
+        value
+        for node in graph.node
+        for value in node.output
+        if types[value] in _FLOATS and not constant.issuperset(node.input)
+    ]
+
+
+def _fingerprint(card: ModelCard, direction: Direction) -> str:
+    """SHA-256 of all that decides what calibration measures."""
+    parts = [pathlib.Path(__file__).read_bytes(), process_core().get_versions("CPU")["CPU"].build_number.encode()]
+    # The inputs of the way up come from the way down. Graphs hold the SHA-256 of their weights.
+    graphs = dict.fromkeys(("downscale", direction))
+    parts += [build_graph(card, one).SerializeToString(deterministic=True) for one in graphs]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _read(path: pathlib.Path, graph: onnx.ModelProto) -> dict[str, float] | None:
+    """What `_write` kept for a graph; None where there is nothing, or not that."""
+    try:
+        check_folder(path.parent)
+        found = json.loads(read_file(path, limit=_MAX_BYTES, what="the calibration"))
+    except (OSError, BackendError, DamagedEntryError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or found.keys() != set(_measured(graph.graph, element_types(graph))):
+        return None
+    sound = all(type(value) is float and value >= 0 and math.isfinite(value) for value in found.values())
+    return found if sound else None
+
+
+def _write(path: pathlib.Path, found: Mapping[str, float]) -> None:
+    """Keep magnitudes; where they cannot be kept, or are not finite, they are measured again."""
+    if all(map(math.isfinite, found.values())):
+        with suppress(OSError, OutputError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(found).encode(), mode=0o600)
 
 
 def _like_a_photograph(rng: np.random.Generator, side: int) -> NDArray[np.float64]:

@@ -6,26 +6,20 @@ import dataclasses
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from bdflow_rt.errors import NonFiniteOutputError, PrecisionError
-from bdflow_rt.export.calibration import calibration_inputs, magnitudes
-from bdflow_rt.export.graph import read_index
-from bdflow_rt.export.half import ISLANDS, element_types, island_pattern, to_half
+from bdflow_rt.export.calibration import calibrate, with_weights
+from bdflow_rt.export.half import island_pattern, to_half
 from bdflow_rt.export.onnx import GraphKind, build_graph
 from bdflow_rt.zoo.card import Direction, ModelCard
-
-__all__ = [
-    "HALF_LIMIT", "ISLANDS", "OverflowReport", "PrecisionReport", "build_half_graph", "check_precision",
-    "measure_overflow", "to_half",
-]  # fmt: skip
+from bdflow_rt.zoo.weights import read_index
 
 HALF_LIMIT = 65504 / 8
 """Largest magnitude that float16 may hold here: 8 times below its own limit, for what no calibration picture shows."""
@@ -68,25 +62,15 @@ class PrecisionReport:
         return dataclasses.asdict(self)
 
 
-def build_half_graph(
-    card: ModelCard,
-    direction: Direction,
-    *,
-    kind: GraphKind = "public",
-    pictures: Iterable[NDArray[np.uint8]] = (),
-) -> onnx.ModelProto:
+def build_half_graph(card: ModelCard, direction: Direction, *, kind: GraphKind = "public") -> onnx.ModelProto:
     """`build_graph` in float16, with islands as wide as calibration shows that they must be.
 
-    Args:
-        card: of the model.
-        direction: of the graph.
-        kind: public or core.
-        pictures: as for `measure_overflow`.
-
     Raises:
-        PrecisionError, NonFiniteOutputError: as `measure_overflow`; or a float16 output would overflow.
+        NonFiniteOutputError: as `measure_overflow`.
+        PrecisionError: a float16 output would overflow.
+        CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
     """
-    report = measure_overflow(card, direction, pictures=pictures)
+    report = measure_overflow(card, direction)
     source = build_graph(card, direction, kind=kind)
     maker = {value: node for node in source.graph.node for value in node.output}
     for output in source.graph.output:
@@ -101,49 +85,31 @@ def build_half_graph(
     return to_half(source, extra=report.widened)
 
 
-def measure_overflow(
-    card: ModelCard, direction: Direction, *, pictures: Iterable[NDArray[np.uint8]] = ()
-) -> OverflowReport:
-    """Find the nodes that float16 is too narrow for, by running calibration pictures through the public graphs.
+def measure_overflow(card: ModelCard, direction: Direction) -> OverflowReport:
+    """Find the nodes that float16 is too narrow for, from what calibration measured in the public graph.
 
     A node stays float32 where a float that it reads or writes exceeds `HALF_LIMIT`. The core graph has the same nodes
     but for those that make and take pixels.
 
-    Args:
-        card: of the model.
-        direction: of the graph.
-        pictures: (H, W, 3) uint8 RGB, measured besides the built-in ones.
-
     Raises:
-        DTypeError, ShapeError: a picture is not as above.
         NonFiniteOutputError: not even the float32 graph has finite values.
-        PrecisionError: float16 values are too large wherever the islands end.
+        CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
     """
-    batches = list(calibration_inputs(card, direction, pictures))
-    source = build_graph(card, direction)
-    largest = magnitudes(source, card, batches)
+    source, largest = build_graph(card, direction), calibrate(card, direction)
     if broken := next((name for name, value in largest.items() if not math.isfinite(value)), None):
         raise NonFiniteOutputError(
             f"{broken!r} of {card.id} {direction} is not finite in float32 on a calibration picture; no precision "
             "will do. Train the model again."
         )
+    # A weight can be too large although whatever it is multiplied with is small.
+    weights = {
+        tensor.name: float(np.abs(numpy_helper.to_array(tensor)).max(initial=0))
+        for tensor in with_weights(source, card).graph.initializer
+        if tensor.data_type == TensorProto.FLOAT
+    }
     names = [node.name for node in source.graph.node]
     outside = {name for name in names if not island_pattern(names).fullmatch(name)}
-    widened = _touching(source, largest) & outside
-    while True:
-        half = to_half(source, extra=widened)
-        types = element_types(half)
-        found = magnitudes(half, card, batches)
-        more = _touching(half, {name: value for name, value in found.items() if types[name] == TensorProto.FLOAT16})
-        more &= outside
-        if not more:
-            return OverflowReport(largest, tuple(sorted(widened)))
-        if more <= widened:
-            raise PrecisionError(
-                f"{sorted(more)[0]!r} of {card.id} {direction} stays too large for float16 although it is computed in "
-                "float32. Train the model again."
-            )
-        widened |= more
+    return OverflowReport(largest, tuple(sorted(_touching(source, largest | weights) & outside)))
 
 
 def check_precision(network: Any, card: ModelCard) -> PrecisionReport:
@@ -206,6 +172,5 @@ def _demand(layer: Any, found: set[str], wanted: str, what: str) -> None:
 
 def _touching(model: onnx.ModelProto, largest: Mapping[str, float]) -> set[str]:
     """Names of the nodes that read or write a value larger than `HALF_LIMIT`."""
-    # Written so that a NaN counts as too large.
-    large = {name for name, value in largest.items() if not value <= HALF_LIMIT}
+    large = {name for name, value in largest.items() if value > HALF_LIMIT}
     return {node.name for node in model.graph.node if large.intersection((*node.input, *node.output))}

@@ -27,7 +27,7 @@ class Profile:
     """The range of inputs that one engine takes.
 
     Attributes:
-        name: as the user gave it.
+        name: as the user gave it, in small letters: it is part of an engine's key.
         min, opt, max: (height, width) of the HR picture in pixels; the network pads them to multiples of its scale.
         batch: smallest, optimal and largest number of pictures.
     """
@@ -80,13 +80,14 @@ def parse_profile(text: str, *, batch: Batch = (1, 1, 1)) -> Profile:
     Raises:
         ArgumentError: it is none of these, or the sizes fall.
     """
-    parts = text.lower().split(":")
+    name = text.lower()
+    parts = name.split(":")
     sizes = [_size(part, text) for part in parts]
     if len(sizes) == 3:
-        return Profile(text, sizes[0], sizes[1], sizes[2], batch)
+        return Profile(name, sizes[0], sizes[1], sizes[2], batch)
     if len(sizes) == 1:
         smallest = SMALLEST if parts[0] in NAMED else sizes[0]
-        return Profile(text, smallest, sizes[0], sizes[0], batch)
+        return Profile(name, smallest, sizes[0], sizes[0], batch)
     raise ArgumentError(f"Profile {text!r:.100} has {len(sizes)} sizes; it must be {_ALLOWED}.")
 
 

@@ -18,9 +18,13 @@ class BuildState:
 
     Args:
         progress: called with (done, TOTAL), which never falls; None where nobody looks.
+
+    Attributes:
+        fault: what `progress` raised, which cannot cross native code: it is not called again, and the build stops.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
+        self.fault: BaseException | None = None
         self._progress = progress
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
@@ -57,7 +61,11 @@ class BuildState:
     def _report(self, done: int) -> None:
         if self._progress is not None and done > self._reported:
             self._reported = min(done, TOTAL)
-            self._progress(self._reported, TOTAL)
+            try:
+                self._progress(self._reported, TOTAL)
+            except BaseException as error:
+                self.fault, self._progress = error, None
+                self.cancel()
 
     def _roots(self) -> list[str]:
         return [name for name, phase in self._phases.items() if phase.parent not in self._phases]
@@ -100,7 +108,7 @@ def run_cancellable(work: Callable[[], T], state: BuildState) -> T:
     one of TensorRT's callbacks instead, they would have to cross native code.
 
     Raises:
-        What the work raises; KeyboardInterrupt and the like once the work has stopped.
+        What the progress or the work raises; KeyboardInterrupt and the like once the work has stopped.
     """
     results: list[T] = []
     faults: list[BaseException] = []
@@ -129,6 +137,8 @@ def run_cancellable(work: Callable[[], T], state: BuildState) -> T:
         raise
     finally:
         state.close()
+    if state.fault is not None:
+        raise state.fault
     if faults:
         raise faults[0]
     return results[0]

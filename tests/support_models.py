@@ -79,6 +79,11 @@ def with_weights(card: ModelCard, changes: dict[str, float]) -> ModelCard:
     state = load_file(card.weights_path)
     for name, value in changes.items():
         state[name].view(-1)[0] = value
+    return with_state(card, state)
+
+
+def with_state(card: ModelCard, state: dict[str, torch.Tensor]) -> ModelCard:
+    """The model with other weights, in whatever types they have; exported anew."""
     weights = save(state)
     card.weights_path.write_bytes(weights)
     card = dataclasses.replace(card, weights_sha256=hashlib.sha256(weights).hexdigest())

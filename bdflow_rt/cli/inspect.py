@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import re
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -69,11 +70,11 @@ def _find_engine(what: str) -> CacheEntry | None:
     path = pathlib.Path(what)
     is_file = path.suffix == ".plan"
     prefix = path.stem if is_file else what
-    if not (is_file or _KEY.fullmatch(what)) or path.is_dir():
+    if not (is_file or _KEY.fullmatch(what)) or os.path.isdir(what):
         return None
     cache = EngineCache()
     found = [entry for entry in cache.list() if entry.digest.startswith(prefix)]
-    found = [entry for entry in found if not is_file or (path.exists() and entry.path.samefile(path))]
+    found = [entry for entry in found if not is_file or _is_same_file(entry.path, path)]
     if len(found) != 1:
         fault = "none" if not found else f"{len(found)} engines"
         raise ArgumentError(
@@ -81,6 +82,13 @@ def _find_engine(what: str) -> CacheEntry | None:
             "`bdflow cache ls` lists them, with keys of which 6 letters or more are enough if one engine has them."
         )
     return found[0]
+
+
+def _is_same_file(one: pathlib.Path, other: pathlib.Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one is missing, or no name that a file can have
+        return False
 
 
 def _of_model(card: ModelCard, args: argparse.Namespace) -> dict[str, Any]:
@@ -122,7 +130,7 @@ def _parser() -> tuple[Flavour | None, Any, str | None]:
 
 def _figures(graph: onnx.ModelProto, card: ModelCard, profile: Profile, top: int) -> dict[str, Any]:
     from bdflow_rt.export.figures import measure_graph
-    from bdflow_rt.export.graph import read_index
+    from bdflow_rt.zoo.weights import read_index
 
     names = [value.name for value in graph.graph.input]
     best = {name: shapes[1] for name, shapes in profile.shapes(card, names).items()}

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from bdflow_rt.cli.options import add_max_pixels, add_output_options, max_pixels_option
 from bdflow_rt.cli.output import print_json, print_text, progress
 from bdflow_rt.containers.image import read_picture
-from bdflow_rt.engines.engine import Backend, Engine, Flavour
-from bdflow_rt.engines.select import open_engine, select
+from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision
+from bdflow_rt.engines.select import check_precision, open_engine, select
 from bdflow_rt.errors import BackendError, BackendUnavailableError, OutsideProfileError, VerificationError
 from bdflow_rt.metrics import psnr_y
 from bdflow_rt.zoo import Direction, ModelCard, find_model
 
-REFERENCE: Backend = "torch"
-COMPARED: tuple[Backend, ...] = ("openvino", *get_args(Flavour))
 MAX_SIDE = 512
 """Pixels: the reference takes seconds for such a picture, and profiles of engines begin and end beyond it."""
 SIZES = ((251, 379), (384, 256))
@@ -58,6 +56,28 @@ _SINGLE = Limits({"lr": 1, "boundary": 1, "image": 1}, 0.01, 0.03)
 _HALF = Limits({"lr": 1, "boundary": 1}, None, 0.03)
 
 
+@dataclass(frozen=True)
+class Runner:
+    """A backend on a device in a precision."""
+
+    backend: Backend
+    device: str
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision} on {self.device}"
+
+
+REFERENCE = Runner("torch", "cpu", "fp32")
+COMPARED: dict[Runner, Limits] = {
+    Runner("openvino", "cpu", "fp32"): _SINGLE,
+    Runner("torch", "cuda", "fp32"): _SINGLE,
+    Runner("torch", "cuda", "fp16"): _HALF,
+    **{Runner(flavour, "cuda", "fp16"): _HALF for flavour in cast(tuple[Flavour, ...], get_args(Flavour))},
+}
+"""All that a Rescaler can be asked for but bfloat16, whose loss is in the model's card."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", help="name or folder of a model")
@@ -68,7 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"HR pictures; at most their middle {MAX_SIDE} x {MAX_SIDE} pixels are used (default: two built-in ones)",
     )
     parser.add_argument(
-        "--backend", action="append", choices=COMPARED, help="to compare with PyTorch; may be repeated (default: all)"
+        "--backend",
+        action="append",
+        choices=tuple(dict.fromkeys(runner.backend for runner in COMPARED)),
+        help="to compare with PyTorch on the CPU; may be repeated (default: all)",
     )
     add_max_pixels(parser)
     add_output_options(parser)
@@ -76,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry the command out and return its exit code."""
-    asked = tuple(dict.fromkeys(args.backend or ()))
+    runners = [runner for runner in COMPARED if not args.backend or runner.backend in args.backend]
     card = find_model(args.model)
     pictures = dict(_pictures(args.pictures, card.config.scale, **max_pixels_option(args)))
     with closing(_Pair(card, REFERENCE)) as reference:
@@ -85,45 +108,46 @@ def run(args: argparse.Namespace) -> int:
             for name, picture in progress(pictures.items(), label="reference", quiet=args.quiet)
         }
     backends = [
-        _verify(card, backend, pictures, wanted)
-        for backend in progress(asked or COMPARED, label="backends", quiet=args.quiet)
+        _verify(card, runner, pictures, wanted) for runner in progress(runners, label="backends", quiet=args.quiet)
     ]
     sizes = {name: list(picture.shape[:2]) for name, picture in pictures.items()}
-    report = {"model": card.id, "reference": REFERENCE, "pictures": sizes, "backends": backends}
+    report = {"model": card.id, "reference": str(REFERENCE), "pictures": sizes, "backends": backends}
     if args.json:
         print_json(report)
     else:
         print_text("\n".join(_lines(report)))
-    _judge(card, backends, asked)
+    _judge(card, backends, asked=args.backend or ())
     return 0
 
 
-def _judge(card: ModelCard, backends: list[dict[str, Any]], asked: tuple[str, ...]) -> None:
-    """Raise VerificationError unless every backend that ran, and every one asked for by name, has passed."""
-    faults = [f"{one['backend']}: {fault}" for one in backends for fault in one["faults"]]
+def _judge(card: ModelCard, backends: list[dict[str, Any]], *, asked: Collection[str]) -> None:
+    """Raise VerificationError unless all that ran, and all of the backends asked for by name, have passed."""
+    faults = [f"{one['name']}: {fault}" for one in backends for fault in one["faults"]]
     faults += [
-        f"{one['backend']} did not run: {one['reason']}"
+        f"{one['name']} did not run: {one['reason'].removesuffix('.')}"
         for one in backends
         if one["backend"] in asked and one["reason"]
     ]
     if not faults and not any(one["verdict"] == "passed" for one in backends):
         faults = ["no backend ran besides the reference; `bdflow doctor` says what is missing"]
     if faults:
-        raise VerificationError(
-            f"Model {card.id} is not verified here: {'; '.join(faults)}. Use a backend that passed, and report the "
-            "picture if an installation that is up to date does this."
-        )
+        advice = ". Use a backend that passed, and report the picture if an installation that is up to date does this."
+        wrong = any(one["faults"] for one in backends)
+        raise VerificationError(f"Model {card.id} is not verified here: {'; '.join(faults)}{advice if wrong else '.'}")
 
 
 class _Pair:
-    """Both directions of a model on one backend."""
+    """Both directions of a model on one runner."""
 
-    def __init__(self, card: ModelCard, backend: Backend) -> None:
-        selection = select(backend)
+    def __init__(self, card: ModelCard, runner: Runner) -> None:
+        selection = select(runner.backend, runner.device)
+        check_precision(selection, card, runner.precision)
         self._engines: dict[Direction, Engine] = {}
         try:
             for direction in cast(tuple[Direction, ...], ("downscale", "upscale")):
-                self._engines[direction] = open_engine(selection, card, direction, precision="fp32", threads=None)
+                self._engines[direction] = open_engine(
+                    selection, card, direction, precision=runner.precision, threads=None
+                )
         except BaseException:
             self.close()
             raise
@@ -144,28 +168,26 @@ def _batch(arrays: Arrays) -> Arrays:
     return {name: value[None] for name, value in arrays.items()}
 
 
-def _verify(
-    card: ModelCard, backend: Backend, pictures: dict[str, Picture], wanted: dict[str, Arrays]
-) -> dict[str, Any]:
-    """What one backend came to; `reason` is why it did not run, `faults` what is beyond its limits."""
-    limits = _HALF if backend in get_args(Flavour) else _SINGLE
+def _verify(card: ModelCard, runner: Runner, pictures: dict[str, Picture], wanted: dict[str, Arrays]) -> dict[str, Any]:
+    """What one runner came to; `reason` is why it did not run, `faults` what is beyond its limits."""
     found: list[dict[str, Any]] = []
     reason, faults = None, []
     try:
-        with closing(_Pair(card, backend)) as pair:
+        with closing(_Pair(card, runner)) as pair:
             found = [_measure(pair, picture, wanted[name]) | {"name": name} for name, picture in pictures.items()]
     except (BackendUnavailableError, OutsideProfileError) as error:
         reason = str(error)
     except BackendError as error:
         faults = [str(error)]
-    faults += [f"{one['name']}: {fault}" for one in found for fault in _faults(one, limits)]
+    faults += [f"{one['name']}: {fault}" for one in found for fault in _faults(one, COMPARED[runner])]
     verdict = "failed" if faults else "not run" if reason else "passed"
     return {
-        "backend": backend,
+        "name": str(runner),
+        **dataclasses.asdict(runner),
         "verdict": verdict,
         "reason": reason,
         "faults": faults,
-        "limits": dataclasses.asdict(limits),
+        "limits": dataclasses.asdict(COMPARED[runner]),
         "pictures": [] if reason else found,
     }
 
@@ -257,7 +279,7 @@ def builtin_picture(height: int, width: int, *, seed: int) -> Picture:
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     count = len(report["pictures"])
-    yield f"{report['model']} on {count} picture{'s' * (count != 1)}, against {report['reference']} in float32"
+    yield f"{report['model']} on {count} picture{'s' * (count != 1)}, against {report['reference']}"
     rows: list[tuple[str, ...]] = [
         ("backend", "direction", "output", "largest", "differing", "PSNR to it", "restored", "loss dB")
     ]
@@ -268,7 +290,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield from ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
     for one in report["backends"]:
         why = "; ".join([one["reason"]] if one["reason"] else one["faults"])
-        yield f"{one['backend']}: {one['verdict']}" + (f": {why}" if why else "")
+        yield f"{one['name']}: {one['verdict']}" + (f": {why}" if why else "")
 
 
 def _rows(one: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -282,7 +304,7 @@ def _rows(one: dict[str, Any]) -> Iterator[tuple[str, ...]]:
                 cells += [_worst(pictures, key) for key in ("psnr_to_reference_db", "psnr_to_original_db")]
                 cells.append(f"{max(picture['loss_db'] for picture in pictures):.3f}")
             cells += ["-"] * (5 - len(cells))
-            yield (one["backend"], direction, name, *cells)
+            yield (one["name"], direction, name, *cells)
 
 
 def _worst(pictures: list[dict[str, Any]], key: str) -> str:

@@ -128,8 +128,18 @@ def test_engines_from_elsewhere_are_refused(cache: EngineCache, tmp_path: Path) 
     (entry,) = cache.list()
     copy = tmp_path / entry.path.name
     copy.write_bytes(entry.path.read_bytes())
-    for what in (copy, tmp_path / "missing.plan", "0123456789"):
+    for what in (copy, tmp_path / "missing.plan", "0123456789", "n" * 5000 + ".plan", "a\0b.plan"):
         failed(bdflow("inspect", what), 2, "none of the cache", "Engines are programs")
+
+
+@needs_rtx
+def test_an_engine_whose_file_is_gone_is_not_found_by_another_file_of_its_name(
+    cache: EngineCache, tmp_path: Path
+) -> None:
+    (entry,) = cache.list()
+    copy = tmp_path / entry.path.name
+    entry.path.rename(copy)
+    failed(bdflow("inspect", copy), 2, "none of the cache")
 
 
 @needs_rtx

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -12,8 +15,11 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from bdflow_rt.cli.verify import COMPARED, MAX_SIDE, SIZES, builtin_picture
-from bdflow_rt.zoo import ModelCard
+from bdflow_rt.cli.verify import COMPARED, MAX_SIDE, REFERENCE, SIZES, builtin_picture
+from bdflow_rt.engines.engine import Backend
+from bdflow_rt.engines.select import Selection, check_precision
+from bdflow_rt.errors import ArgumentError
+from bdflow_rt.zoo import ModelCard, find_model
 from bdflow_rt.zoo.card import CARD_FILE, Direction
 from tests.cli.build import Done, bdflow, failed, succeeded
 from tests.support_models import make_model, tiny_config
@@ -50,9 +56,10 @@ def unverified(done: Done, *words: str) -> None:
 
 def test_openvino_agrees_with_torch_in_both_directions(zoo: Path) -> None:
     report = succeeded("verify", "tiny-x2", "--json").json
-    backends = {one["backend"]: one for one in report["backends"]}
-    assert tuple(backends) == COMPARED
-    openvino = backends["openvino"]
+    backends = {one["name"]: one for one in report["backends"]}
+    assert list(backends) == [str(runner) for runner in COMPARED]
+    assert report["reference"] == "torch fp32 on cpu"
+    openvino = backends["openvino fp32 on cpu"]
     assert (openvino["verdict"], openvino["reason"], openvino["faults"]) == ("passed", None, [])
     assert len(openvino["pictures"]) == len(SIZES)
     for picture in openvino["pictures"]:
@@ -63,17 +70,35 @@ def test_openvino_agrees_with_torch_in_both_directions(zoo: Path) -> None:
         assert abs(picture["loss_db"]) < 0.01
 
 
+def test_everything_that_a_rescaler_can_be_asked_for_is_compared() -> None:
+    """But bfloat16, and the reference itself. Written out from `check_precision`, so that a new pair is noticed."""
+    allowed = set()
+    for backend, device in itertools.product(get_args(Backend), ("cpu", "cuda")):
+        for precision in ("fp32", "fp16"):
+            with contextlib.suppress(ArgumentError):
+                check_precision(Selection(backend, device, ""), find_model("bdflow-x4"), precision)
+                if backend != "openvino" or device == "cpu":
+                    allowed.add((backend, device, precision))
+    # TensorRT's engines have no CPU, which `select` says.
+    allowed -= {("tensorrt", "cpu", "fp16"), ("tensorrt-rtx", "cpu", "fp16")}
+    compared = {(one.backend, one.device, one.precision) for one in (*COMPARED, REFERENCE)}
+    assert compared == allowed
+
+
 @needs_no_gpu
 def test_backends_that_cannot_run_are_listed_with_the_reason(zoo: Path) -> None:
     done = succeeded("verify", "plain")
-    for name in ("tensorrt", "tensorrt-rtx"):
-        (line,) = (line for line in done.out.splitlines() if line.startswith(f"{name}: not run: "))
-        assert len(line.split()) > 6
+    for runner in list(COMPARED)[1:]:
+        (line,) = (line for line in done.out.splitlines() if line.startswith(f"{runner}: not run: "))
+        assert len(line.split()) > 8
 
 
 @needs_no_gpu
-def test_a_backend_asked_for_by_name_that_cannot_run_fails(zoo: Path) -> None:
-    unverified(bdflow("verify", "plain", "--backend", "tensorrt-rtx"), "tensorrt-rtx did not run")
+@pytest.mark.parametrize("name", ["tensorrt-rtx", "torch"])
+def test_a_backend_asked_for_by_name_that_cannot_run_fails(zoo: Path, name: str) -> None:
+    done = bdflow("verify", "plain", "--backend", name)
+    unverified(done, f"{name} fp16 on cuda did not run")
+    assert (".." in done.err, "that passed" in done.err) == (False, False)
 
 
 @pytest.mark.parametrize(("direction", "output"), [("downscale", "lr"), ("upscale", "image")])
@@ -94,7 +119,7 @@ def test_a_graph_that_is_off_by_one_level_in_many_places_fails(tmp_path: Path) -
 
 def test_a_graph_that_a_backend_cannot_read_fails_in_its_words(tmp_path: Path) -> None:
     card = planted(tmp_path, "upscale", b"no graph")
-    unverified(bdflow("verify", card.folder, "--backend", "openvino"), "openvino: OpenVINO cannot read")
+    unverified(bdflow("verify", card.folder, "--backend", "openvino"), "openvino fp32 on cpu: OpenVINO cannot read")
 
 
 def test_altered_weights_are_the_models_fault(tmp_path: Path) -> None:

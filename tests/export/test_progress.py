@@ -75,3 +75,27 @@ def test_ctrl_c_stops_the_work_and_is_raised_when_it_has_stopped() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_cancellable(work, state)
     assert stopped.is_set()
+
+
+def test_what_progress_raises_stops_the_work_and_comes_back() -> None:
+    def refuse(done: int, total: int) -> None:
+        raise OSError("the terminal is gone")
+
+    state = BuildState(refuse)
+    state.start("build", None, 2)
+    going: list[bool] = []
+    with pytest.raises(OSError, match="terminal is gone"):
+        run_cancellable(lambda: going.extend(state.step("build", step) for step in range(2)), state)
+    assert going == [False, False]
+
+
+def test_an_interrupt_is_not_hidden_by_what_progress_raises_at_the_end() -> None:
+    def refuse(done: int, total: int) -> None:
+        raise OSError("the terminal is gone")
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_cancellable(work, BuildState(refuse))

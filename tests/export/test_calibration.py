@@ -1,0 +1,171 @@
+"""What calibration measures is kept in the cache for as long as it holds, and believed only where it can be right."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bdflow_rt.engines.openvino import OpenVINOEngine
+from bdflow_rt.errors import NonFiniteOutputError
+from bdflow_rt.export.calibration import builtin_pictures, calibrate, calibration_inputs, magnitudes
+from bdflow_rt.export.onnx import DIRECTIONS, build_graph
+from bdflow_rt.export.precision import measure_overflow
+from bdflow_rt.zoo import Direction, ModelCard
+from tests.support_models import assert_close_pixels, graph_inputs, make_model, tiny_config, with_weights
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where an empty cache will keep calibrations."""
+    monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "calibration"
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> ModelCard:
+    return make_model(tmp_path, tiny_config(4, hidden=4))
+
+
+def kept(cache: Path) -> Path:
+    (path,) = cache.iterdir()
+    return path
+
+
+def test_magnitudes_are_those_of_the_values(card: ModelCard) -> None:
+    inputs = graph_inputs(card, "downscale")
+    found = magnitudes(build_graph(card, "downscale"), card, [{"image": np.zeros_like(inputs["image"])}, inputs])
+    image = inputs["image"].astype(np.float64)
+    assert found["image/float32"] == image.max()
+    assert found["image/normalised"] == pytest.approx(image.max() / 255)
+    difference = np.abs(image[:, :, ::2] - image[:, :, 1::2])
+    bands = np.abs(image[:, ::2] - image[:, 1::2]).max(), difference.max()
+    assert 0 < found["levels.0/haar/u2"] <= max(bands) / 2 / 255 + 1e-6
+    # A weight overflows or not, whatever the picture.
+    assert not found.keys() & {"255", "levels.0.0.phi.conv1.weight", "levels.0.0.phi.conv1.weight/float32"}
+
+
+def test_builtin_pictures_reach_the_extremes_and_are_the_same_every_time() -> None:
+    pictures = builtin_pictures(32)
+    assert pictures.shape == (13, 32, 32, 3)
+    assert np.array_equal(pictures, builtin_pictures(32))
+    assert len({picture.tobytes() for picture in pictures}) == 13
+    assert (pictures.min(), pictures.max()) == (0, 255)
+
+
+def test_the_way_up_is_calibrated_with_the_packets_of_every_picture_and_with_what_no_picture_makes(
+    card: ModelCard,
+) -> None:
+    images = list(calibration_inputs(card, "downscale"))
+    inputs = list(calibration_inputs(card, "upscale"))
+    assert (len(images), len(inputs)) == (13, 26)
+    engine = OpenVINOEngine(card, "downscale")
+    for image, packet in zip(images, inputs[:13], strict=True):
+        wanted = engine.run(image)
+        assert_close_pixels(packet["lr"], wanted["lr"])
+        assert np.mean(packet["boundary"] != wanted["boundary"]) < 0.01
+    assert {level for packet in inputs[13:] for level in np.unique(packet["boundary"])} == {0, 1}
+    assert len({packet["lr"].tobytes() for packet in inputs}) == 26
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_what_was_measured_is_kept_and_read(cache: Path, card: ModelCard, direction: Direction) -> None:
+    first = calibrate(card, direction)
+    assert first == magnitudes(build_graph(card, direction), card, calibration_inputs(card, direction))
+    assert json.loads(kept(cache).read_text()) == first
+    planted = {name: value + 1 for name, value in first.items()}  # only a reader can come upon it
+    kept(cache).write_text(json.dumps(planted))
+    assert calibrate(card, direction) == planted
+
+
+def test_directions_and_weights_do_not_share_what_was_measured(cache: Path, card: ModelCard) -> None:
+    found = [calibrate(card, direction) for direction in DIRECTIONS]
+    found.append(calibrate(with_weights(card, {"levels.0.0.phi.conv1.weight": 3.0}), "downscale"))
+    assert len(list(cache.iterdir())) == len(found)
+    assert found[0].keys() == found[-1].keys()
+    assert found[0] != found[-1]
+
+
+def replaced(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text)
+
+
+def one_value(value: object) -> Callable[[Path], object]:
+    def change(path: Path) -> None:
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps({**found, next(iter(found)): value}))
+
+    return change
+
+
+def one_missing(path: Path) -> None:
+    path.write_text(json.dumps(dict(list(json.loads(path.read_text()).items())[1:])))
+
+
+def linked(path: Path) -> None:
+    text = path.read_text().replace("1", "2")
+    (path.parent.parent / "elsewhere").write_text(text)
+    path.unlink()
+    path.symlink_to(path.parent.parent / "elsewhere")
+
+
+def open_to_others(what: Callable[[Path], Path]) -> Callable[[Path], object]:
+    def change(path: Path) -> None:
+        one_value(9.0)(path)
+        what(path).chmod(0o777)
+
+    return change
+
+
+FAULTS: dict[str, Callable[[Path], object]] = {
+    "empty": replaced(""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "a list": replaced("[]"),
+    "nested": replaced("[" * 100_000),
+    "large": replaced(" " * (1 << 21)),
+    "a name missing": one_missing,
+    "a name more": lambda path: path.write_text(path.read_text()[:-1] + ', "more": 1.0}'),
+    "NaN": one_value(float("nan")),
+    "infinite": one_value(float("inf")),
+    "negative": one_value(-1.0),
+    "text": one_value("1.0"),
+    "true": one_value(True),
+    "a link": linked,
+    "others may write": open_to_others(lambda path: path),
+    "others may replace": open_to_others(lambda path: path.parent),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_right_is_measured_anew(cache: Path, card: ModelCard, fault: str) -> None:
+    wanted = calibrate(card, "downscale")
+    FAULTS[fault](kept(cache))
+    assert calibrate(card, "downscale") == wanted
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(cache: Path, card: ModelCard) -> None:
+    wanted = calibrate(card, "downscale")
+    kept(cache).unlink()
+    cache.rmdir()
+    cache.write_bytes(b"")  # a file where the folder should be, which stops root as well
+    assert calibrate(card, "downscale") == wanted
+    assert cache.read_bytes() == b""
+
+
+def test_a_user_without_a_home_can_calibrate(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BDFLOW_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert calibrate(card, "downscale")
+
+
+def test_values_that_are_not_finite_are_not_kept(cache: Path, card: ModelCard) -> None:
+    broken = with_weights(card, {"levels.0.0.rho.conv2.weight": float("nan")})
+    for _ in range(2):
+        with pytest.raises(NonFiniteOutputError):
+            measure_overflow(broken, "downscale")
+    assert not cache.exists()

@@ -44,14 +44,20 @@ def _indented(content: Any, depth: int = 1) -> list[str]:
     if isinstance(content, dict):
         lines = []
         for key, value in content.items():
-            if isinstance(value, dict | list) and value:
+            if (isinstance(value, dict) and value) or _is_records(value):
                 lines += [f"{margin}{key}:", *_indented(value, depth + 1)]
             else:
                 lines.append(f"{margin}{key}: {_shown(value)}")
         return lines
-    if isinstance(content, list):
-        return [line for item in content for line in _indented(item, depth)]
-    return [f"{margin}{_shown(content)}"]
+    lines = []
+    for item in content:
+        first, *rest = _indented(item, depth + 1)
+        lines += [f"{margin}- {first.lstrip()}", *rest]
+    return lines
+
+
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and item for item in value)
 
 
 def _shown(value: Any) -> str:
@@ -59,7 +65,7 @@ def _shown(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return ", ".join(map(_shown, value)) if isinstance(value, list) else str(value)
 
 
 def _package_lines(packages: dict[str, Any]) -> list[str]:

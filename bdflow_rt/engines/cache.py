@@ -39,8 +39,8 @@ LIMIT_VARIABLE = "BDFLOW_CACHE_MIB"
 """Environment variable with the size that the engines may take together, in MiB."""
 DEFAULT_LIMIT_MIB = 4096
 _MODE = 0o600
-_LEFTOVER_SECONDS = 3600
-"""No write takes as long: what is older is of a process that was killed."""
+_LEFTOVER_SECONDS, _IDLE_SECONDS = 3600, 60
+"""No write rests as long, surely and most likely: what is older is of a process that was killed."""
 _MAX_RUNTIME_BYTES = 1 << 30
 _SUFFIXES = (".json", ".plan", ".runtime", ".lock")
 """The sidecar first: without it, the rest of a half-removed engine is never loaded."""
@@ -220,7 +220,9 @@ class EngineCache:
         entries = self.list()
         for entry in entries:
             self._remove(entry.digest)
-        self._sweep(older_than=0)
+        self._sweep(older_than=_IDLE_SECONDS)
+        for path in self.folder.glob("*.lock"):  # of builds that failed
+            self._remove(path.stem, wait=False)
         return entries
 
     def read_runtime_data(self, digest: str) -> bytes | None:
@@ -284,6 +286,8 @@ class EngineCache:
             self._write(digest, ".plan", plan)
             self._write(digest, ".json", sidecar.to_json())
         except (OSError, OutputError) as error:
+            with suppress(OSError):  # without its sidecar it is never loaded, and takes the space that is missing
+                self._file(digest, ".plan").unlink(missing_ok=True)
             self._say(
                 f"The {sidecar.key} cannot be kept in '{self.folder}' ({error}), so the next process builds it again. "
                 f"Set {CACHE_VARIABLE} to a folder with space that can be written."
@@ -338,16 +342,18 @@ class EngineCache:
         """Remove what was used longest ago until the rest fits the limit, and what killed processes left."""
         with suppress(OSError, OutputError):
             self._sweep(older_than=_LEFTOVER_SECONDS)
-            entries = self.list()
+            entries, limit = self.list(), limit_bytes()
             total = sum(entry.size_bytes for entry in entries)
             for entry in reversed(entries):
-                if total <= limit_bytes():
+                if total <= limit:
                     break
                 if entry.digest != keep and self._remove(entry.digest, wait=False):
                     total -= entry.size_bytes
+                    what = entry.sidecar.key if entry.sidecar else f"damaged engine {entry.digest[:12]}"
+                    self._say(f"The {what} left the cache, which may take {limit >> 20} MiB ({LIMIT_VARIABLE}).")
 
     def _sweep(self, *, older_than: float) -> None:
-        for path in self.folder.glob(".bdflow-*.part") if self.folder.is_dir() else ():
+        for path in self.folder.glob(".bdflow-*.part"):
             with suppress(OSError):
                 if time.time() - path.lstat().st_mtime >= older_than:
                     path.unlink()

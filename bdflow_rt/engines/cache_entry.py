@@ -70,11 +70,7 @@ class EngineKey:
 
     def runs_on(self, gpu: str, compute_capability: str) -> bool:
         """Whether it was built for a GPU."""
-        if self.gpu not in (gpu, ANY_GPU):
-            return False
-        if self.compute_capability.endswith("+"):
-            return _version(compute_capability) >= _version(self.compute_capability[:-1])
-        return self.compute_capability == ANY_GPU or compute_capability in self.compute_capability.split(",")
+        return was_built_for(self.gpu, self.compute_capability, gpu=gpu, compute_capability=compute_capability)
 
     def differences(self, wanted: Mapping[str, Any]) -> list[str]:
         """Names of the fields that are not as wanted."""
@@ -82,6 +78,15 @@ class EngineKey:
 
     def __str__(self) -> str:
         return f"{self.direction} engine of {self.model} ({self.flavour}, {self.profile})"
+
+
+def was_built_for(name: str, capabilities: str, *, gpu: str, compute_capability: str) -> bool:
+    """Whether an engine with this `gpu` and `compute_capability` in its key runs on a GPU."""
+    if name not in (gpu, ANY_GPU):
+        return False
+    if capabilities.endswith("+"):
+        return _version(compute_capability) >= _version(capabilities[:-1])
+    return capabilities == ANY_GPU or compute_capability in capabilities.split(",")
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -134,7 +139,7 @@ class Sidecar:
             found = sidecar.key.digest
         except DamagedEntryError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise DamagedEntryError(f"its sidecar cannot be read ({type(error).__name__})") from None
         if found != digest:
             raise DamagedEntryError("its sidecar was edited, or belongs to another engine")
@@ -203,7 +208,8 @@ def read_file(path: Path, *, limit: int, what: str) -> bytes:
                 raise DamagedEntryError(f"{what} can be written by others")
             if status.st_size > limit:
                 raise DamagedEntryError(f"{what} has {status.st_size} bytes, more than {limit}")
-            return file.read(limit + 1)
+            # Python sets aside at once what it is asked to read, and a sidecar may have been edited to say a terabyte.
+            return file.read(min(limit, status.st_size) + 1)
     except FileNotFoundError:
         raise DamagedEntryError(f"{what} is missing") from None
     except OSError as error:

@@ -24,8 +24,10 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Backend = Literal["openvino", "torch", "tensorrt", "tensorrt-rtx"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 """The backends whose engines are built beforehand, and kept in a cache."""
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "failed to allocate", "bad_alloc")
-"""In the messages of PyTorch and OpenVINO, which on a CPU raise no class of its own for it."""
+_MEMORY_WORDS = (
+    "out of memory", "can't allocate memory", "failed to allocate", "bad_alloc", "alloc_failed", "allocation_failed",
+)  # fmt: skip
+"""In the messages of PyTorch, cuDNN and OpenVINO, which raise no class of its own for it, or not always."""
 _SHAPES = {"image": "(N, H, W, 3)", "lr": "(N, h, w, 3)", "boundary": "(N, h, w)", "latent": "(N, Z, h, w)"}
 
 

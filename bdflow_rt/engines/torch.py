@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs, closed, run_error
-from bdflow_rt.engines.torch_graph import GraphedFlow
+from bdflow_rt.engines.torch_graph import GraphedFlow, to_planes
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo.card import Direction, ModelCard
@@ -78,7 +78,7 @@ class TorchEngine:
         self._model = self._graphs = None
 
     def _downscale(self, model: BDFlow, image: Tensor) -> dict[str, NDArray[Any]]:
-        output = model(_to_planes(image))
+        output = model(to_planes(image))
         results = {"lr": self._to_pixels(output.lr)}
         if output.boundary is not None and model.quantizer is not None:
             self._check(output.boundary)
@@ -90,7 +90,7 @@ class TorchEngine:
         boundary = None
         if "boundary" in inputs and model.quantizer is not None:
             boundary = model.quantizer.value(inputs["boundary"][:, None].float())
-        restored = model.inverse(_to_planes(inputs["lr"]), boundary, inputs.get("latent"))
+        restored = model.inverse(to_planes(inputs["lr"]), boundary, inputs.get("latent"))
         return {"image": self._to_pixels(restored)}
 
     def _check(self, x: Tensor) -> None:
@@ -99,7 +99,3 @@ class TorchEngine:
     def _to_pixels(self, planes: Tensor) -> NDArray[Any]:
         self._check(planes)
         return (planes.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def _to_planes(pixels: Tensor) -> Tensor:
-    return pixels.permute(0, 3, 1, 2).float() / 255

@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,9 +116,9 @@ def test_a_sidecar_of_garbage(cache: EngineCache, heard: list[str], content: byt
         (("key", "model"), "bdflow-x4@1"), (("key", "gpu"), "Other"), (("key", "builder_flags"), []),
         (("key", "builder_flags"), "abc"), (("key", "builder_flags"), [1]), (("key", "profile"), None),
         (("key", "extra"), 1), (("plan_sha256",), "0" * 64), (("plan_sha256",), 5), (("plan_bytes",), -1),
-        (("plan_bytes",), True), (("plan_bytes",), 10**30), (("plan_bytes",), "10240"), (("build_seconds",), "1"),
-        (("build_seconds",), float("nan")), (("created",), "yesterday"), (("last_used",), 7),
-        (("last_used",), "2026-01-01"), (("more",), 1),
+        (("plan_bytes",), True), (("plan_bytes",), 10**30), (("plan_bytes",), 1 << 40), (("plan_bytes",), "10240"),
+        (("build_seconds",), "1"), (("build_seconds",), float("nan")), (("build_seconds",), 10**400),
+        (("created",), "yesterday"), (("last_used",), 7), (("last_used",), "2026-01-01"), (("more",), 1),
     ],
 )  # fmt: skip
 def test_an_edited_sidecar(cache: EngineCache, heard: list[str], path: tuple[str, ...], value: Any) -> None:
@@ -273,8 +274,7 @@ def test_a_disk_that_fills_up_between_plan_and_sidecar(tmp_path: Path, heard: li
     cache = EngineCache(tmp_path, say=heard.append)
     with file_size_limit(200):
         assert cache.get_or_build(KEY, lambda: b"tiny").path is None
-    (entry,) = cache.list()
-    assert entry.fault == "its sidecar is missing"
+    assert cache.list() == [], "nothing takes the space that is missing"
     assert cache.get_or_build(KEY, lambda: b"tiny").path is not None
 
 
@@ -346,4 +346,7 @@ def test_what_killed_writers_left_is_swept_and_foreign_files_are_not(cache: Engi
     assert not old.exists()
     assert fresh.exists(), "somebody may be writing it"
     assert len(cache.remove_all()) == 2
+    assert fresh.exists(), "still"
+    os.utime(fresh, (time.time() - 100,) * 2)
+    assert cache.remove_all() == []
     assert [path.name for path in cache.folder.iterdir()] == ["notes.txt"]

@@ -14,11 +14,12 @@ import pytest
 
 import bdflow_rt
 from bdflow_rt._version import __version__
-from bdflow_rt.cli.diagnosis import compiled
+from bdflow_rt.cli.diagnosis import compiled, gpu, models
 from bdflow_rt.cli.diagnosis.backends import explain_backends, supports
-from bdflow_rt.cli.diagnosis.compiled import library_version
-from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, run_tool
+from bdflow_rt.cli.diagnosis.compiled import library_version, mapped_libraries
+from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, guarded, run_tool
 from bdflow_rt.cli.diagnosis.problems import find_problems, is_usable
+from bdflow_rt.cli.doctor import _lines
 from bdflow_rt.engines.cache import EngineCache
 from tests.support_plans import needs_rtx, real_plan
 
@@ -71,10 +72,28 @@ def test_report_agrees_with_the_packages_that_import(report: dict[str, Any]) -> 
     assert report["cpu"]["usable_cores"] == len(os.sched_getaffinity(0))
 
 
-def test_text_report_ends_with_the_verdict(here: dict[str, Any]) -> None:
-    done = subprocess.run([sys.executable, "-m", "bdflow_rt", "doctor"], cwd=PACKAGE, capture_output=True, text=True)
-    assert done.returncode == (0 if here["usable"] else 7)
-    assert done.stdout.splitlines()[-1] == ("bdflow can run here." if here["usable"] else "bdflow cannot run here.")
+@pytest.mark.parametrize("usable", [True, False])
+def test_text_report_ends_with_the_verdict(report: dict[str, Any], usable: bool) -> None:
+    report["usable"] = usable
+    assert _lines(report)[-1] == ("bdflow can run here." if usable else "bdflow cannot run here.")
+
+
+def test_text_of_a_bare_python_with_a_variable_that_is_no_text() -> None:
+    code = MAIN.format(path=[str(PACKAGE)]).replace(", '--json'", "")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, env={**os.environb, b"BDFLOW_ODD": b"\xff\xfe"}
+    )
+    lines = done.stdout.decode().splitlines()
+    assert (done.returncode, lines[-1]) == (7, "bdflow cannot run here.")
+    assert "  BDFLOW_ODD: \\udcff\\udcfe" in lines
+
+
+def test_text_report_sets_records_apart_and_lists_values_in_a_line(report: dict[str, Any]) -> None:
+    report["zoo"]["models"] = [{"name": "a@1", "problem": None}, {"name": "b@1", "problem": "gone"}]
+    report["kernels"]["compute_capabilities"] = ["7.5", "9.0"]
+    shown = "\n".join(_lines(report))
+    assert "  models:\n    - name: a@1\n      problem: -\n    - name: b@1\n      problem: gone\n" in shown
+    assert "  compute_capabilities: 7.5, 9.0\n" in shown
 
 
 def test_bare_python_gets_a_report_and_exit_code_7() -> None:
@@ -85,21 +104,27 @@ def test_bare_python_gets_a_report_and_exit_code_7() -> None:
         assert [p["fix"] for p in report["problems"] if p["what"].startswith(f"{name} is not installed")] != []
 
 
-def test_hostile_metadata_is_survived_and_the_rest_still_read(tmp_path: Path) -> None:
-    (tmp_path / "junk-1.0.dist-info").mkdir()
-    (tmp_path / "junk-1.0.dist-info" / "METADATA").write_bytes(bytes(range(256)) * 9)
-    (tmp_path / "empty-1.0.dist-info").mkdir()
-    (tmp_path / "folder-1.0.dist-info" / "METADATA").mkdir(parents=True)
-    (tmp_path / "nameless-1.0.dist-info").mkdir()
-    (tmp_path / "nameless-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\n\n")
-    (tmp_path / "onnx-1.17.0.dist-info").mkdir()
-    (tmp_path / "onnx-1.17.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: onnx\nVersion: 1.17.0\n")
-    (tmp_path / "onnx.py").write_text("raise RuntimeError('first line\\nbuilt for another Python')\n")
-    (tmp_path / "pycuda.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
-    (tmp_path / "av.py").write_text("import sys; print('noise on stdout'); sys.exit('gives up')\n")
-    (tmp_path / "tensorrt.py").write_text("print('noise on stdout'); __version__ = 11\n")
-    _, report = _doctor(path=(tmp_path, PACKAGE))
-    packages = report["packages"]
+@pytest.fixture(scope="module")
+def battered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The report with damaged metadata and broken packages first in the path, no tools and no home."""
+    folder = tmp_path_factory.mktemp("packages")
+    (folder / "junk-1.0.dist-info").mkdir()
+    (folder / "junk-1.0.dist-info" / "METADATA").write_bytes(bytes(range(256)) * 9)
+    (folder / "empty-1.0.dist-info").mkdir()
+    (folder / "folder-1.0.dist-info" / "METADATA").mkdir(parents=True)
+    (folder / "nameless-1.0.dist-info").mkdir()
+    (folder / "nameless-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\n\n")
+    (folder / "onnx-1.17.0.dist-info").mkdir()
+    (folder / "onnx-1.17.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: onnx\nVersion: 1.17.0\n")
+    (folder / "onnx.py").write_text("raise RuntimeError('first line\\nbuilt for another Python')\n")
+    (folder / "pycuda.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
+    (folder / "av.py").write_text("import sys; print('noise on stdout'); sys.exit('gives up')\n")
+    (folder / "tensorrt.py").write_text("print('noise on stdout'); __version__ = 11\n")
+    return _doctor(path=(folder, PACKAGE), PATH="", HOME="", XDG_CACHE_HOME="")[1]
+
+
+def test_hostile_metadata_is_survived_and_the_rest_still_read(battered: dict[str, Any]) -> None:
+    packages = battered["packages"]
     assert packages["onnx"]["installed"] == {"onnx": "1.17.0"}
     assert packages["onnx"]["error"] == "built for another Python"
     assert packages["pycuda"]["error"] == "crashed with SIGSEGV"
@@ -108,18 +133,9 @@ def test_hostile_metadata_is_survived_and_the_rest_still_read(tmp_path: Path) ->
     assert packages["numpy"]["imported"] is not None
 
 
-def test_empty_path_and_no_home_do_not_matter() -> None:
-    _, report = _doctor(PATH="", HOME="", XDG_CACHE_HOME="")
-    assert report["gpu"]["nvidia_smi"] == {"found": False, "gpus": []}
-    assert report["packages"]["numpy"]["imported"] is not None
-
-
-def test_undecodable_variable_is_reported() -> None:
-    environment = {**os.environb, b"BDFLOW_ODD": b"\xff\xfe"}
-    done = subprocess.run(
-        [sys.executable, "-m", "bdflow_rt", "doctor"], cwd=PACKAGE, env=environment, capture_output=True
-    )
-    assert b"BDFLOW_ODD: \\udcff\\udcfe" in done.stdout
+def test_empty_path_and_no_home_do_not_matter(battered: dict[str, Any]) -> None:
+    assert battered["gpu"]["nvidia_smi"] == {"found": False, "gpus": []}
+    assert battered["packages"]["numpy"]["imported"] is not None
 
 
 @pytest.mark.parametrize(
@@ -129,21 +145,28 @@ def test_undecodable_variable_is_reported() -> None:
         ("echo one,two", "nvidia-smi answered 'one,two'"),
     ],
 )
-def test_failing_nvidia_smi_is_a_problem_with_its_own_words(tmp_path: Path, script: str, error: str) -> None:
+def test_failing_nvidia_smi_is_a_problem_with_its_own_words(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: str
+) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
-    _, report = _doctor(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    report["gpu"]["nvidia_smi"] = guarded(gpu.nvidia_smi)
     assert report["gpu"]["nvidia_smi"] == {"error": error}
-    assert [p["what"] for p in report["problems"] if p["what"] == f"nvidia-smi fails: {error}"] != []
+    assert len(_fixes(report, f"nvidia-smi fails: {error}")) == 1
 
 
 def test_gpu_without_a_loadable_libcuda_is_a_problem(report: dict[str, Any]) -> None:
-    gpu = {"name": "NVIDIA H200", "driver_version": "580.65", "memory.total": "143771 MiB", "compute_cap": "9.0"}
-    report["gpu"] = {"nvidia_smi": {"found": True, "gpus": [gpu]}, "libcuda": {"found": False, "reason": "no file"}}
+    card = {"name": "NVIDIA H200", "driver_version": "580.65", "memory.total": "143771 MiB", "compute_cap": "9.0"}
+    report["gpu"] = {"nvidia_smi": {"found": True, "gpus": [card]}, "libcuda": {"found": False, "reason": "no file"}}
     assert len(_fixes(report, "libcuda.so.1 does not load: no file")) == 1
     report["gpu"]["libcuda"] = {"found": True, "cuda_version": "13.0", "status": "CUDA_ERROR_NO_DEVICE", "devices": 0}
-    assert len(_fixes(report, "CUDA does not start: CUDA_ERROR_NO_DEVICE")) == 1
+    report["environment"] = {}
+    (fix,) = _fixes(report, "CUDA does not start: CUDA_ERROR_NO_DEVICE")
+    assert fix.startswith("sudo nvidia-modprobe ")
+    report["environment"] = {"CUDA_VISIBLE_DEVICES": "-1"}
+    assert _fixes(report, "CUDA does not start") == ["env -u CUDA_VISIBLE_DEVICES bdflow doctor"]
 
 
 def test_several_opencv_distributions_clash(report: dict[str, Any]) -> None:
@@ -169,16 +192,18 @@ def test_loaded_version_that_is_not_the_installed_one_is_a_problem(report: dict[
     assert _fixes(report, "torch") == []
 
 
-def test_altered_weights_are_a_problem_and_name_the_model(tmp_path: Path) -> None:
+def test_altered_weights_are_a_problem_and_name_the_model(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "odd-x4@1"
     folder.mkdir()
     (folder / "model.json").write_text("{}")
-    _, report = _doctor(BDFLOW_ZOO=f"{tmp_path}:{tmp_path / 'missing'}")
+    monkeypatch.setenv("BDFLOW_ZOO", f"{tmp_path}:{tmp_path / 'missing'}")
+    report["zoo"] = models.zoo()
     (model,) = [model for model in report["zoo"]["models"] if model["path"] == str(folder)]
     assert "model.json" in model["problem"]
-    whats = [problem["what"] for problem in report["problems"]]
-    assert [what for what in whats if what.startswith(f"Model odd-x4@1 in {folder} is not usable")] != []
-    assert f"BDFLOW_ZOO names {tmp_path / 'missing'}, which is not a folder." in whats
+    assert len(_fixes(report, f"Model odd-x4@1 in {folder} is not usable")) == 1
+    assert len(_fixes(report, f"BDFLOW_ZOO names {tmp_path / 'missing'}, which is not a folder.")) == 1
 
 
 def test_no_backend_means_unusable(report: dict[str, Any]) -> None:
@@ -190,19 +215,22 @@ def test_no_backend_means_unusable(report: dict[str, Any]) -> None:
 def test_without_a_sound_model_nothing_is_usable(report: dict[str, Any]) -> None:
     sound = {"name": "a@1", "path": "/zoo/a@1", "problem": None}
     damaged = {**sound, "problem": "its weights are missing"}
-    for models, usable in (([], False), ([damaged], False), ([damaged, sound], True)):
-        report["zoo"]["models"] = models
+    for listed, usable in (([], False), ([damaged], False), ([damaged, sound], True)):
+        report["zoo"]["models"] = listed
         assert is_usable(report) is usable
     report["zoo"] = {"error": "OSError: the disk is gone"}
     assert not is_usable(report)
 
 
-def test_a_model_folder_itself_in_the_variable_is_found(tiny_zoo: Path) -> None:
-    code, report = _doctor(BDFLOW_ZOO=str(tiny_zoo / "plain@1"))
-    assert [model for model in report["zoo"]["models"] if model["path"] == str(tiny_zoo / "plain@1")] == [
-        {"name": "plain@1", "path": str(tiny_zoo / "plain@1"), "problem": None}
-    ]
-    assert (code, report["usable"]) == (0, True)
+def test_a_model_folder_itself_in_the_variable_is_found(
+    report: dict[str, Any], tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BDFLOW_ZOO", str(tiny_zoo / "plain@1"))
+    report["zoo"] = models.zoo()
+    found = [model for model in report["zoo"]["models"] if model["path"] == str(tiny_zoo / "plain@1")]
+    assert found == [{"name": "plain@1", "path": str(tiny_zoo / "plain@1"), "problem": None}]
+    report["zoo"]["models"] = found
+    assert is_usable(report)
 
 
 def test_check_that_meets_a_failed_probe_says_so_and_the_others_go_on(report: dict[str, Any]) -> None:
@@ -229,9 +257,9 @@ def test_tool_that_hangs_is_given_up() -> None:
 
 def _with_gpu(report: dict[str, Any], name: str = "NVIDIA L4", capability: str = "8.9") -> None:
     """Make the report one of a machine with a GPU and with both flavours, as far as the doctor knows."""
-    gpu = {"name": name, "driver_version": "580.65", "memory.total": "23034 MiB", "compute_cap": capability}
+    card = {"name": name, "driver_version": "580.65", "memory.total": "23034 MiB", "compute_cap": capability}
     report["gpu"] = {
-        "nvidia_smi": {"found": True, "gpus": [gpu]},
+        "nvidia_smi": {"found": True, "gpus": [card]},
         "libcuda": {"found": True, "cuda_version": "13.0", "status": "ok", "devices": 1},
     }
     for flavour, version in (("tensorrt", "10.13.3.9"), ("tensorrt-rtx", "1.7.1.116")):
@@ -247,8 +275,11 @@ def _with_gpu(report: dict[str, Any], name: str = "NVIDIA L4", capability: str =
     report["caches"]["engines"]["built"] = []
 
 
-def _engine(flavour: str, version: str) -> dict[str, str]:
-    return {"model": "bdflow-x4@1", "direction": "upscale", "flavour": flavour, "flavour_version": version}
+def _engine(flavour: str, version: str, *, gpu: str = "NVIDIA L4", capability: str = "8.9") -> dict[str, str]:
+    return {
+        "model": "bdflow-x4@1", "direction": "upscale", "flavour": flavour, "flavour_version": version, "gpu": gpu,
+        "compute_capability": capability,
+    }  # fmt: skip
 
 
 def test_every_backend_is_explained_and_what_is_missing_has_one_command(here: dict[str, Any]) -> None:
@@ -307,11 +338,43 @@ def test_a_flavour_is_ready_only_with_an_engine_of_its_version(report: dict[str,
     built += [_engine("tensorrt-rtx", "1.7.1.116"), _engine("tensorrt", "10.12.0.36")]
     found = explain_backends(report)["tensorrt"]
     assert (found["state"], "only for version 10.12.0.36" in found["why"]) == ("missing", True)
-    built.append(_engine("tensorrt", "10.13.3.9"))
+    built.append(_engine("tensorrt", "10.13.3.9", gpu="NVIDIA H200", capability="9.0"))
     found = explain_backends(report)["tensorrt"]
-    assert (found["state"], "bdflow-x4@1" in found["why"]) == ("ready", True)
+    assert (found["state"], "no engine is cached for NVIDIA L4, only for NVIDIA H200" in found["why"]) == (
+        "missing", True,
+    )  # fmt: skip
+    built.append(_engine("tensorrt", "10.13.3.9", gpu="any", capability="8.0+"))
+    found = explain_backends(report)["tensorrt"]
+    assert (found["state"], found["why"].endswith("Engines: upscale of bdflow-x4@1")) == ("ready", True)
     report["packages"]["cupy"]["imported"] = None
     assert explain_backends(report)["tensorrt"]["fix"] == "pip install 'bdflow-rt[cuda]'"
+
+
+def test_a_missing_driver_is_installed_and_not_worked_around(report: dict[str, Any]) -> None:
+    _with_gpu(report)
+    report["gpu"] = {"nvidia_smi": {"found": False, "gpus": []}, "libcuda": {"found": False, "reason": "no file"}}
+    for flavour in compiled.MODULES:
+        found = explain_backends(report)[flavour]
+        assert (found["state"], found["why"]) == ("missing", "no NVIDIA driver: no file")
+        assert found["fix"].startswith("sudo ubuntu-drivers install ")
+
+
+@pytest.mark.parametrize(("version", "said"), [("2.13.0+cpu", "knows no GPU"), ("2.13.0+cu130", "device='cuda'")])
+def test_torch_is_not_said_to_take_a_gpu_that_it_was_built_without(
+    report: dict[str, Any], version: str, said: str
+) -> None:
+    _with_gpu(report)
+    report["packages"]["torch"].update(imported=version, error=None)
+    assert said in explain_backends(report)["torch"]["why"]
+
+
+def test_libraries_in_folders_with_spaces_are_found() -> None:
+    maps = """7f0000-7f1000 r-xp 00000000 fe:01 12345   /opt/a b/lib/libtensorrt_rtx.so.1
+7f1000-7f2000 r--p 00000000 fe:01 12345   /opt/a b/lib/libtensorrt_rtx.so.1
+7f2000-7f3000 r-xp 00000000 fe:01 12346   /usr/lib/libnvinfer_plugin.so.10
+7f3000-7f4000 rw-p 00000000 00:00 0 
+7ffe00-7fff00 rw-p 00000000 00:00 0   [stack]"""  # noqa: W291
+    assert mapped_libraries(maps) == ["/opt/a b/lib/libtensorrt_rtx.so.1"]
 
 
 def test_driver_without_a_gpu_is_why_a_flavour_cannot_run(report: dict[str, Any]) -> None:

@@ -131,8 +131,25 @@ def test_what_the_builder_raises_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="built again"):
         cache.get_or_build(KEY, refuse)
     assert files(cache) <= {".lock"}
-    assert cache.list() == []
+    assert cache.list() == cache.remove_all() == []
+    assert list(cache.folder.iterdir()) == []
     assert cache.get_or_build(KEY, lambda: PLAN).plan == PLAN
+
+
+def test_there_is_nothing_to_remove_where_there_is_no_folder(tmp_path: Path) -> None:
+    assert EngineCache(tmp_path / "none").remove_all() == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_lock_of_a_running_build_is_left_alone(tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+
+    def build() -> bytes:
+        assert cache.remove_all() == []
+        assert files(cache) == {".lock"}
+        return PLAN
+
+    assert cache.get_or_build(KEY, build).path is not None
 
 
 def test_the_least_recently_used_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,10 +166,13 @@ def test_the_least_recently_used_goes_first(tmp_path: Path, monkeypatch: pytest.
 
 def test_an_engine_above_the_limit_is_kept_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BDFLOW_CACHE_MIB", "0")
-    cache = EngineCache(tmp_path)
+    heard: list[str] = []
+    cache = EngineCache(tmp_path, say=heard.append)
     for name in ("a@1", "b@1"):
         cache.get_or_build(other(model=name), lambda: PLAN)
     assert [entry.sidecar.key.model for entry in cache.list() if entry.sidecar] == ["b@1"]
+    assert "engine of a@1" in heard[-1], "it is said which one went, and why"
+    assert "0 MiB (BDFLOW_CACHE_MIB)" in heard[-1]
 
 
 @pytest.mark.parametrize("value", ["-1", "4 GB", "1e3", "nan"])

@@ -33,6 +33,8 @@ def test_weights_of_another_configuration_are_refused(tmp_path: Path) -> None:
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), OutOfMemoryError),
         (MemoryError(), OutOfMemoryError),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), OutOfMemoryError),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), OutOfMemoryError),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), BackendError),
     ],
 )

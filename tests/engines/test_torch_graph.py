@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bdflow_rt.engines.torch import TorchEngine
-from bdflow_rt.engines.torch_graph import GraphedFlow
+from bdflow_rt.engines.torch_graph import GraphedFlow, changed, first_difference
 from bdflow_rt.models.haar import haar_forward, haar_inverse
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo import find_model
@@ -43,3 +43,29 @@ def test_planes_in_and_out_are_the_model_without_its_first_transform() -> None:
         restored = model.inverse(whole.lr, whole.boundary, whole.latent)
         assert torch.equal(haar_inverse(model.up(whole.lr, whole.boundary, whole.latent)), restored)
         assert (restored - x).abs().max() < 1e-4
+
+
+def test_the_picture_for_the_trial_is_another_one_whatever_the_picture() -> None:
+    ramp = torch.arange(256, dtype=torch.uint8)[None, :, None, None].expand(1, 256, 8, 3)  # its own negative, mirrored
+    inputs = {"lr": ramp, "boundary": torch.zeros(1, 256, 8, dtype=torch.uint8), "latent": torch.zeros(1, 2, 256, 8)}
+    for name, value in changed(inputs).items():
+        assert value.dtype == inputs[name].dtype
+        assert (value != inputs[name]).all(), name
+
+
+def test_a_graph_may_round_otherwise_and_nothing_more() -> None:
+    image = torch.tensor([0, 7, 255], dtype=torch.uint8)
+    wanted = {"image": image, "mean": torch.tensor(0.5)}
+    assert (
+        first_difference({"image": torch.tensor([1, 6, 254], dtype=torch.uint8), "mean": wanted["mean"]}, wanted)
+        is None
+    )
+    assert first_difference({"image": torch.zeros_like(image), "mean": wanted["mean"]}, wanted) == "image"
+    assert first_difference({"image": image, "mean": torch.tensor(0.0)}, wanted) == "mean"
+    assert first_difference({"image": image, "mean": torch.tensor(float("nan"))}, wanted) == "mean"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_what_is_not_finite_is_left_to_the_check_that_names_it(value: str) -> None:
+    results = {"image": torch.zeros(3, dtype=torch.uint8), "mean": torch.tensor(float(value))}
+    assert first_difference({name: one.clone() for name, one in results.items()}, results) is None

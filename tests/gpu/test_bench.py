@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,15 +43,27 @@ def test_mask_rivals_find_the_same_edges_and_their_flanks() -> None:
             assert mask.mean() < found.mean() < 6 * mask.mean(), name
 
 
-def test_the_benchmark_runs_and_everything_is_exact(tmp_path: Path) -> None:
+def _run(module: str, folder: Path) -> dict[str, Any]:
+    """The JSON that a benchmark writes at its quickest."""
     pytest.importorskip("torch")
-    path = tmp_path / "kernels.json"
+    path = folder / "result.json"
     done = subprocess.run(
-        [sys.executable, "-m", "bdflow_rt.bench.kernels", "--quick", "--output", str(path)],
-        cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=400,
+        [sys.executable, "-m", f"bdflow_rt.bench.{module}", "--quick", "--output", str(path)],
+        cwd=folder, env=dict(os.environ), capture_output=True, text=True, timeout=580,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    result = json.loads(path.read_text())
-    (size,) = result["sizes"].values()
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def test_the_benchmark_runs_and_everything_is_exact(tmp_path: Path) -> None:
+    (size,) = _run("kernels", tmp_path)["sizes"].values()
     assert [row["kernel"] for row in size["kernels"] if row["wrong_values"]] == []
     assert all(row["median_us"] > 0 for row in size["kernels"])
+
+
+def test_the_latency_benchmark_times_every_way_but_perhaps_the_compiled(tmp_path: Path) -> None:
+    rows = _run("gpu_latency", tmp_path)["rows"]
+    runs = {(row["batch"], row["direction"]) for row in rows}
+    assert runs == {(batch, direction) for batch in (1, 8) for direction in ("downscale", "upscale")}
+    assert [row for row in rows if "failed" in row and row["way"] != "torch_compile"] == []

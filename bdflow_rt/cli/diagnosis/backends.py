@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bdflow_rt.cli.diagnosis.compiled import MODULES
+from bdflow_rt.cli.diagnosis.gpu import mend_cuda
+from bdflow_rt.engines.cache_entry import was_built_for
 from bdflow_rt.zoo import DEFAULT_MODEL
 
 Report = dict[str, Any]
@@ -34,7 +36,7 @@ def explain_backends(report: Report) -> dict[str, dict[str, Any]]:
         elif name in MODULES:
             explained[name] = _flavour(report, name)
         else:
-            explained[name] = _state("ready", _second_best(name))
+            explained[name] = _state("ready", _second_best(report, name))
     return explained
 
 
@@ -53,13 +55,9 @@ def _flavour(report: Report, name: str) -> dict[str, Any]:
     gpus, driver = report["gpu"]["nvidia_smi"].get("gpus") or [], report["gpu"]["libcuda"]
     if not driver.get("found"):
         why = driver.get("error") or driver.get("reason")
-        return _state(
-            "missing", f"no NVIDIA driver: {why}", "bdflow build MODEL --flavour tensorrt-rtx  # needs no GPU"
-        )
+        return _state("missing", f"no NVIDIA driver: {why}", DRIVER)
     if driver["status"] != "ok" or not driver["devices"]:
-        return _state(
-            "missing", f"the driver shows no GPU: {driver['status']}", "env -u CUDA_VISIBLE_DEVICES bdflow doctor"
-        )
+        return _state("missing", f"the driver shows no GPU: {driver['status']}", mend_cuda(report["environment"]))
     fitting = [gpu for gpu in gpus if supports(report, name, gpu["compute_cap"])]
     if gpus and not fitting:
         other = next((other for other in MODULES if supports(report, other, gpus[0]["compute_cap"])), None)
@@ -73,14 +71,26 @@ def _flavour(report: Report, name: str) -> dict[str, Any]:
     if not current:
         others = ", ".join(sorted({one["flavour_version"] for one in built}))
         return _state("missing", f"no engine is cached for it{f', only for version {others}' if others else ''}", build)
-    models = ", ".join(sorted({one["model"] for one in current}))
-    return _state("ready", f"backend='{name}' runs it; 'auto' does not. Engines: {models}")
+    here = [one for one in current if not gpus or any(_is_for(one, gpu) for gpu in gpus)]
+    if not here:
+        others = ", ".join(sorted({one["gpu"] for one in current}))
+        return _state("missing", f"no engine is cached for {gpus[0]['name']}, only for {others}", build)
+    names = ", ".join(sorted(f"{one['direction']} of {one['model']}" for one in here))
+    return _state("ready", f"backend='{name}' runs it; 'auto' does not. Engines: {names}")
 
 
-def _second_best(name: str) -> str:
-    if name == "torch":
-        return "slower on a CPU than openvino; device='cuda' takes it on a GPU"
-    return "backend='openvino' takes it"
+def _is_for(engine: dict[str, str], gpu: dict[str, str]) -> bool:
+    return was_built_for(
+        engine["gpu"], engine["compute_capability"], gpu=gpu["name"], compute_capability=gpu["compute_cap"]
+    )
+
+
+def _second_best(report: Report, name: str) -> str:
+    if name != "torch":
+        return "backend='openvino' takes it"
+    if "+cpu" in (report["packages"]["torch"]["imported"] or ""):
+        return "slower on a CPU than openvino; this build of PyTorch knows no GPU"
+    return "slower on a CPU than openvino; device='cuda' takes it on a GPU"
 
 
 def _state(state: str, why: str, fix: str | None = None) -> dict[str, Any]:

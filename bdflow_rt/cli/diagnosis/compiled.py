@@ -15,6 +15,7 @@ MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 # "library" is what the shared library itself answers, "version" what the Python package says: they can differ.
 _FLAVOUR = """
 import ctypes
+from bdflow_rt.cli.diagnosis.compiled import mapped_libraries
 from bdflow_rt.engines.tensorrt_library import load_library
 from bdflow_rt.errors import BdflowError
 try:
@@ -22,9 +23,7 @@ try:
 except BdflowError as error:
     answer({{"version": None, "problem": str(error)}})
     raise SystemExit
-lines = open("/proc/self/maps").read().splitlines()
-stems = ("libnvinfer.so", "libtensorrt_rtx.so")
-found = sorted({{line.split()[-1] for line in lines if line.rpartition("/")[2].startswith(stems)}})
+found = mapped_libraries(open("/proc/self/maps").read())
 number = ctypes.CDLL(found[0]).getInferLibVersion() if found else None
 known = getattr(package, "ComputeCapability", None)
 names = [name[2:] for name in known.__members__ if name.startswith("SM")] if {flavour!r} == "tensorrt-rtx" else []
@@ -92,6 +91,12 @@ def _flavour(name: str) -> dict[str, Any]:
     if found["version"] is not None:
         found["library"] = library_version(found["library"])
     return found
+
+
+def mapped_libraries(maps: str) -> list[str]:
+    """Paths of TensorRT's own library in the text of a /proc/PID/maps; there may be spaces in them."""
+    paths = {fields[5] for line in maps.splitlines() if len(fields := line.split(maxsplit=5)) > 5}
+    return sorted(path for path in paths if path.rpartition("/")[2].startswith(("libnvinfer.so", "libtensorrt_rtx.so")))
 
 
 def library_version(number: int | None) -> str | None:

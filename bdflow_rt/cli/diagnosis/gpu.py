@@ -49,3 +49,10 @@ def libcuda() -> dict[str, Any]:
     """Whether the driver's library loads and starts, the newest CUDA it supports, and the devices it shows."""
     answer: dict[str, Any] = ask_python(_LIBCUDA)
     return answer
+
+
+def mend_cuda(environment: dict[str, str]) -> str:
+    """The command where a driver shows no GPU: it is hidden, or a module of the kernel is not loaded."""
+    if "CUDA_VISIBLE_DEVICES" in environment:
+        return "env -u CUDA_VISIBLE_DEVICES bdflow doctor"
+    return "sudo nvidia-modprobe -u -c=0  # in a container: start it with --gpus all"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bdflow_rt.cli.diagnosis.gpu import mend_cuda
 from bdflow_rt.cli.diagnosis.packages import REQUIRED
 from bdflow_rt.cli.diagnosis.probe import guarded
 
@@ -153,7 +154,7 @@ def _gpu(report: Report) -> Iterator[Problem]:
     elif tool["gpus"] and library["status"] != "ok":
         yield _problem(
             f"nvidia-smi shows {tool['gpus'][0]['name']}, but CUDA does not start: {library['status']}",
-            "env -u CUDA_VISIBLE_DEVICES bdflow doctor",
+            mend_cuda(report["environment"]),
         )
 
 

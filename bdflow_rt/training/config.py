@@ -20,7 +20,12 @@ else:
 
 OptimizerName = Literal["adam", "muon"]
 Transmitted = Literal["channel", "mask"]
-CHOICES = {"precision": ("fp32", "bf16"), "optimizer": ("adam", "muon"), "transmit": ("channel", "mask")}
+CHOICES = {
+    "execution": ("eager", "compiled"),
+    "precision": ("fp32", "bf16"),
+    "optimizer": ("adam", "muon"),
+    "transmit": ("channel", "mask"),
+}
 SHIPPED = pathlib.Path(__file__).parent / "configs"
 
 
@@ -46,6 +51,8 @@ class TrainConfig:
         clip: largest norm of the gradient; longer ones are scaled to it.
         ema: decay of the averaged weights that are validated and published.
         checkpoint_gradients: recompute each block in the backward pass instead of keeping its activations.
+        execution: "compiled" turns both directions into fused code by torch.compile, within a minute, by means of a C++
+            compiler; the weights then depend on the version of PyTorch in their last bits.
         precision: "bf16" runs the convolutions in bfloat16 (weights, couplings and losses stay float32).
         seed: of the initial weights and of every crop.
         workers: processes that cut crops.
@@ -69,6 +76,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     checkpoint_gradients: bool = False
+    execution: Literal["eager", "compiled"] = "eager"
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 1
     workers: int = 1

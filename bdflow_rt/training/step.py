@@ -1,11 +1,16 @@
-"""One training step as a module, so that DDP and torch.compile can wrap it whole."""
+"""One training step as a module, so that DDP can wrap it whole."""
 
 from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.errors import TrainingConfigError
+from bdflow_rt.models.bdflow import BDFlow, FlowOutput
 from bdflow_rt.training.bicubic import bicubic_downscale
 from bdflow_rt.training.boundary import boundary_aware_weight, boundary_target
 from bdflow_rt.training.config import TrainConfig
@@ -19,6 +24,9 @@ class TrainStep(nn.Module):
         model: the network that is trained.
         config: of the run.
         lpips: the perceptual loss's network, on the model's device; needed where its weight is not 0.
+
+    Raises:
+        TrainingConfigError: it is to be compiled, but there is no C++ compiler.
     """
 
     def __init__(self, model: BDFlow, config: TrainConfig, *, lpips: nn.Module | None = None) -> None:
@@ -26,6 +34,12 @@ class TrainStep(nn.Module):
         self.model = model
         self.config = config
         self._lpips = [lpips]  # in a list, so that its frozen weights are not registered and trained
+        self._down: Callable[..., FlowOutput] = model.forward
+        self._up: Callable[..., Tensor] = model.inverse
+        if config.execution == "compiled":
+            _check_compiler()
+            self._down = torch.compile(self._down, dynamic=False)
+            self._up = torch.compile(self._up, dynamic=False)
 
     def forward(self, crops: Tensor, progress: float, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """(N, 3, H, W) uint8, the run's progress 0..1 and its step, which seeds Z, to the loss and its parts."""
@@ -36,7 +50,7 @@ class TrainStep(nn.Module):
         if self.config.baw_active(progress):
             baw = boundary_aware_weight(crops, model.config.boundary, base=weights.reconstruction)
         with torch.autocast(hr.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            output = model(hr)
+            output = self._down(hr)
             lr, boundary = model.quantize(output)
             masked = self.config.transmit == "mask"
             target = value = None
@@ -44,7 +58,7 @@ class TrainStep(nn.Module):
                 target = boundary_target(crops, lr.detach(), model.config)
                 boundary = model.quantizer.value((target * model.config.max_level).round()) if masked else boundary
             latent = self._sample_latent(output.latent, step) if self.config.temperature else None
-            restored = model.inverse(lr, boundary, latent)
+            restored = self._up(lr, boundary, latent)
         if model.quantizer is not None and output.boundary is not None and weights.boundary:
             value = model.quantizer.position(output.boundary) / model.config.max_level
         return total_loss(
@@ -65,3 +79,13 @@ class TrainStep(nn.Module):
         generator = torch.Generator().manual_seed(step + (self.config.seed << 32))
         drawn = torch.randn(like.shape, generator=generator) * self.config.temperature
         return drawn.to(like.device)
+
+
+def _check_compiler() -> None:
+    """torch.compile would only miss it at the first step, in a hundred lines."""
+    compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++", "clang++"]
+    if not any(map(shutil.which, compilers)):
+        raise TrainingConfigError(
+            f"execution is 'compiled', which needs a C++ compiler, but there is no {' or '.join(compilers)}. Install "
+            'g++, name another in CXX, or take execution = "eager".'
+        )

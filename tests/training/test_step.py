@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdflow_rt.errors import CheckpointError
+from bdflow_rt.errors import CheckpointError, TrainingConfigError
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.step import TrainStep
@@ -84,3 +84,24 @@ def test_a_model_that_transmits_the_mask_is_not_published(tmp_path: pathlib.Path
     run.train()
     with pytest.raises(CheckpointError, match="mask itself, which no packet does"):
         publish(run.checkpoint, tmp_path / "model", name="m", version=1)
+
+
+@pytest.mark.slow
+def test_compiled_steps_have_the_same_loss_and_gradients() -> None:
+    torch.manual_seed(2)
+    model = BDFlow(CONFIG)
+    model.reset_parameters(zero_last=False)
+    found = []
+    for execution in ("eager", "compiled"):
+        model.zero_grad()
+        loss, _ = TrainStep(model, small_config(model=CONFIG, execution=execution))(_crops(), 0.0, 0)
+        loss.backward()
+        found.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-6)
+
+
+def test_a_missing_compiler_is_named_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    with pytest.raises(TrainingConfigError, match=r"no /nowhere/c\+\+\. Install"):
+        TrainStep(BDFlow(CONFIG), small_config(model=CONFIG, execution="compiled"))

@@ -16,17 +16,20 @@ import tempfile
 from typing import Any
 
 from bdflow_rt.bench.command import run_command, write_result
+from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.quality import evaluate, list_pictures
 from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.files import sync_folder, write_atomically
 from bdflow_rt.rescaler import Rescaler
+from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.publish import publish
-from bdflow_rt.training.trainer import CHECKPOINT_FILE
+from bdflow_rt.training.runlog import read_history
+from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
 from bdflow_rt.zoo.card import CARD_FILE, ModelCard
 from bdflow_rt.zoo.registry import SHIPPED
 
-RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "quality"
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 _KEPT = ("psnr_y", "ssim_y", "lr_psnr", "file_bytes", "chunk_bytes")
 
 
@@ -91,6 +94,15 @@ def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[dict[str, Any
     return metrics, round(loss_db, 4) if math.isfinite(loss_db) else None
 
 
+def learning_curve(run: pathlib.Path) -> dict[str, Any]:
+    """What the run's validations measured on the way, and what it was trained with; plain JSON types."""
+    history = read_history(run / LOG_FILE)
+    kept = ("step", "elapsed_s", "psnr_y", "lr_psnr")
+    config = load_checkpoint(run / CHECKPOINT_FILE)["config"]
+    curve = [{key: entry[key] for key in kept} for entry in history if entry["event"] == "validation"]
+    return {**environment(), "config": config, "validations": curve}
+
+
 def _loss(exact: float | None, rough: float | None) -> float:
     """The difference of two PSNRs in dB, of which None is infinite; equal ones, infinite or not, have none."""
     if exact == rough:
@@ -99,7 +111,7 @@ def _loss(exact: float | None, rough: float | None) -> float:
 
 
 def main() -> None:
-    """Release, then write the full result of every folder to bench/results/quality."""
+    """Release, then write the full result of every folder, and the learning curve, to bench/results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=pathlib.Path)
     parser.add_argument("--name", required=True)
@@ -111,7 +123,8 @@ def main() -> None:
     with Rescaler(card) as rescaler:
         for folder in args.evaluate:
             result = {"folder": folder.name, **evaluate(rescaler, list_pictures(folder))}
-            write_result(RESULTS / f"{card.id}-{folder.name}.json", result)
+            write_result(RESULTS / "quality" / f"{card.id}-{folder.name}.json", result)
+    write_result(RESULTS / "training" / f"{card.id}.json", {"model": card.id, **learning_curve(args.run)})
     sys.stdout.write(card.to_json())
 
 

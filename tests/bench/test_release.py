@@ -8,14 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from bdflow_rt.bench.release import measure, release
+from bdflow_rt.bench.release import learning_curve, measure, release
 from bdflow_rt.errors import UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import save_model
 from bdflow_rt.training.checkpoint import save_checkpoint
 from bdflow_rt.training.config import TrainConfig
-from bdflow_rt.training.trainer import CHECKPOINT_FILE
+from bdflow_rt.training.runlog import RunLog
+from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
 from tests.support import photo
 from tests.support_models import HAS_BF16, CoreWithoutBf16, make_model, random_model, tiny_config
 
@@ -51,6 +52,16 @@ def test_a_released_model_is_measured_and_never_written_again(run: pathlib.Path,
     assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before
     assert release(run, version=2, **options).id == "tiny@2"
     assert sorted(path.name for path in zoo.iterdir()) == ["tiny@1", "tiny@2"]
+
+
+def test_the_learning_curve_has_every_validation_that_led_to_the_weights(run: pathlib.Path) -> None:
+    log = RunLog(run / LOG_FILE)
+    for event, step, psnr in [("start", 0, 0.0), ("validation", 5, 30.5), ("validation", 9, 99.0), ("start", 5, 0.0),
+                              ("step", 6, 1.0), ("validation", 7, 31.5)]:  # fmt: skip
+        log.add({"event": event, "step": step, "elapsed_s": 10.0 * step, "psnr_y": psnr, "lr_psnr": 40.0})
+    curve = learning_curve(run)
+    assert [(point["step"], point["psnr_y"]) for point in curve["validations"]] == [(5, 30.5), (7, 31.5)]
+    assert curve["config"]["crop"] == 16
 
 
 def test_a_model_that_cannot_be_moved_into_place_leaves_nothing(

@@ -30,7 +30,13 @@ def test_shipped_configurations_come_back_from_json(name: str) -> None:
 
 
 def test_the_shipped_configurations_are_these() -> None:
-    assert set(shipped_configs()) == {f"paper-x{scale}" for scale in SCALES} | {"psnr-x2", "psnr-x4"}
+    assert set(shipped_configs()) == {f"paper-x{scale}" for scale in SCALES} | {
+        "fast-x4",
+        "psnr-x2",
+        "psnr-x4",
+        "psnr-x8",
+        "psnr-x16",
+    }
 
 
 def test_a_file_goes_before_a_shipped_name(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -343,5 +343,5 @@ def _cuda_problem() -> str | None:
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
-        return f"CUDA finds no usable NVIDIA driver ({error}). Install or update the driver, or pass NumPy arrays."
-    return None if count else "CUDA finds no GPU. Pass NumPy arrays."
+        return f"CUDA finds no usable NVIDIA driver ({error}). Install or update the driver."
+    return None if count else "CUDA finds no GPU. Check with `nvidia-smi` which ones the driver finds."

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -77,25 +77,31 @@ def calibration_inputs(card: ModelCard, direction: Direction) -> Iterator[Arrays
         yield inputs
 
 
-def calibrate(card: ModelCard, direction: Direction) -> dict[str, float]:
+def calibrate(card: ModelCard, direction: Direction, *, say: Callable[[str], None] | None = None) -> dict[str, float]:
     """`magnitudes` of a direction's public graph for its `calibration_inputs`.
 
     They take seconds, and minutes for large networks, and depend on nothing but the model and this code: once measured
     they stay in the folder `calibration` of the cache, where that can be written.
 
+    Args:
+        card: of the model.
+        direction: of the graph.
+        say: takes a sentence before they are measured; nothing is said where they were kept.
+
     Raises:
         CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
     """
     card.check_weights()
-    graph = build_graph(card, direction)
-    try:
+    graph, path = build_graph(card, direction), None
+    with suppress(UnwritableOutputError):  # a user without a home has no cache
         path = EngineCache().folder.parent / "calibration" / f"{_fingerprint(card, direction)}.json"
-    except UnwritableOutputError:  # a user without a home has no cache
-        return magnitudes(graph, card, calibration_inputs(card, direction))
-    found = _read(path, graph)
+    found = _read(path, graph) if path else None
     if found is None:
+        if say is not None:
+            say(f"Calibrating {direction} of {card.id}: how large its values become, once per model, in seconds ...")
         found = magnitudes(graph, card, calibration_inputs(card, direction))
-        _write(path, found)
+        if path:
+            _write(path, found)
     return found
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +62,21 @@ class PrecisionReport:
         return dataclasses.asdict(self)
 
 
-def build_half_graph(card: ModelCard, direction: Direction, *, kind: GraphKind = "public") -> onnx.ModelProto:
+def build_half_graph(
+    card: ModelCard, direction: Direction, *, kind: GraphKind = "public", say: Callable[[str], None] | None = None
+) -> onnx.ModelProto:
     """`build_graph` in float16, with islands as wide as calibration shows that they must be.
+
+    Args:
+        card, direction, kind: as for `build_graph`.
+        say: as for `calibrate`.
 
     Raises:
         NonFiniteOutputError: as `measure_overflow`.
         PrecisionError: a float16 output would overflow.
         CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
     """
-    report = measure_overflow(card, direction)
+    report = measure_overflow(card, direction, say=say)
     source = build_graph(card, direction, kind=kind)
     maker = {value: node for node in source.graph.node for value in node.output}
     for output in source.graph.output:
@@ -85,7 +91,9 @@ def build_half_graph(card: ModelCard, direction: Direction, *, kind: GraphKind =
     return to_half(source, extra=report.widened)
 
 
-def measure_overflow(card: ModelCard, direction: Direction) -> OverflowReport:
+def measure_overflow(
+    card: ModelCard, direction: Direction, *, say: Callable[[str], None] | None = None
+) -> OverflowReport:
     """Find the nodes that float16 is too narrow for, from what calibration measured in the public graph.
 
     A node stays float32 where a float that it reads or writes exceeds `HALF_LIMIT`. The core graph has the same nodes
@@ -95,7 +103,7 @@ def measure_overflow(card: ModelCard, direction: Direction) -> OverflowReport:
         NonFiniteOutputError: not even the float32 graph has finite values.
         CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
     """
-    source, largest = build_graph(card, direction), calibrate(card, direction)
+    source, largest = build_graph(card, direction), calibrate(card, direction, say=say)
     if broken := next((name for name, value in largest.items() if not math.isfinite(value)), None):
         raise NonFiniteOutputError(
             f"{broken!r} of {card.id} {direction} is not finite in float32 on a calibration picture; no precision "

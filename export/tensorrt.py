@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -137,8 +137,12 @@ class EngineBuild:
         flavour: Flavour,
         profile: Profile,
         options: BuildOptions | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> EngineBuild:
-        """Check what was asked for and make the graph; arguments and errors are those of `build_engine`."""
+        """Check what was asked for and make the graph; arguments and errors are those of `build_engine`.
+
+        `say` takes a sentence about calibration, as `calibrate` does.
+        """
         options = options or BuildOptions()
         info = flavour_info(flavour)
         _check_features(info, options)
@@ -152,7 +156,10 @@ class EngineBuild:
                 "is a GPU, for which it compiles what lays them out. Build there, or keep the weights in the engine."
             )
         card.check_weights()
-        graph = (build_half_graph if options.precision == "fp16" else build_graph)(card, direction, kind=kind)
+        if options.precision == "fp16":
+            graph = build_half_graph(card, direction, kind=kind, say=say)
+        else:
+            graph = build_graph(card, direction, kind=kind)
         return cls(card, direction, kind, info, api.__version__, target, profile, options, graph)
 
     @property
@@ -323,8 +330,9 @@ def parsed_network(graph: onnx.ModelProto, card: ModelCard, api: Any) -> Iterato
     with staged_graph(graph, card) as path:
         if not parser.parse_from_file(str(path)):
             raise EngineParseError(_parser_errors(parser, api, card))
-        # The weights in the network point into the parser's copy: it has to outlive the build.
-        yield network
+    # The folder is gone, so that a build that is killed leaves none. The network's weights point into the parser's copy
+    # or mapping of its files, which last without their names: the parser, this local, has to outlive the build.
+    yield network
 
 
 def _check_features(info: FlavourInfo, options: BuildOptions) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 # One thread per test process: several pools would only fight over the cores. Read when torch is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what tests compile and measure out of the user's cache: a folder for the run, which its processes share."""
+    if "BDFLOW_CACHE" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="bdflow-tests-")
+        os.environ["BDFLOW_CACHE"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

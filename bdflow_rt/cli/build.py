@@ -30,10 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", default="1", help="pictures at once: the most, or MIN,OPT,MAX (default: 1)")
     parser.add_argument(
-        "--direction", choices=("both", *get_args(Direction)), default="both", help="(default: both, without latents)"
+        "--direction",
+        choices=("both", *get_args(Direction)),
+        default="both",
+        help="upscale_z, which takes latents, is for other programs (default: both of the others)",
     )
-    parser.add_argument("--kind", choices=("core", "public"), default="core", help="of graph (default: core)")
-    parser.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="(default: fp16)")
+    parser.add_argument(
+        "--kind",
+        choices=("core", "public"),
+        default="core",
+        help="of graph: core runs here, between bdflow's kernels; public, pixels to pixels, is for other programs "
+        "(default: core)",
+    )
+    parser.add_argument(
+        "--precision", choices=("fp16", "fp32"), default="fp16", help="fp32 is for other programs (default: fp16)"
+    )
     parser.add_argument("--workspace-mib", type=int, metavar="MIB", help="memory that one layer may work in")
     parser.add_argument("--optimization-level", type=int, metavar="0..5", help="5 looks longest for the fastest engine")
     parser.add_argument("--version-compatible", action="store_true", help="for later versions of TensorRT too")
@@ -56,13 +67,14 @@ def run(args: argparse.Namespace) -> int:
     from bdflow_rt.export.profiles import parse_batch, parse_profile
     from bdflow_rt.export.tensorrt import EngineBuild
 
-    cache = EngineCache(say=(lambda text: None) if args.quiet else note)
+    say = (lambda text: None) if args.quiet else note
+    cache = EngineCache(say=say)
     profile = parse_profile(args.profile, batch=parse_batch(args.batch))
     card, options = find_model(args.model), _options(args, cache)
     records = []
     for direction in _BOTH if args.direction == "both" else (args.direction,):
         build = EngineBuild.prepare(
-            card, direction, kind=args.kind, flavour=args.flavour, profile=profile, options=options
+            card, direction, kind=args.kind, flavour=args.flavour, profile=profile, options=options, say=say
         )
         records.append(_build(build, cache, force=args.force, quiet=args.quiet))
         if not args.json:

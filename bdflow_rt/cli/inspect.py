@@ -8,13 +8,14 @@ import json
 import os
 import pathlib
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bdflow_rt.cli.options import add_output_options
 from bdflow_rt.cli.output import note, print_json, print_text
 from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.select import INSTALL, is_installed
-from bdflow_rt.errors import ArgumentError, BackendError
+from bdflow_rt.errors import ArgumentError, BackendError, ModelError
 from bdflow_rt.zoo import find_model
 from bdflow_rt.zoo.card import Direction, ModelCard
 
@@ -113,7 +114,9 @@ def _graph(card: ModelCard, direction: Direction, args: argparse.Namespace) -> o
     from bdflow_rt.export.precision import build_half_graph
 
     card.check_weights()
-    return (build_half_graph if args.precision == "fp16" else build_graph)(card, direction, kind=args.kind)
+    if args.precision == "fp16":
+        return build_half_graph(card, direction, kind=args.kind, say=None if args.quiet else note)
+    return build_graph(card, direction, kind=args.kind)
 
 
 def _parser() -> tuple[Flavour | None, Any, str | None]:
@@ -181,7 +184,7 @@ def _of_engine(entry: CacheEntry) -> dict[str, Any]:
     try:
         layers = inspect_engine(entry)
         why = None
-    except BackendError as error:
+    except (BackendError, ModelError) as error:
         layers, why = None, f"The layers are not shown, because the engine cannot be loaded here: {error}"
     return {"engine": record, "note": why, "layers": layers}
 
@@ -193,7 +196,9 @@ def inspect_engine(entry: CacheEntry) -> Any:
 
     Raises:
         BackendUnavailableError: no CUDA, driver, CuPy or library.
-        EngineMismatchError, EngineLoadError, BackendError: the engine is not for this machine, or was altered.
+        EngineMismatchError, EngineLoadError, BackendError: the engine is not for this machine, or was altered; or it
+            was stripped of its weights, and its model is not installed.
+        CorruptModelError, WeightsHashError: it was stripped, and the model's weights are missing or damaged.
     """
     from bdflow_rt.engines.cache import EngineCache
     from bdflow_rt.engines.gpu import CudaDevice
@@ -212,8 +217,11 @@ def inspect_engine(entry: CacheEntry) -> Any:
             f"{device.name!r} with {device.compute_capability}; or its bytes are not those that were built, which "
             "`bdflow cache verify` tells."
         )
+    card = None
+    with suppress(ModelError):  # only a stripped engine needs its model, and says so where it has none
+        card = find_model(key.model)
     with device.active():
-        loaded = LoadedEngine(cached, device=device, library=library)
+        loaded = LoadedEngine(cached, device=device, library=library, card=card)
         loaded.acquire()
         context = loaded.new_context()
         inspector = context.engine.create_engine_inspector()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,7 +66,11 @@ class Device(Protocol):
         ...
 
     def new_stream(self) -> int:
-        """A stream that lives as long as this object and does not wait for the default stream."""
+        """A stream that does not wait for the default stream; it lives until `end_stream` or as long as this object."""
+        ...
+
+    def end_stream(self, stream: int) -> None:
+        """Give a stream of `new_stream` back; its work is done."""
         ...
 
     def empty(self, size: int) -> Any:
@@ -151,7 +155,7 @@ class CudaDevice:
         self.index = index
         self.name = found["name"].decode(errors="replace")
         self.compute_capability = f"{found['major']}.{found['minor']}"
-        self._streams: list[Any] = []
+        self._streams: dict[int, Any] = {}
 
     def active(self) -> AbstractContextManager[Any]:
         """See `Device.active`."""
@@ -163,8 +167,13 @@ class CudaDevice:
         """See `Device.new_stream`."""
         import cupy
 
-        self._streams.append(cupy.cuda.Stream(non_blocking=True))
-        return int(self._streams[-1].ptr)
+        stream = cupy.cuda.Stream(non_blocking=True)
+        self._streams[int(stream.ptr)] = stream
+        return int(stream.ptr)
+
+    def end_stream(self, stream: int) -> None:
+        """See `Device.end_stream`."""
+        del self._streams[stream]  # CuPy destroys it with its object
 
     def empty(self, size: int) -> Any:
         """See `Device.empty`; CuPy's pools hand out multiples of 512."""
@@ -225,8 +234,12 @@ class CudaDevice:
             chosen.begin_capture()
             try:
                 work()
-            finally:  # a stream left capturing would refuse all further work
-                captured = chosen.end_capture()
+            except BaseException:
+                # A stream left capturing would refuse all further work. That the capture is invalid says less than why.
+                with suppress(RuntimeError):
+                    chosen.end_capture()
+                raise
+            captured = chosen.end_capture()
         return _CudaGraph(captured)
 
     def borrow(self, array: Any, stream: int, name: str) -> Any:

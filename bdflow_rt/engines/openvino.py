@@ -105,8 +105,9 @@ class OpenVINOEngine:
         self._flexible = self._fixed = self._model = None
 
     def _request_for(self, model: openvino.Model, shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:
-        n, h, w = next(iter(shapes.values()))[:3]
-        pixels = n * h * w * (1 if self.direction == "downscale" else self._card.config.scale**2)
+        is_down = self.direction == "downscale"
+        n, h, w = shapes["image" if is_down else "lr"][:3]
+        pixels = n * h * w * (1 if is_down else self._card.config.scale**2)
         if pixels < FLEXIBLE_PIXELS:
             if self._flexible is None:
                 self._flexible = self._compile(model)

@@ -109,10 +109,7 @@ def open_engine(
 
 def explain() -> dict[str, Any]:
     """What "auto" chooses here and what else there is, for `bdflow doctor`."""
-    backends = {
-        name: {"available": is_installed(name), "install": None if is_installed(name) else INSTALL[name]}
-        for name in get_args(Backend)
-    }
+    backends = {name: {"available": is_installed(name), "install": INSTALL[name]} for name in get_args(Backend)}
     try:
         chosen = select()
     except BackendUnavailableError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -86,12 +86,13 @@ class TensorRTEngine:
         with self._using() as loaded:
             check_inputs(self._card, self.direction, inputs)
             shaped = self._for(loaded, inputs)
-            for name in self._inputs:
-                pinned = self._buffers.pinned(name, shaped.tensors[name])
-                np.copyto(pinned, inputs[name])
-                self._device.upload(pinned, self._buffers.view(name, shaped.tensors[name]), self._stream)
-            self._execute(shaped, self._stream)
-            found = self._downloaded(shaped)
+            with self._settled_if_it_fails(self._stream):
+                for name in self._inputs:
+                    pinned = self._buffers.pinned(name, shaped.tensors[name])
+                    np.copyto(pinned, inputs[name])
+                    self._device.upload(pinned, self._buffers.view(name, shaped.tensors[name]), self._stream)
+                self._execute(shaped, self._stream)
+                found = self._downloaded(shaped)
         check_finite(float(found.pop("mean")), backend=self.backend, model=self._card.id)
         return {name: value.copy() for name, value in found.items()}
 
@@ -128,15 +129,16 @@ class TensorRTEngine:
             targets = {name: self._device.borrow(array, asked, name) for name, array in results.items()}
             # A graph cannot be captured on a default stream, and TensorRT would make the host wait there.
             working = self._stream if asked in DEFAULT_STREAMS else asked
-            self._follow(asked, working)
-            for name in self._inputs:
-                self._device.copy(borrowed[name], self._buffers.view(name, shaped.tensors[name]), working)
-            self._execute(shaped, working)
-            for name, target in targets.items():
-                self._device.copy(self._buffers.view(name, shaped.tensors[name]), target, working)
-            self._note_mean(working)
-            self._last = working, self._device.stamp(working)
-            self._follow(working, asked)
+            with self._settled_if_it_fails(working):
+                self._follow(asked, working)
+                for name in self._inputs:
+                    self._device.copy(borrowed[name], self._buffers.view(name, shaped.tensors[name]), working)
+                self._execute(shaped, working)
+                for name, target in targets.items():
+                    self._device.copy(self._buffers.view(name, shaped.tensors[name]), target, working)
+                self._note_mean(working)
+                self._last = working, self._device.stamp(working)
+                self._follow(working, asked)
         return results
 
     def check(self) -> None:
@@ -162,8 +164,10 @@ class TensorRTEngine:
         """See `Engine.release`."""
         if self._loaded is not None:
             with self._using():
-                self._check_means(wait=True)
-                self._forget()
+                try:
+                    self._check_means(wait=True)
+                finally:
+                    self._forget()
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -171,6 +175,8 @@ class TensorRTEngine:
             return
         with self._using() as loaded:
             self._forget()
+            self._device.stamp(self._stream).wait()
+            self._device.end_stream(self._stream)
             self._loaded = None
             loaded.let_go()
 
@@ -190,6 +196,17 @@ class TensorRTEngine:
             raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from error
         finally:
             self._busy.release()
+
+    @contextmanager
+    def _settled_if_it_fails(self, stream: int) -> Iterator[None]:
+        """Where work fails half-way, wait for what was begun: the next call takes the same buffers on any stream."""
+        try:
+            yield
+        except BaseException:
+            with suppress(RuntimeError):  # of a GPU that does nothing any more: the first error says why
+                for begun in dict.fromkeys((stream, self._stream)):
+                    self._device.stamp(begun).wait()
+            raise
 
     def _for(self, loaded: LoadedEngine, inputs: Mapping[str, Any]) -> Shaped:
         """What is ready for these inputs, or made ready now; what still runs on another stream comes first."""

@@ -3,7 +3,9 @@ way on a GPU where TensorRT is absent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,51 @@ from bdflow_rt.engines.torch_graph import GraphedFlow, to_planes
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo.card import Direction, ModelCard
+
+_exact = threading.Lock()
+_exact_runs = 0
+"""Calls inside `exact_convolutions`: the setting is the process's."""
+_exact_undo = ExitStack()
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Have cuDNN compute float32 convolutions in float32 for a while.
+
+    By default it rounds what they read to the 10 bits of TF32, with which the pixels are not the CPU's. There is no
+    other arithmetic of that kind in a model. The user's own settings are as before when the last call has left.
+    """
+    global _exact_runs
+    with _exact:
+        if not _exact_runs:
+            _forbid_tf32(_exact_undo)
+        _exact_runs += 1
+    try:
+        yield
+    finally:
+        with _exact:
+            _exact_runs -= 1
+            if not _exact_runs:
+                _exact_undo.close()
+
+
+def _forbid_tf32(undo: ExitStack) -> None:
+    cudnn: Any = torch.backends.cudnn
+    if not hasattr(cudnn, "conv"):  # PyTorch before 2.9
+        undo.callback(setattr, cudnn, "allow_tf32", cudnn.allow_tf32)
+        cudnn.allow_tf32 = False
+        return
+    # From above, so that convolutions that inherit their precision still do afterwards.
+    for place in (cudnn, cudnn.conv):
+        if cudnn.conv.fp32_precision == "tf32":
+            undo.callback(_put_back, place, place.fp32_precision)
+            place.fp32_precision = "ieee"
+
+
+def _put_back(place: Any, precision: str) -> None:
+    place.fp32_precision = "none"  # inherits
+    if place.fp32_precision != precision:
+        place.fp32_precision = precision
 
 
 class TorchEngine:
@@ -62,9 +109,10 @@ class TorchEngine:
                 check_finite(float(results.pop("mean")), backend=self.backend, model=self._card.id)
                 return results
             tensors = {name: value.to(self._device) for name, value in host.items()}
-            if self.direction == "downscale":
-                return self._downscale(model, tensors["image"])
-            return self._upscale(model, tensors)
+            with exact_convolutions():
+                if self.direction == "downscale":
+                    return self._downscale(model, tensors["image"])
+                return self._upscale(model, tensors)
         except (RuntimeError, MemoryError) as error:
             raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from bdflow_rt.bench.engines import paper_model
 from bdflow_rt.engines.select import is_installed
+from bdflow_rt.zoo import ModelCard
 from tests.cli.build import bdflow, failed, succeeded
 from tests.support import ROOT
 
@@ -101,18 +104,65 @@ def test_a_flavour_that_is_not_installed_is_named(zoo: Path, cache: Path) -> Non
     failed(bdflow("build", "tiny-x2", "--flavour", "tensorrt"), 7, "pip install", "tensorrt")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_build_leaves_no_engine(tmp_path: Path, cache: Path, number: int, code: int) -> None:
-    card = paper_model(tmp_path, 16)
+def test_calibration_is_announced_before_its_seconds_of_silence(zoo: Path, cache: Path) -> None:
+    arguments = ("build", "tiny-x2", *SMALL, "--direction", "upscale")
+    first, second = succeeded(*arguments), succeeded(*arguments)
+    assert first.err.startswith("Calibrating upscale of tiny-x2@1")
+    assert "Calibrating" not in second.err + succeeded(*arguments, "--precision", "fp32").err
+    shutil.rmtree(cache.parent / "calibration")
+    assert succeeded(*arguments, "-q").err == ""
+
+
+def test_help_says_what_no_backend_here_opens() -> None:
+    said = " ".join(succeeded("build", "--help").out.split())
+    for option in ("--precision {fp16,fp32} fp32", "upscale_z, which takes latents,", "public, pixels to pixels,"):
+        assert f"{option} is for other programs" in said
+
+
+def started(card: ModelCard) -> subprocess.Popen[str]:
+    """The build of a large engine, which takes seconds, in a process of its own that has said it is building."""
     command = [sys.executable, "-m", "bdflow_rt", "build", str(card.folder), "--flavour", "tensorrt-rtx"]
+    command += ["--precision", "fp32", "--direction", "upscale", "--kind", "public"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])}
     process = subprocess.Popen(
-        [*command, "--precision", "fp32", "--direction", "upscale", "--kind", "public"],
-        cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])},
-    )  # fmt: skip
+        command, cwd=card.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stderr is not None
     assert "is built" in process.stderr.readline()
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_build_leaves_no_engine(tmp_path: Path, cache: Path, number: int, code: int) -> None:
+    process = started(paper_model(tmp_path, 16))
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (code, ""), err
     assert [path.name for path in cache.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_killed_build_leaves_nothing_and_the_next_one_works(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    monkeypatch.setenv("TMPDIR", str(staging))
+    card = paper_model(tmp_path, 16)
+    process = started(card)
+    has_begun = False
+    while not has_begun or any(staging.iterdir()):  # the graph is parsed out of there, and then built
+        assert process.poll() is None, "the build had ended before its staged folder was gone"
+        has_begun |= any(staging.iterdir())
+        time.sleep(0.001)
+    time.sleep(0.1)
+    assert process.poll() is None
+    process.kill()
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (-signal.SIGKILL, ""), err
+    assert [path.name for path in cache.iterdir() if path.suffix != ".lock"] == []
+    assert list(staging.iterdir()) == []
+    process = started(card)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, "built in" in out) == (0, True), err
+    succeeded("cache", "verify")
+    assert list(staging.iterdir()) == []

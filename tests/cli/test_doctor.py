@@ -17,10 +17,11 @@ from bdflow_rt._version import __version__
 from bdflow_rt.cli.diagnosis import compiled, gpu, models
 from bdflow_rt.cli.diagnosis.backends import explain_backends, supports
 from bdflow_rt.cli.diagnosis.compiled import library_version, mapped_libraries
-from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, guarded, run_tool
+from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, guarded, pip, run_tool
 from bdflow_rt.cli.diagnosis.problems import find_problems, is_usable
 from bdflow_rt.cli.doctor import _lines
 from bdflow_rt.engines.cache import EngineCache
+from bdflow_rt.engines.select import explain
 from tests.support_plans import needs_rtx, real_plan
 
 PACKAGE = Path(bdflow_rt.__file__).parent.parent
@@ -267,11 +268,11 @@ def _with_gpu(report: dict[str, Any], name: str = "NVIDIA L4", capability: str =
             "version": version, "problem": None, "library": version.rpartition(".")[0], "library_file": "/lib/it.so",
             "compute_capabilities": [],
         }  # fmt: skip
-        report["backend"]["backends"][flavour] = {"available": True, "install": None}
+        report["backend"]["backends"][flavour] = {"available": True, "install": f"pip install 'bdflow-rt[{flavour}]'"}
     for name in ("tensorrt", "tensorrt_rtx", "cupy"):
         report["packages"][name].update(imported="1", error=None)
     for backend in ("openvino", "torch"):
-        report["backend"]["backends"][backend] = {"available": True, "install": None}
+        report["backend"]["backends"][backend] = {"available": True, "install": "pip install it"}
     report["caches"]["engines"]["built"] = []
 
 
@@ -326,7 +327,7 @@ def test_flavours_support_the_gpus_they_say(report: dict[str, Any], capability: 
 def test_hopper_is_sent_from_rtx_to_tensorrt(report: dict[str, Any]) -> None:
     _with_gpu(report, "NVIDIA H200", "9.0")
     found = explain_backends(report)["tensorrt-rtx"]
-    assert (found["state"], found["fix"]) == ("missing", "pip install 'bdflow-rt[tensorrt]'")
+    assert (found["state"], found["fix"]) == ("missing", pip("install 'bdflow-rt[tensorrt]'"))
     assert "NVIDIA H200 has compute capability 9.0, which tensorrt-rtx does not support" in found["why"]
 
 
@@ -347,7 +348,26 @@ def test_a_flavour_is_ready_only_with_an_engine_of_its_version(report: dict[str,
     found = explain_backends(report)["tensorrt"]
     assert (found["state"], found["why"].endswith("Engines: upscale of bdflow-x4@1")) == ("ready", True)
     report["packages"]["cupy"]["imported"] = None
-    assert explain_backends(report)["tensorrt"]["fix"] == "pip install 'bdflow-rt[cuda]'"
+    assert explain_backends(report)["tensorrt"]["fix"] == pip("install 'bdflow-rt[cuda]'")
+
+
+def test_every_command_with_pip_is_for_the_interpreter_that_asks(report: dict[str, Any]) -> None:
+    backends = report["backend"]["backends"] = explain()["backends"]
+    for one in backends.values():
+        one["available"] = False
+    report["backend"]["backend"] = None
+    fixes = {name: one["fix"] for name, one in explain_backends(report).items()}
+    backends["torch"]["available"] = True
+    report["packages"]["torch"] = {"error": "built for another Python"}
+    fixes["broken"] = explain_backends(report)["torch"]["fix"]
+    assert fixes == {
+        "openvino": pip("install openvino"),
+        "torch": pip("install 'bdflow-rt[train]'"),
+        "tensorrt": pip("install 'bdflow-rt[tensorrt]'"),
+        "tensorrt-rtx": pip("install 'bdflow-rt[tensorrt-rtx]'"),
+        "broken": pip("install 'bdflow-rt[train]' --force-reinstall"),
+    }
+    assert all(fix.startswith(f"{sys.executable} -m pip install ") for fix in fixes.values())
 
 
 def test_a_missing_driver_is_installed_and_not_worked_around(report: dict[str, Any]) -> None:

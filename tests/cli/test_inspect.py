@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,11 @@ from bdflow_rt.engines.engine import Backend
 from bdflow_rt.engines.select import is_installed
 from bdflow_rt.zoo import find_model
 from tests.cli.build import bdflow, failed, succeeded
+from tests.engines import standin
+from tests.engines.stand import Stand
+from tests.engines.standin_gpu import StandInDevice
 from tests.engines.test_select import HIDE
+from tests.support_models import make_model, tiny_config
 from tests.support_plans import needs_rtx, real_plan
 
 SIZE = ("--profile", "64x96")
@@ -147,6 +152,32 @@ def test_a_damaged_engine_is_named(cache: EngineCache) -> None:
     (entry,) = cache.list()
     entry.path.write_bytes(entry.path.read_bytes()[:-1])
     failed(bdflow("inspect", entry.digest[:10]), 7, "damaged", "bdflow cache rm")
+
+
+def test_a_stripped_engine_is_given_the_weights_of_its_model_where_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a stand-in machine: neither TensorRT nor a GPU runs here."""
+    card = make_model(tmp_path / "zoo", tiny_config(2))
+    device = StandInDevice()
+    monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path / "cache"))
+    stand = Stand(device, standin.StandInLibrary(device, "10.13.0.35"), EngineCache(say=lambda text: None))
+    monkeypatch.setattr("bdflow_rt.engines.gpu.CudaDevice", lambda: device)
+    monkeypatch.setattr("bdflow_rt.engines.tensorrt_library.load_library", lambda flavour: stand.library)
+    inspector = SimpleNamespace(get_engine_information=lambda format: '{"Layers": ["conv"]}')
+    monkeypatch.setattr(standin.ICudaEngine, "create_engine_inspector", lambda self: inspector, raising=False)
+    monkeypatch.setattr(stand.library, "LayerInformationFormat", SimpleNamespace(JSON=1), raising=False)
+    key = stand.cached(card, "downscale", is_stripped=True).sidecar.key.digest
+    monkeypatch.setenv("BDFLOW_ZOO", str(tmp_path / "zoo"))
+    report = succeeded("inspect", key, "--json").json
+    assert (report["note"], report["layers"]) == (None, {"Layers": ["conv"]})
+    card.weights_path.write_bytes(card.weights_path.read_bytes()[:-1] + b"\1")
+    damaged = succeeded("inspect", key, "--json").json
+    monkeypatch.delenv("BDFLOW_ZOO")
+    missing = succeeded("inspect", key, "--json").json
+    assert (damaged["layers"], missing["layers"]) == (None, None)
+    assert "SHA-256" in damaged["note"]
+    assert "no model was given to take them from" in missing["note"]
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,18 @@ class StandInDevice:
             self._active -= 1
 
     def new_stream(self) -> int:
-        stream = 16 * (1 + len(self._queues))
+        stream = 16 * (1 + len(self._done))
         self._queues[stream], self._done[stream] = deque(), 0
         return stream
+
+    def end_stream(self, stream: int) -> None:
+        if self._queues.pop(stream):
+            raise ContractError("a stream was given back before its work was done")
+
+    @property
+    def streams(self) -> int:
+        """Streams that were made and not given back."""
+        return len(self._queues) - 1
 
     def empty(self, size: int) -> NDArray[np.uint8]:
         whole = np.full(size + 256, GARBAGE, np.uint8)

@@ -103,6 +103,14 @@ def test_small_inputs_share_one_graph_and_large_ones_keep_the_last(card: ModelCa
     assert seen[3][1] is seen[4][1] is not seen[5][1] is seen[6][1]
 
 
+def test_the_graph_is_chosen_by_the_picture_whatever_input_comes_first(card: ModelCard) -> None:
+    inputs = graph_inputs(card, "upscale_z", size=LARGE)
+    for order in (("lr", "boundary", "latent"), ("latent", "boundary", "lr")):
+        engine = OpenVINOEngine(card, "upscale_z", threads=1)
+        engine.run({name: inputs[name] for name in order})
+        assert (engine._flexible is None, engine._fixed is None) == (True, False)
+
+
 @pytest.mark.parametrize("size", [(96, 80), LARGE])
 def test_released_memory_comes_back_with_the_next_run(card: ModelCard, size: tuple[int, int]) -> None:
     engine = OpenVINOEngine(card, "downscale", threads=1)

@@ -255,6 +255,56 @@ def test_clones_share_the_weights_and_outlive_each_other(stand: Stand, card: Mod
     second.close()
 
 
+def test_clones_that_come_and_go_leave_no_stream_behind(stand: Stand, card: ModelCard) -> None:
+    first, inputs = stand.engine(card, "downscale"), graph_inputs(card, "downscale")
+    wanted = reference(card, "downscale", inputs)
+    for _ in range(3):
+        clone = first.clone()
+        found = clone.run_on_device(inputs)
+        clone.close()
+        stand.device.synchronize(0)
+        same(found, wanted)
+        assert stand.device.streams == 1
+    first.close()
+    first.close()
+    assert stand.device.streams == 0
+
+
+def test_release_of_a_result_that_is_not_finite_says_so_and_gives_the_memory_back(stand: Stand, tmp_path: Path) -> None:
+    engine = stand.engine(nan_card(tmp_path), "downscale")
+    engine.run_on_device({"image": np.zeros((1, 16, 16, 3), np.uint8)})
+    with pytest.raises(NonFiniteOutputError):
+        engine.release()
+    assert all(owner() is None for _, _, owner in stand.device._memory)
+    engine.release()
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_a_call_that_fails_half_way_does_not_write_into_the_next(
+    stand: Stand, card: ModelCard, on_device: bool
+) -> None:
+    engine = stand.engine(card, "downscale")
+    streams = [stand.device.new_stream() for _ in range(2)]
+    first, second = (graph_inputs(card, "downscale", seed=seed) for seed in (1, 2))
+    engine.run_on_device(first, stream=streams[0])
+    name = "copy" if on_device else "download"
+    whole: Any = getattr(stand.device, name)
+
+    def fails(source: Any, target: Any, stream: int) -> None:
+        if name == "copy" and source is first["image"]:
+            return whole(source, target, stream)
+        raise RuntimeError("cudaErrorInvalidValue: invalid argument")
+
+    for seed in range(5):
+        setattr(stand.device, name, fails)
+        with pytest.raises(BackendError, match="cudaErrorInvalidValue"):
+            engine.run_on_device(first, stream=streams[0]) if on_device else engine.run(first)
+        setattr(stand.device, name, whole)
+        found = engine.run_on_device(second, stream=streams[1])
+        stand.device.interleave(streams[0], engine._stream, streams[1], seed=seed)
+        same(found, reference(card, "downscale", second))
+
+
 def test_release_gives_the_memory_back_and_the_next_run_works(stand: Stand, card: ModelCard) -> None:
     engine, inputs = stand.engine(card, "upscale"), graph_inputs(card, "upscale")
     wanted = reference(card, "upscale", inputs)

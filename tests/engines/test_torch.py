@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.engines.torch import TorchEngine, exact_convolutions
 from bdflow_rt.errors import BackendError, CorruptModelError, OutOfMemoryError, WeightsHashError
+from tests.support import ROOT
 from tests.support_models import graph_inputs, make_model, tiny_config
+
+CUDNN: Any = torch.backends.cudnn
 
 
 def test_altered_weights_are_refused_before_they_are_read(tmp_path: Path) -> None:
@@ -51,3 +59,78 @@ def test_failures_in_the_network_are_told_apart(tmp_path: Path, raised: Exceptio
     with pytest.raises(BackendError) as caught:
         engine.run(inputs)
     assert type(caught.value) is wanted
+
+
+def test_float32_is_computed_without_tf32_and_the_users_setting_comes_back(tmp_path: Path) -> None:
+    card = make_model(tmp_path, tiny_config(2))
+    convolutions = CUDNN.conv
+    before, seen = convolutions.fp32_precision, set[str]()
+    assert before == "tf32", "or this shows nothing"
+    for direction in ("downscale", "upscale"):
+        inputs = graph_inputs(card, direction)
+        engine = TorchEngine(card, direction)
+        assert engine._model is not None
+        for module in engine._model.modules():
+            module.register_forward_pre_hook(lambda *_: seen.add(convolutions.fp32_precision))
+        engine.run(inputs)
+        assert convolutions.fp32_precision == before
+    assert seen == {"ieee"}
+
+
+def test_tf32_stays_forbidden_until_the_last_call_has_left() -> None:
+    convolutions = CUDNN.conv
+    before = convolutions.fp32_precision
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        first.enter_context(exact_convolutions())
+        second.enter_context(exact_convolutions())
+        first.close()
+        assert convolutions.fp32_precision == "ieee"
+    assert convolutions.fp32_precision == before
+    with pytest.raises(KeyError), exact_convolutions():
+        raise KeyError
+    assert convolutions.fp32_precision == before
+
+
+SETTINGS = """
+import json, os, sys
+import torch
+from torch.backends import cudnn
+from bdflow_rt.engines.torch import exact_convolutions
+
+def settings():
+    places = (torch.backends, cudnn, cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)
+    return [place.fp32_precision for place in places]
+
+for first, then, wanted in json.loads(sys.argv[1]):
+    if os.fork():
+        _, status = os.wait()
+        assert status == 0, (first, then)
+        continue
+    exec(first)
+    before = settings()
+    with exact_convolutions():
+        assert cudnn.conv.fp32_precision != "tf32"
+    assert settings() == before, (first, settings(), before)
+    exec(then)
+    assert cudnn.conv.fp32_precision == wanted, (first, then, cudnn.conv.fp32_precision)
+    sys.exit()
+"""
+"""One process for each case: PyTorch's settings are the process's, and cannot all be unset once they were set."""
+CASES = [
+    ("pass", "pass", "tf32"),
+    ("pass", "cudnn.fp32_precision = 'ieee'", "ieee"),
+    ("pass", "torch.backends.fp32_precision = 'ieee'", "ieee"),
+    ("cudnn.allow_tf32 = True", "pass", "tf32"),
+    ("cudnn.allow_tf32 = False", "pass", "none"),
+    ("cudnn.conv.fp32_precision = 'tf32'", "pass", "tf32"),
+    ("cudnn.conv.fp32_precision = 'ieee'", "pass", "ieee"),
+    ("cudnn.fp32_precision = 'tf32'", "pass", "tf32"),
+    ("torch.backends.fp32_precision = 'tf32'", "torch.backends.fp32_precision = 'ieee'", "ieee"),
+    ("torch.set_float32_matmul_precision('high')", "cudnn.allow_tf32 = False", "none"),
+]
+"""What the user set before, what after, and the convolutions' precision then."""
+
+
+def test_every_way_to_set_the_precision_means_afterwards_what_it_meant_before() -> None:
+    done = subprocess.run([sys.executable, "-c", SETTINGS, json.dumps(CASES)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

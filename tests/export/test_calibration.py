@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bdflow_rt.engines.cache import EngineCache
 from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.errors import NonFiniteOutputError
 from bdflow_rt.export.calibration import builtin_pictures, calibrate, calibration_inputs, magnitudes
@@ -154,6 +155,18 @@ def test_a_cache_that_cannot_be_written_only_costs_time(cache: Path, card: Model
     cache.write_bytes(b"")  # a file where the folder should be, which stops root as well
     assert calibrate(card, "downscale") == wanted
     assert cache.read_bytes() == b""
+
+
+def test_what_is_not_kept_yet_is_announced_once(cache: Path, card: ModelCard) -> None:
+    heard: list[str] = []
+    for _ in range(2):
+        calibrate(card, "upscale", say=heard.append)
+    assert [text.startswith(f"Calibrating upscale of {card.id}") for text in heard] == [True]
+
+
+def test_the_tests_leave_the_users_cache_alone() -> None:
+    assert EngineCache().folder.is_relative_to(os.environ["BDFLOW_CACHE"])
+    assert not EngineCache().folder.is_relative_to(Path.home() / ".cache")
 
 
 def test_a_user_without_a_home_can_calibrate(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from bdflow_rt.cli.diagnosis.compiled import MODULES
 from bdflow_rt.cli.diagnosis.gpu import mend_cuda
+from bdflow_rt.cli.diagnosis.probe import pip
 from bdflow_rt.engines.cache_entry import was_built_for
 from bdflow_rt.zoo import DEFAULT_MODEL
 
@@ -30,9 +31,11 @@ def explain_backends(report: Report) -> dict[str, dict[str, Any]]:
         if name == chosen:
             explained[name] = _state("chosen", report["backend"]["reason"])
         elif not backend["available"]:
-            explained[name] = _state("missing", "not installed", backend["install"])
+            explained[name] = _state("missing", "not installed", _install(report, name))
         elif fault := (report["packages"].get(name.replace("-", "_")) or {}).get("error"):
-            explained[name] = _state("missing", f"does not import: {fault}", f"{backend['install']} --force-reinstall")
+            explained[name] = _state(
+                "missing", f"does not import: {fault}", f"{_install(report, name)} --force-reinstall"
+            )
         elif name in MODULES:
             explained[name] = _flavour(report, name)
         else:
@@ -51,7 +54,7 @@ def supports(report: Report, flavour: str, capability: str) -> bool:
 def _flavour(report: Report, name: str) -> dict[str, Any]:
     found = report["flavours"].get(name, {})
     if fault := found.get("error") or found.get("problem"):
-        return _state("missing", fault, f"pip install --upgrade 'bdflow-rt[{name}]'")
+        return _state("missing", fault, pip(f"install --upgrade 'bdflow-rt[{name}]'"))
     gpus, driver = report["gpu"]["nvidia_smi"].get("gpus") or [], report["gpu"]["libcuda"]
     if not driver.get("found"):
         why = driver.get("error") or driver.get("reason")
@@ -62,9 +65,9 @@ def _flavour(report: Report, name: str) -> dict[str, Any]:
     if gpus and not fitting:
         other = next((other for other in MODULES if supports(report, other, gpus[0]["compute_cap"])), None)
         shown = f"{gpus[0]['name']} has compute capability {gpus[0]['compute_cap']}, which {name} does not support"
-        return _state("missing", shown, f"pip install 'bdflow-rt[{other}]'" if other else None)
+        return _state("missing", shown, _install(report, other) if other else None)
     if not report["packages"]["cupy"]["imported"]:
-        return _state("missing", "CuPy is not installed or does not import", "pip install 'bdflow-rt[cuda]'")
+        return _state("missing", "CuPy is not installed or does not import", pip("install 'bdflow-rt[cuda]'"))
     build = f"bdflow build {DEFAULT_MODEL} --flavour {name} --profile 1080p"
     built = [one for one in report["caches"].get("engines", {}).get("built", []) if one["flavour"] == name]
     current = [one for one in built if one["flavour_version"] == found.get("version")]
@@ -77,6 +80,10 @@ def _flavour(report: Report, name: str) -> dict[str, Any]:
         return _state("missing", f"no engine is cached for {gpus[0]['name']}, only for {others}", build)
     names = ", ".join(sorted(f"{one['direction']} of {one['model']}" for one in here))
     return _state("ready", f"backend='{name}' runs it; 'auto' does not. Engines: {names}")
+
+
+def _install(report: Report, name: str) -> str:
+    return pip(report["backend"]["backends"][name]["install"].removeprefix("pip "))
 
 
 def _is_for(engine: dict[str, str], gpu: dict[str, str]) -> bool:

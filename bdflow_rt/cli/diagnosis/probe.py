@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,6 +25,11 @@ def answer(value):
 
 class ProbeError(Exception):
     """A probe got no answer; the text says why. Never leaves the doctor."""
+
+
+def pip(arguments: str) -> str:
+    """The command that runs pip for the interpreter that asks; the first pip in PATH may be another one's."""
+    return f"{shlex.quote(sys.executable or 'python3')} -m pip {arguments}"
 
 
 def guarded(probe: Callable[[], Any]) -> Any:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bdflow_rt.cli.diagnosis.gpu import mend_cuda
 from bdflow_rt.cli.diagnosis.packages import REQUIRED
-from bdflow_rt.cli.diagnosis.probe import guarded
+from bdflow_rt.cli.diagnosis.probe import guarded, pip
 
 Report = dict[str, Any]
 Problem = dict[str, str]
@@ -62,13 +61,9 @@ def _problem(what: str, fix: str) -> Problem:
     return {"what": what, "fix": fix}
 
 
-def _pip(arguments: str) -> str:
-    return f"{shlex.quote(sys.executable or 'python3')} -m pip {arguments}"
-
-
 def _reinstall(report: Report) -> str:
     checkout = report["bdflow"]["checkout"]
-    return _pip(f"install --force-reinstall --no-deps {f'-e {shlex.quote(checkout)}' if checkout else 'bdflow-rt'}")
+    return pip(f"install --force-reinstall --no-deps {f'-e {shlex.quote(checkout)}' if checkout else 'bdflow-rt'}")
 
 
 def _platform(report: Report) -> Iterator[Problem]:
@@ -85,7 +80,7 @@ def _required(report: Report) -> Iterator[Problem]:
         package = report["packages"][name]
         if package["imported"] is None and package["error"] is None:
             yield _problem(
-                f"{_CHOICE[name]} is not installed; nothing runs without it.", _pip(f"install {_CHOICE[name]}")
+                f"{_CHOICE[name]} is not installed; nothing runs without it.", pip(f"install {_CHOICE[name]}")
             )
 
 
@@ -97,7 +92,7 @@ def _broken(report: Report) -> Iterator[Problem]:
         choice = _CHOICE.get(name) or next(iter(package["installed"]), name)
         yield _problem(
             f"{names} is installed and does not import: {package['error']}",
-            _pip(f"install --force-reinstall {choice}"),
+            pip(f"install --force-reinstall {choice}"),
         )
 
 
@@ -107,14 +102,14 @@ def _clashes(report: Report) -> Iterator[Problem]:
         if len(dists) > 1 and name not in _SEVERAL_IS_NORMAL:
             yield _problem(
                 f"{' and '.join(dists)} are both installed and overwrite each other's files.",
-                f"{_pip('uninstall -y ' + ' '.join(dists))} && {_pip('install ' + _CHOICE.get(name, dists[0]))}",
+                f"{pip('uninstall -y ' + ' '.join(dists))} && {pip('install ' + _CHOICE.get(name, dists[0]))}",
             )
         elif len(dists) == 1 and package["imported"] not in (None, "unknown"):
             version = package["installed"][dists[0]]
             if _release(version) != _release(package["imported"]):
                 yield _problem(
                     f"{dists[0]} {version} is installed, but {package['imported']} runs, from {package['file']}.",
-                    _pip(f"install --force-reinstall --no-deps {dists[0]}=={version}"),
+                    pip(f"install --force-reinstall --no-deps {dists[0]}=={version}"),
                 )
 
 
@@ -128,7 +123,7 @@ def _placeholder(report: Report) -> Iterator[Problem]:
     if "nvidia-dali" in report["packages"]["nvidia.dali"]["installed"]:
         yield _problem(
             "nvidia-dali is an empty placeholder on PyPI, not DALI.",
-            f"{_pip('uninstall -y nvidia-dali')} && {_pip('install nvidia-dali-cuda130')}",
+            f"{pip('uninstall -y nvidia-dali')} && {pip('install nvidia-dali-cuda130')}",
         )
 
 
@@ -188,7 +183,7 @@ def _flavours(report: Report) -> Iterator[Problem]:
     for name, flavour in report["flavours"].items():
         dists = report["packages"][name.replace("-", "_")]["installed"]
         if fault := flavour.get("error") or (flavour["problem"] if dists else None):
-            yield _problem(f"{name} cannot be used: {fault}", _pip(f"install --upgrade 'bdflow-rt[{name}]'"))
+            yield _problem(f"{name} cannot be used: {fault}", pip(f"install --upgrade 'bdflow-rt[{name}]'"))
         elif flavour["version"] and flavour["library"]:
             package, library = (tuple(map(int, _release(flavour[key]))) for key in ("version", "library"))
             if package != library:
@@ -204,7 +199,7 @@ def _kernels(report: Report) -> Iterator[Problem]:
     kernels = report["kernels"]
     if report["gpu"]["nvidia_smi"].get("gpus") and not kernels.get("compiles"):
         why = kernels.get("error") or kernels["problem"]
-        yield _problem(f"CUDA kernels cannot be compiled: {why}", _pip("install 'bdflow-rt[cuda]'"))
+        yield _problem(f"CUDA kernels cannot be compiled: {why}", pip("install 'bdflow-rt[cuda]'"))
 
 
 def _zoo(report: Report) -> Iterator[Problem]:
@@ -230,7 +225,7 @@ def _backend(report: Report) -> Iterator[Problem]:
     backend = report["backend"]
     if not backend.get("backend") and not list(_required(report)):
         why = backend.get("error") or backend.get("reason")
-        yield _problem(f"No backend can run: {why}", _pip("install openvino"))
+        yield _problem(f"No backend can run: {why}", pip("install openvino"))
 
 
 _CHECKS: tuple[Callable[[Report], Iterator[Problem]], ...] = (

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from bdflow_rt.bench.quality import PictureQuality, evaluate, list_pictures, measure
+from bdflow_rt.bench.quality import Judges, PictureQuality, evaluate, list_pictures, measure
 from bdflow_rt.containers import read_packet, read_picture
-from bdflow_rt.errors import MissingFileError, ShapeError
-from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y, ssim_y
+from bdflow_rt.errors import CorruptModelError, MissingFileError, ShapeError
+from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
+from bdflow_rt.metrics.lpips import Lpips
 from bdflow_rt.rescaler import Rescaler
-from tests.support import photo
+from tests.support import data_dir, needs_data, photo
 
 SIZES = [(63, 65), (37, 61), (41, 40)]
+DATA = data_dir()
+NONE = Judges(lpips=None, niqe=None, missing={})
+BLIND = ("lr_niqe", "bicubic_lr_niqe", "lr_piqe", "bicubic_lr_piqe")
+
+
+@pytest.fixture(autouse=True)
+def no_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LPIPS and NIQE are only there where a test asks for the data."""
+    monkeypatch.delenv("BDFLOW_DATA", raising=False)
+
+
+@pytest.fixture
+def parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data, by way of BDFLOW_DATA."""
+    monkeypatch.setenv("BDFLOW_DATA", str(DATA))
 
 
 @pytest.fixture
@@ -39,7 +58,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 def test_every_number_is_that_of_the_metric_on_the_files(
     rescaler: Rescaler, pictures: list[Path], tmp_path: Path
 ) -> None:
-    found = measure(rescaler, pictures[0], tmp_path)
+    found = measure(rescaler, pictures[0], tmp_path, judges=NONE)
     hr, packet = read_picture(pictures[0]).pixels, read_packet(tmp_path / "lr.png")
     restored = read_picture(tmp_path / "restored.png").pixels
     reference = bicubic_downscale(hr, scale=4)
@@ -50,10 +69,20 @@ def test_every_number_is_that_of_the_metric_on_the_files(
         height=63,
         psnr_y=psnr_y(restored, hr, border=4),
         ssim_y=ssim_y(restored, hr, border=0),
+        psnr_rgb=psnr(restored, hr, border=4),
+        ssim_rgb=ssim(restored, hr),
+        lpips=None,
         bicubic_psnr_y=psnr_y(bicubic, hr, border=4),
+        bicubic_ssim_y=ssim_y(bicubic, hr, border=0),
         lr_psnr=psnr(packet.lr, reference),
         lr_psnr_y=psnr_y(packet.lr, reference, border=0),
+        lr_ssim=ssim(packet.lr, reference),
+        lr_ssim_y=ssim_y(packet.lr, reference, border=0),
         lr_max_difference=int(np.abs(packet.lr.astype(int) - reference).max()),
+        lr_niqe=None,
+        bicubic_lr_niqe=None,
+        lr_piqe=None,
+        bicubic_lr_piqe=None,
         file_bytes=(tmp_path / "lr.png").stat().st_size,
         chunk_bytes=(tmp_path / "lr.png").read_bytes().index(b"IDAT") - _end_of_chunk_head(tmp_path / "lr.png"),
         chunk_limit_bytes=math.ceil(17 * 16 / 8) + 256,
@@ -70,7 +99,7 @@ def test_the_chunk_stays_within_its_limit(zoo: Path, tmp_path: Path, model: str)
     noise = np.random.default_rng(0).integers(0, 256, (101, 203, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     with Rescaler.from_pretrained(model) as rescaler:
-        found = measure(rescaler, tmp_path / "noise.png", tmp_path)
+        found = measure(rescaler, tmp_path / "noise.png", tmp_path, judges=NONE)
         config = rescaler.card.config
     lr_pixels = math.ceil(101 / config.scale) * math.ceil(203 / config.scale)
     assert found.chunk_limit_bytes == math.ceil(lr_pixels * config.bits / 8) + 256
@@ -82,9 +111,108 @@ def test_means_are_over_the_pictures_and_everything_is_json(rescaler: Rescaler, 
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert [one["name"] for one in result["pictures"]] == ["0.png", "1.png", "2.png"]
     assert result["weights_sha256"] == rescaler.card.weights_sha256
-    for column in ("psnr_y", "ssim_y", "bicubic_psnr_y", "lr_psnr", "lr_psnr_y", "file_bytes", "chunk_bytes"):
+    for column in ("psnr_y", "ssim_rgb", "bicubic_ssim_y", "lr_psnr", "lr_psnr_y", "file_bytes", "chunk_bytes"):
         assert result["means"][column] == pytest.approx(np.mean([one[column] for one in result["pictures"]]))
     assert result["means"]["lr_max_difference"] == max(one["lr_max_difference"] for one in result["pictures"])
+
+
+@needs_data
+def test_perceptual_scores_are_those_of_the_files(rescaler: Rescaler, parameters: None, tmp_path: Path) -> None:
+    Image.fromarray(photo(771, 769, 1)).save(tmp_path / "large.png")
+    found = measure(rescaler, tmp_path / "large.png", tmp_path, judges=Judges.found())
+    hr, packet = read_picture(tmp_path / "large.png").pixels, read_packet(tmp_path / "lr.png")
+    restored = read_picture(tmp_path / "restored.png").pixels
+    reference = bicubic_downscale(hr, scale=4)
+    assert packet.lr.shape == (193, 193, 3)
+    a, b = (torch.tensor(one).permute(2, 0, 1)[None] / 255 for one in (restored, hr))
+    assert found.lpips == pytest.approx(Lpips("alex")(a, b).item(), rel=1e-5)
+    assert found.lpips > 0
+    niqe = Niqe()
+    assert (found.lr_niqe, found.bicubic_lr_niqe) == (niqe(packet.lr), niqe(reference))
+    assert (found.lr_piqe, found.bicubic_lr_piqe) == (piqe(packet.lr), piqe(reference))
+    assert found.lr_niqe != found.bicubic_lr_niqe
+    assert found.lr_piqe != found.bicubic_lr_piqe
+
+
+def reasons(result: dict[str, Any]) -> dict[tuple[str, ...], tuple[int, str]]:
+    return {tuple(one["columns"]): (one["pictures"], one["reason"]) for one in result["left_out"]}
+
+
+@needs_data
+def test_a_mean_is_over_the_pictures_that_have_a_value(rescaler: Rescaler, parameters: None, tmp_path: Path) -> None:
+    for name, size in (("a", (771, 769)), ("b", (768, 763)), ("c", (30, 44))):
+        Image.fromarray(photo(*size, 1)).save(tmp_path / f"{name}.png")
+    result = evaluate(rescaler, list_pictures(tmp_path))
+    large, narrow, small = result["pictures"]
+    assert result["means"]["lpips"] == pytest.approx((large["lpips"] + narrow["lpips"]) / 2)
+    assert small["lpips"] is small["lr_ssim"] is small["lr_ssim_y"] is None
+    for column in BLIND:
+        assert narrow[column] is small[column] is None
+        assert result["means"][column] == large[column]
+    assert reasons(result) == {
+        ("lpips",): (1, "The picture is smaller than 31 x 31 pixels."),
+        ("lr_ssim", "lr_ssim_y"): (1, "The LR picture is smaller than 11 x 11 pixels."),
+        BLIND: (2, "The LR picture is smaller than 192 x 192 pixels."),
+    }
+
+
+@needs_data
+def test_nothing_is_left_out_where_all_can_be_measured(rescaler: Rescaler, parameters: None, tmp_path: Path) -> None:
+    Image.fromarray(photo(768, 768, 1)).save(tmp_path / "large.png")
+    result = evaluate(rescaler, [tmp_path / "large.png"])
+    assert result["left_out"] == []
+    assert None not in result["pictures"][0].values()
+    assert None not in result["means"].values()
+
+
+@needs_data
+def test_an_lr_picture_without_texture_has_no_niqe(rescaler: Rescaler, parameters: None, tmp_path: Path) -> None:
+    Image.new("RGB", (768, 768), (9, 99, 199)).save(tmp_path / "flat.png")
+    result = evaluate(rescaler, [tmp_path / "flat.png"])
+    assert result["pictures"][0]["bicubic_lr_niqe"] is result["means"]["bicubic_lr_niqe"] is None
+    assert result["pictures"][0]["bicubic_lr_piqe"] == 100
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    count, reason = reasons(result)["lr_niqe", "bicubic_lr_niqe"]
+    assert count == 1
+    assert "texture" in reason
+
+
+def test_metrics_without_their_parameters_are_left_out_and_say_so(
+    rescaler: Rescaler, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for data, words in ((None, "BDFLOW_DATA"), (tmp_path, str(tmp_path))):
+        if data is not None:
+            monkeypatch.setenv("BDFLOW_DATA", str(data))
+        result = evaluate(rescaler, pictures)
+        assert result["means"]["lpips"] is result["means"]["lr_niqe"] is None
+        found = reasons(result)
+        for columns, name in ((("lpips",), "lpips_alex_v0.1.npz"), (BLIND[:2], "niqe_pris_params.npz")):
+            count, reason = found[columns]
+            assert count == 3
+            assert words in reason
+            assert name in reason
+        assert found[BLIND[2:]][0] == 3
+
+
+def test_lpips_is_left_out_where_torch_is_not_installed(
+    rescaler: Rescaler, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "bdflow_rt.metrics.lpips", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = evaluate(rescaler, pictures)
+    assert result["means"]["lpips"] is None
+    assert "pip install 'bdflow-rt[train]'" in reasons(result)["lpips",][1]
+
+
+@pytest.mark.parametrize("name", ["lpips_alex_v0.1.npz", "niqe_pris_params.npz"])
+def test_damaged_parameters_raise_instead_of_being_left_out(
+    rescaler: Rescaler, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / name).write_bytes(b"damaged")
+    monkeypatch.setenv("BDFLOW_DATA", str(tmp_path))
+    with pytest.raises(CorruptModelError, match=name):
+        evaluate(rescaler, pictures)
 
 
 def test_the_tracker_sees_every_picture(rescaler: Rescaler, pictures: list[Path]) -> None:
@@ -109,10 +237,10 @@ def test_a_perfect_score_is_null(rescaler: Rescaler, tmp_path: Path) -> None:
 
 def test_the_smallest_picture_that_can_be_measured(rescaler: Rescaler, tmp_path: Path) -> None:
     Image.fromarray(photo(11, 11, 1)).save(tmp_path / "a.png")
-    assert measure(rescaler, tmp_path / "a.png", tmp_path).width == 11
+    assert measure(rescaler, tmp_path / "a.png", tmp_path, judges=NONE).width == 11
     Image.fromarray(photo(11, 10, 1)).save(tmp_path / "a.png")
     with pytest.raises(ShapeError, match="10 x 11"):
-        measure(rescaler, tmp_path / "a.png", tmp_path)
+        measure(rescaler, tmp_path / "a.png", tmp_path, judges=NONE)
 
 
 def test_only_pictures_are_listed_in_the_order_of_their_names(tmp_path: Path) -> None:

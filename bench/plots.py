@@ -1,0 +1,124 @@
+"""Draws the plots of docs/images from the JSON files in bench/results.
+
+python -m bdflow_rt.bench.plots
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from bdflow_rt.bench.report import RESULTS, ROOT, read
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+IMAGES = ROOT / "docs" / "images"
+COLOURS = {"jpeg": "#7f7f7f", "webp": "#2ca02c", "avif": "#ff7f0e"}
+OURS = {"png": ("#1f4e9e", "PNG packet"), "webp_lossless": ("#5b9bff", "lossless WebP + map")}
+AXES = {"psnr_y": "PSNR-Y in dB (higher is better)", "lpips": "LPIPS (lower is better)"}
+
+
+def rate_distortion(result: dict[str, Any], measure: str) -> Figure:
+    """Bits per HR pixel against a measure, one panel per set: the codecs' curves, and the models' files as points.
+
+    Args:
+        result: of `bdflow_rt.bench.rate_distortion`.
+        measure: "psnr_y" or "lpips".
+    """
+    figure, panels = _panels(result, AXES[measure])
+    for axes, one in zip(panels, result["sets"], strict=True):
+        for key, curve in one["curves"].items():
+            points = _points(curve.values(), measure)
+            axes.plot(*points, color=COLOURS[key], label=result["codecs"][key]["title"])
+        for form, (colour, title) in OURS.items():
+            stored = [{**model["forms"][form], measure: model[measure]} for model in one["models"].values()]
+            axes.plot(*_points(stored, measure), "o:", color=colour, label=f"ours, LR as {title}")
+        for index, (name, model) in enumerate(one["models"].items()):
+            label = None if index else "ours, LR as JPEG 90, 70, 50 + map"
+            points = _points(model["jpeg_on_lr"]["jpeg"].values(), measure)
+            axes.plot(*points, "x--", color="#c0392b", linewidth=0.8, markersize=4, label=label)
+            if model[measure] is not None:
+                place = (model["forms"]["png"]["bits_per_pixel"], model[measure])
+                axes.annotate(name, place, textcoords="offset points", xytext=(4, -11), fontsize=7)
+        axes.set_xscale("log")
+        axes.set_xlabel("bits per HR pixel, mean over the set")
+        axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 4, 8], ["0.1", "0.2", "0.5", "1", "2", "4", "8"])
+        axes.minorticks_off()
+        axes.set_xlim(right=16)  # room for the names
+    panels[0].legend(fontsize=7)
+    return figure
+
+
+def jpeg_on_lr(result: dict[str, Any]) -> Figure:
+    """PSNR-Y against the quality of the JPEG that the LR went through, one panel per set."""
+    figure, panels = _panels(result, AXES["psnr_y"])
+    for axes, one in zip(panels, result["sets"], strict=True):
+        for colour, (name, model) in zip(mpl.color_sequences["tab10"], one["models"].items(), strict=False):
+            axes.plot(["exact"], [model["psnr_y"]], "*", color=colour, markersize=9)
+            for key, style in (("jpeg", "o-"), ("jpeg_444", "^--")):
+                by_quality = model["jpeg_on_lr"][key]
+                values = [by["psnr_y"] for by in by_quality.values()]
+                title = f"{name}, {result['codecs'][key]['settings'].split(',')[0]}"
+                axes.plot(list(by_quality), values, style, color=colour, label=title)
+            bicubic = [by["bicubic_psnr_y"] for by in model["jpeg_on_lr"]["jpeg"].values()]
+            axes.plot(list(by_quality), bicubic, "x:", color=colour, label=f"{name}, its LR enlarged by bicubic")
+        axes.set_xlabel("JPEG quality of the LR (star: exact)")
+    panels[0].legend(fontsize=7)
+    return figure
+
+
+def write_figure(figure: Figure, path: pathlib.Path, *, source: str) -> None:
+    """Write an SVG whose bytes depend on the figure alone, and which names the digest of the result it shows."""
+    with mpl.rc_context({"svg.hashsalt": "bdflow"}):
+        metadata = {"Date": None, "Creator": "bdflow_rt.bench.plots", "Source": source}
+        figure.savefig(path, format="svg", metadata=metadata)
+
+
+def source_of(name: str) -> str:
+    """A result file's name and digest, as its plots carry them."""
+    return f"bench/results/{name} sha256:{hashlib.sha256((RESULTS / name).read_bytes()).hexdigest()[:16]}"
+
+
+def _panels(result: dict[str, Any], label: str) -> tuple[Figure, list[Axes]]:
+    count = len(result["sets"])
+    figure = Figure(figsize=(5 * count, 4.2), layout="constrained")
+    panels = list(figure.subplots(1, count, squeeze=False)[0])
+    for axes, one in zip(panels, result["sets"], strict=True):
+        axes.set_title(f"{one['folder']}, {one['pictures']} pictures", fontsize=10)
+        axes.grid(alpha=0.25)
+    panels[0].set_ylabel(label)
+    return figure, panels
+
+
+def _points(entries: Any, measure: str) -> tuple[list[float], list[float]]:
+    """Rates and values in order of rate, without what was not measured or is beyond any number."""
+    found = sorted((one["bits_per_pixel"], one[measure]) for one in entries if one[measure] is not None)
+    return [rate for rate, _ in found], [value for _, value in found]
+
+
+PLOTS: dict[str, tuple[str, Callable[[dict[str, Any]], Figure]]] = {
+    "rate-distortion-psnr.svg": ("rate_distortion.json", lambda result: rate_distortion(result, "psnr_y")),
+    "rate-distortion-lpips.svg": ("rate_distortion.json", lambda result: rate_distortion(result, "lpips")),
+    "jpeg-on-lr.svg": ("rate_distortion.json", jpeg_on_lr),
+}
+"""Plot -> result file, and what draws it."""
+
+
+def main() -> None:
+    """Draw all plots."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    for name, (result, draw) in PLOTS.items():
+        write_figure(draw(read(result)), IMAGES / name, source=source_of(result))
+        sys.stdout.write(f"{name} was drawn.\n")
+
+
+if __name__ == "__main__":
+    main()

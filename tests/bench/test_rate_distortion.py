@@ -1,0 +1,154 @@
+"""Bytes against quality: the figures are those of the files, and rivals get no more bytes than ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bdflow_rt import decode_png, encode_png
+from bdflow_rt.bench import rate_distortion, report
+from bdflow_rt.bench.codecs import AVIF, JPEG, WEBP, decode, encode_webp_lossless
+from bdflow_rt.bench.rate_distortion import LR_QUALITIES, Original, lpips_distance, mean_of, measure_model
+from bdflow_rt.containers.image import Picture
+from bdflow_rt.errors import EditedPictureError
+from bdflow_rt.metrics import bicubic_resize, psnr_y
+from bdflow_rt.rescaler import Rescaler
+from tests.support import data_dir, needs_data, photo
+
+HR = photo(67, 53, 5)
+
+
+@pytest.fixture
+def rescaler(zoo: Path) -> Iterator[Rescaler]:
+    """The default model, x4 with 1 bit."""
+    with Rescaler.from_pretrained() as made:
+        yield made
+
+
+def test_a_models_figures_are_those_of_its_files(rescaler: Rescaler) -> None:
+    found = measure_model(Original(Picture(HR), None), rescaler, [])
+    packet = rescaler.downscale(HR)
+    png = encode_png(packet)
+    assert found["psnr_y"] == psnr_y(rescaler.upscale(decode_png(png)), HR, border=4)
+    assert found["lpips"] is None
+    forms = found["forms"]
+    assert forms["png"]["bytes"] == len(png)
+    assert forms["png"]["bits_per_pixel"] == 8 * len(png) / (67 * 53)
+    assert forms["webp_lossless"]["bytes"] == len(encode_webp_lossless(packet.lr)) + found["payload_bytes"]
+    # Header and map: 17 x 14 LR pixels of one bit.
+    assert 0 < found["payload_bytes"] <= math.ceil(17 * 14 / 8) + 129
+
+
+@pytest.mark.parametrize("model", ["bdflow-x4", "tiny-x2", "plain"])
+def test_no_rival_gets_more_bytes_and_none_could_have_used_more(zoo: Path, model: str) -> None:
+    original = Original(Picture(HR), None)
+    with Rescaler.from_pretrained(model) as rescaler:
+        found = measure_model(original, rescaler, [JPEG, WEBP, AVIF])
+        scale = rescaler.card.config.scale
+    compared = 0
+    for stored in found["forms"].values():
+        for codec in (JPEG, WEBP, AVIF):
+            rival = stored["same_bytes"][codec.key]
+            if rival is None:
+                assert len(codec.encode(original.picture, 1)) > stored["bytes"]
+                continue
+            quality, compared = rival["quality"], compared + 1
+            data = codec.encode(original.picture, quality)
+            assert rival["bytes"] == len(data) <= stored["bytes"]
+            assert quality == 100 or len(codec.encode(original.picture, quality + 1)) > stored["bytes"]
+            assert rival["psnr_y"] == psnr_y(decode(data), HR, border=scale)
+    assert compared
+
+
+def test_a_codec_without_a_file_that_small_has_no_figures() -> None:
+    assert Original(Picture(HR), None).at_most(JPEG, 50, border=2) is None
+
+
+def test_an_lr_through_jpeg_is_what_a_user_has_to_force(rescaler: Rescaler) -> None:
+    found = measure_model(Original(Picture(HR), None), rescaler, [])
+    packet = rescaler.downscale(HR)
+    data = JPEG.encode(Picture(packet.lr), 70)
+    edited = dataclasses.replace(packet, lr=decode(data))
+    with pytest.raises(EditedPictureError):
+        rescaler.upscale(edited)
+    by_hand = found["jpeg_on_lr"]["jpeg"]["70"]
+    assert by_hand["psnr_y"] == psnr_y(rescaler.upscale(edited, force=True), HR, border=4)
+    assert by_hand["bytes"] == len(data) + found["payload_bytes"]
+    enlarged = bicubic_resize(edited.lr, scale=4)[:67, :53]
+    assert by_hand["bicubic_psnr_y"] == psnr_y(enlarged, HR, border=4)
+    for sampling in found["jpeg_on_lr"].values():
+        sizes = [sampling[str(quality)]["bytes"] for quality in LR_QUALITIES]
+        assert sorted(sizes, reverse=True) == sizes
+
+
+def test_a_grey_picture_is_scored_as_its_own_luma(rescaler: Rescaler) -> None:
+    grey = np.repeat(photo(41, 47, 6)[:, :, :1], 3, axis=2)
+    found = measure_model(Original(Picture(grey, "grey"), None), rescaler, [WEBP])
+    restored = rescaler.upscale(rescaler.downscale(grey[:, :, 0]))
+    assert found["psnr_y"] == psnr_y(restored[:, :, 0], grey[:, :, 0], border=4)
+
+
+def test_means_are_over_pictures_and_what_one_lacks_has_none() -> None:
+    trees = [{"a": {"x": 1, "y": 2.0}, "b": 1.5, "c": {"z": 1}}, {"a": {"x": 2, "y": math.inf}, "b": None, "c": None}]
+    assert mean_of(trees) == {"a": {"x": 1.5, "y": None}, "b": None, "c": None}
+    assert mean_of(trees[:1]) == trees[0]
+
+
+def test_the_command_measures_and_its_result_fills_the_tables(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, output = tmp_path / "S", tmp_path / "rate_distortion.json"
+    folder.mkdir()
+    sides = [(48, 57), (61, 40)]
+    for index, size in enumerate(sides):
+        Image.fromarray(photo(*size, index)).save(folder / f"{index}.png")
+    monkeypatch.delenv("BDFLOW_DATA", raising=False)
+    monkeypatch.setattr(rate_distortion, "CURVE", (30, 90))
+    arguments = ["--folder", str(folder), "--model", "tiny-x2", "--model", "bdflow-x4", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["rate_distortion", *arguments])
+    rate_distortion.main()
+    assert "LPIPS is left out" in capsys.readouterr().err
+    result = json.loads(output.read_text())
+    (one,) = result["sets"]
+    assert (one["folder"], one["pictures"], result["lpips"]) == ("S", 2, None)
+    assert list(one["models"]) == ["tiny-x2@1", "bdflow-x4@99"]
+    for curve in one["curves"].values():
+        low, high = curve["30"], curve["90"]
+        assert low["bits_per_pixel"] < high["bits_per_pixel"]
+        assert low["psnr_y"] < high["psnr_y"]
+    sizes = [len(JPEG.encode(Picture(photo(*size, index)), 30)) for index, size in enumerate(sides)]
+    assert one["curves"]["jpeg"]["30"]["bytes"] == pytest.approx(sum(sizes) / 2)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    tables = {
+        name: make() for name, make in report.PAGES[report.QUALITY_PAGE].items() if "rate" in name or "jpeg" in name
+    }
+    assert len(tables["rate"]) == 2 + 4
+    assert len(tables["jpeg-on-lr"]) == 2 + 2 * 2 * len(LR_QUALITIES)
+    assert f"| {one['models']['tiny-x2@1']['psnr_y']:.2f} dB |" in tables["rate"][2]
+    assert "LPIPS was not measured." in tables["rate-settings"][0]
+
+
+@needs_data
+def test_lpips_is_measured_where_its_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from bdflow_rt.metrics.lpips import Lpips
+
+    monkeypatch.setenv("BDFLOW_DATA", str(data_dir()))
+    original = Original(Picture(HR), lpips_distance())
+    data = JPEG.encode(original.picture, 20)
+    one, other = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 255 for x in (decode(data), HR))
+    expected = float(Lpips("alex")(one, other))
+    assert original.lossy(JPEG, 20, border=2)["lpips"] == pytest.approx(expected, abs=1e-6)
+    assert expected > 0.01
+    assert original.lpips(HR) == pytest.approx(0, abs=1e-7)
+    # Too small for the network: left out, not an error.
+    assert Original(Picture(HR[:30]), lpips_distance()).lpips(HR[:30]) is None

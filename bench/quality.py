@@ -7,8 +7,8 @@ import pathlib
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,30 @@ from bdflow_rt.containers.chunks import walk
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.containers.png import CHUNK, read_packet
 from bdflow_rt.errors import MissingFileError, ShapeError
-from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y, ssim_y
+from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
+from bdflow_rt.metrics.niqe import MIN_SIZE as BLIND_MIN_SIZE
 from bdflow_rt.metrics.ssim import WINDOW as SSIM_WINDOW
+from bdflow_rt.packet import Packet
 from bdflow_rt.rescaler import Rescaler
 
+if TYPE_CHECKING:
+    from bdflow_rt.metrics.lpips import Lpips
+
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
+_LPIPS_MIN_SIZE = 31
+"""Of AlexNet, here because its own module needs torch."""
+_LPIPS = ("lpips",)
+_LR_SSIM = ("lr_ssim", "lr_ssim_y")
+_NIQE = ("lr_niqe", "bicubic_lr_niqe")
+_PIQE = ("lr_piqe", "bicubic_lr_piqe")
 
 
 @dataclass(frozen=True)
 class PictureQuality:
-    """One picture. PSNR in dB; a grey picture is its own luma, as in published tables."""
+    """One picture. PSNR in dB; a grey picture is its own luma, as in published tables.
+
+    None is what was left out; `evaluate` says why.
+    """
 
     name: str
     width: int
@@ -36,18 +50,77 @@ class PictureQuality:
     """Restored against HR, luma, border of `scale` pixels left out."""
     ssim_y: float
     """Restored against HR, luma, no border left out."""
+    psnr_rgb: float
+    """Restored against HR, all of RGB, border of `scale` pixels left out."""
+    ssim_rgb: float
+    """Restored against HR, mean over the channels, no border left out."""
+    lpips: float | None
+    """Restored against HR, AlexNet, no border left out."""
     bicubic_psnr_y: float
-    """The same measure for bicubic down and up."""
+    """`psnr_y` for bicubic down and up."""
+    bicubic_ssim_y: float
     lr_psnr: float
     """LR against MATLAB-style bicubic LR, all of RGB."""
     lr_psnr_y: float
+    lr_ssim: float | None
+    """LR against MATLAB-style bicubic LR, mean over the channels."""
+    lr_ssim_y: float | None
     lr_max_difference: int
+    lr_niqe: float | None
+    bicubic_lr_niqe: float | None
+    """The same of the bicubic LR."""
+    lr_piqe: float | None
+    bicubic_lr_piqe: float | None
     file_bytes: int
     """The whole LR PNG."""
     chunk_bytes: int
     """Payload of the private chunk: header and boundary map."""
     chunk_limit_bytes: int
     """w*h*bits/8 + 256."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Columns that are missing, for how many of the pictures, and why."""
+
+    columns: tuple[str, ...]
+    pictures: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The metrics with parameters of their own, None where those or PyTorch are not here; `missing` says which."""
+
+    lpips: Lpips | None
+    niqe: Niqe | None
+    missing: dict[tuple[str, ...], str]
+    """Reason by the columns that it costs."""
+
+    @classmethod
+    def found(cls) -> Judges:
+        """What this machine has.
+
+        Raises:
+            CorruptModelError: a file of parameters is damaged.
+        """
+        lpips, niqe = None, None
+        missing: dict[tuple[str, ...], str] = {}
+        try:
+            from bdflow_rt.metrics.lpips import Lpips
+
+            lpips = Lpips("alex")
+        except MissingFileError as error:
+            missing[_LPIPS] = str(error)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            missing[_LPIPS] = "LPIPS needs PyTorch. pip install 'bdflow-rt[train]'"
+        try:
+            niqe = Niqe()
+        except MissingFileError as error:
+            missing[_NIQE] = str(error)
+        return cls(lpips=lpips, niqe=niqe, missing=missing)
 
 
 def list_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -78,12 +151,16 @@ def evaluate(
         track: wraps the files, for a progress bar.
 
     Returns:
-        Plain JSON types: the environment, the model, `means`, and `pictures`, a list of `PictureQuality`.
+        Plain JSON types: the environment, the model, `means` over the pictures that have a value, `pictures`, a list
+        of `PictureQuality`, and `left_out`, a list of `LeftOut`. A null is a perfect PSNR, or was left out.
+
+    Raises:
+        CorruptModelError: the parameters of LPIPS or NIQE are damaged.
     """
+    judges = Judges.found()
     with tempfile.TemporaryDirectory() as folder:
-        measured = [measure(rescaler, path, pathlib.Path(folder)) for path in track(pictures)]
-    numbers = [name for name, value in asdict(measured[0]).items() if isinstance(value, (int, float))]
-    means = {name: statistics.fmean(getattr(one, name) for one in measured) for name in numbers}
+        measured = [measure(rescaler, path, pathlib.Path(folder), judges=judges) for path in track(pictures)]
+    means = {field.name: _mean(measured, field.name) for field in fields(PictureQuality) if field.name != "name"}
     means["lr_max_difference"] = max(one.lr_max_difference for one in measured)
     return {
         **environment(),
@@ -91,11 +168,15 @@ def evaluate(
         "weights_sha256": rescaler.card.weights_sha256,
         "backend": rescaler.backend,
         "means": _finite(means),
+        "left_out": [
+            {**asdict(one), "columns": list(one.columns)}
+            for one in _left_out(measured, judges, scale=rescaler.card.config.scale)
+        ],
         "pictures": [_finite(asdict(one)) for one in measured],
     }
 
 
-def measure(rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path) -> PictureQuality:
+def measure(rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path, *, judges: Judges) -> PictureQuality:
     """One picture, by way of files in `folder`: nothing but the small PNG goes from one direction to the other.
 
     Raises:
@@ -114,26 +195,83 @@ def measure(rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path) -> Pic
     rescaler.downscale_file(path, small)
     rescaler.upscale_file(small, restored_path)
     restored, packet = read_picture(restored_path, max_pixels=limit), read_packet(small, max_pixels=limit)
-    scale, bits = packet.header.scale, packet.header.bits
+    scale, grey = packet.header.scale, hr.colour == "grey"
     reference = bicubic_downscale(hr.pixels, scale=scale)
-    grey = hr.colour == "grey"
-    truth = _as_scored(hr.pixels, grey)
-    bicubic = bicubic_resize(reference, scale=scale)[:height, :width]
-    lr_height, lr_width = packet.lr.shape[:2]
+    truth, result = _as_scored(hr.pixels, grey), _as_scored(restored.pixels, grey)
+    bicubic = _as_scored(bicubic_resize(reference, scale=scale)[:height, :width], grey)
+    lpips_here = judges.lpips is not None and min(height, width) >= _LPIPS_MIN_SIZE
     return PictureQuality(
         name=path.name,
         width=width,
         height=height,
-        psnr_y=psnr_y(_as_scored(restored.pixels, grey), truth, border=scale),
-        ssim_y=ssim_y(_as_scored(restored.pixels, grey), truth, border=0),
-        bicubic_psnr_y=psnr_y(_as_scored(bicubic, grey), truth, border=scale),
-        lr_psnr=psnr(packet.lr, reference),
-        lr_psnr_y=psnr_y(packet.lr, reference, border=0),
-        lr_max_difference=int(np.abs(packet.lr.astype(np.int16) - reference).max()),
+        psnr_y=psnr_y(result, truth, border=scale),
+        ssim_y=ssim_y(result, truth, border=0),
+        psnr_rgb=psnr(result, truth, border=scale),
+        ssim_rgb=ssim(result, truth),
+        lpips=_lpips(judges.lpips, restored.pixels, hr.pixels) if judges.lpips and lpips_here else None,
+        bicubic_psnr_y=psnr_y(bicubic, truth, border=scale),
+        bicubic_ssim_y=ssim_y(bicubic, truth, border=0),
+        **_lr_quality(packet, reference, judges.niqe),
         file_bytes=small.stat().st_size,
         chunk_bytes=len(walk(memoryview(small.read_bytes())).all(CHUNK)[0]),
-        chunk_limit_bytes=math.ceil(lr_height * lr_width * bits / 8) + 256,
+        chunk_limit_bytes=math.ceil(packet.lr.shape[0] * packet.lr.shape[1] * packet.header.bits / 8) + 256,
     )
+
+
+def _lr_quality(packet: Packet, reference: NDArray[np.uint8], niqe: Niqe | None) -> dict[str, Any]:
+    """The fields of `PictureQuality` about the LR picture: how near it is to the bicubic one, and how it looks."""
+    lr = packet.lr
+    windowed, blind = min(lr.shape[:2]) >= SSIM_WINDOW, min(lr.shape[:2]) >= BLIND_MIN_SIZE
+    return {
+        "lr_psnr": psnr(lr, reference),
+        "lr_psnr_y": psnr_y(lr, reference, border=0),
+        "lr_ssim": ssim(lr, reference) if windowed else None,
+        "lr_ssim_y": ssim_y(lr, reference, border=0) if windowed else None,
+        "lr_max_difference": int(np.abs(lr.astype(np.int16) - reference).max()),
+        "lr_niqe": _described(niqe(lr)) if niqe and blind else None,
+        "bicubic_lr_niqe": _described(niqe(reference)) if niqe and blind else None,
+        "lr_piqe": piqe(lr) if blind else None,
+        "bicubic_lr_piqe": piqe(reference) if blind else None,
+    }
+
+
+def _lpips(distance: Lpips, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    import torch
+
+    with torch.inference_mode():
+        # Copied, because torch takes no array that cannot be written.
+        left, right = (torch.from_numpy(one.copy()).permute(2, 0, 1)[None].float() / 255 for one in (a, b))
+        return float(distance(left, right))
+
+
+def _left_out(measured: list[PictureQuality], judges: Judges, *, scale: int) -> list[LeftOut]:
+    """Why a null of the result that is no perfect score is one."""
+    found = [LeftOut(columns, len(measured), reason) for columns, reason in judges.missing.items()]
+    present = {columns for columns in (_LPIPS, _NIQE) if columns not in judges.missing}
+    sides = [min(one.width, one.height) for one in measured]
+    lr_sides = [math.ceil(side / scale) for side in sides]
+    blind = (*(_NIQE if _NIQE in present else ()), *_PIQE)
+    for columns, of, least, picture in (
+        (_LPIPS if _LPIPS in present else (), sides, _LPIPS_MIN_SIZE, "picture"),
+        (_LR_SSIM, lr_sides, SSIM_WINDOW, "LR picture"),
+        (blind, lr_sides, BLIND_MIN_SIZE, "LR picture"),
+    ):
+        if columns and (small := sum(side < least for side in of)):
+            found.append(LeftOut(columns, small, f"The {picture} is smaller than {least} x {least} pixels."))
+    large = [one for one, side in zip(measured, lr_sides, strict=True) if side >= BLIND_MIN_SIZE]
+    if _NIQE in present and (flat := sum(one.lr_niqe is None or one.bicubic_lr_niqe is None for one in large)):
+        found.append(LeftOut(_NIQE, flat, "The LR picture has too little texture for its statistics."))
+    return found
+
+
+def _mean(measured: list[PictureQuality], name: str) -> float | None:
+    """Over the pictures that have this value; None where none has it."""
+    values = [value for one in measured if (value := getattr(one, name)) is not None]
+    return statistics.fmean(values) if values else None
+
+
+def _described(score: float) -> float | None:
+    return None if math.isnan(score) else score
 
 
 def _as_scored(pixels: NDArray[np.uint8], grey: bool) -> NDArray[np.uint8]:

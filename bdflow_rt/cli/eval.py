@@ -7,8 +7,33 @@ import pathlib
 from typing import Any
 
 from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options
-from bdflow_rt.cli.output import print_json, print_text, progress
+from bdflow_rt.cli.output import note, print_json, print_text, progress
+from bdflow_rt.errors import ArgumentError
 from bdflow_rt.zoo import DEFAULT_MODEL
+
+_RESTORED = {
+    "psnr_y": "PSNR-Y",
+    "ssim_y": "SSIM-Y",
+    "psnr_rgb": "PSNR-RGB",
+    "ssim_rgb": "SSIM-RGB",
+    "lpips": "LPIPS",
+    "bicubic_psnr_y": "bicubic PSNR-Y",
+    "bicubic_ssim_y": "bicubic SSIM-Y",
+}
+_LR = {
+    "lr_psnr": "PSNR-RGB",
+    "lr_psnr_y": "PSNR-Y",
+    "lr_ssim": "SSIM-RGB",
+    "lr_ssim_y": "SSIM-Y",
+    "lr_max_difference": "largest difference",
+    "lr_niqe": "NIQE",
+    "bicubic_lr_niqe": "bicubic NIQE",
+    "lr_piqe": "PIQE",
+    "bicubic_lr_piqe": "bicubic PIQE",
+    "file_bytes": "file, bytes",
+    "chunk_bytes": "of it boundary",
+}
+"""Columns of the two tables by their names in JSON, and what they are called for people."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
     )
+    parser.add_argument("--markdown", action="store_true", help="print the result as Markdown on stdout")
     add_output_options(parser)
     add_engine_options(parser)
 
@@ -26,26 +52,82 @@ def run(args: argparse.Namespace) -> int:
     from bdflow_rt.bench.quality import evaluate, list_pictures
     from bdflow_rt.rescaler import Rescaler
 
+    if args.json and args.markdown:
+        raise ArgumentError("--json and --markdown are both given; the result is printed once, so give one of them.")
     pictures = list_pictures(args.folder)
     with Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler:
         result = evaluate(rescaler, pictures, track=lambda items: progress(items, label="eval", quiet=args.quiet))
+    if not args.quiet:
+        for line in _left_out(result):
+            note(f"bdflow: note: {line}")
     if args.json:
         print_json({"folder": args.folder.name, **result})
+    elif args.markdown:
+        print_text(_markdown(args.folder.name, result))
     else:
-        print_text(_table(result))
+        print_text(_text(result))
     return 0
 
 
-def _table(result: dict[str, Any]) -> str:
-    columns = ("psnr_y", "ssim_y", "bicubic_psnr_y", "lr_psnr", "file_bytes", "chunk_bytes")
-    lines = [f"{result['model']} on {result['backend']}", f"{'picture':<20}" + "".join(f"{c:>16}" for c in columns)]
-    for entry in [*result["pictures"], {"name": "mean", **result["means"]}]:
-        cells = [_cell(name, entry[name]) for name in columns]
-        lines.append(f"{entry['name'][:20]:<20}" + "".join(f"{cell:>16}" for cell in cells))
+def _text(result: dict[str, Any]) -> str:
+    lines = [f"{result['model']} on {result['backend']}"]
+    for title, columns in (("restored", _RESTORED), ("LR", _LR)):
+        shown = _shown(columns, result)
+        widths = {name: max(len(name), 9) + 2 for name in shown}
+        lines += ["", f"{title:<20}" + "".join(f"{name:>{widths[name]}}" for name in shown)]
+        for entry in _rows(result):
+            cells = "".join(f"{_cell(name, entry[name]):>{widths[name]}}" for name in shown)
+            lines.append(f"{entry['name'][:20]:<20}" + cells)
     return "\n".join(lines)
+
+
+def _markdown(folder: str, result: dict[str, Any]) -> str:
+    lines = [f"## {result['model']} on {_escaped(folder)}"]
+    for title, columns in (("Restored against HR", _RESTORED), ("LR against bicubic", _LR)):
+        shown = _shown(columns, result)
+        lines += ["", f"### {title}", "", f"| picture | {' | '.join(columns[name] for name in shown)} |"]
+        lines.append("|---" + "|---:" * len(shown) + "|")
+        for entry in _rows(result):
+            cells = [_escaped(entry["name"]), *(_cell(name, entry[name]) for name in shown)]
+            lines.append(f"| {' | '.join(cells)} |")
+    notes = [
+        "PSNR in dB leaves out a border of `scale` pixels of the restored picture, SSIM none. Bicubic is MATLAB's. "
+        "Of the largest difference the last row has the maximum.",
+        *_left_out(result),
+    ]
+    return "\n".join([*lines, "", *(f"- {line}" for line in notes)])
+
+
+def _shown(columns: dict[str, str], result: dict[str, Any]) -> list[str]:
+    """The columns that any picture has: those left out for all of them are not shown."""
+    count = len(result["pictures"])
+    absent = {name for one in result["left_out"] if one["pictures"] == count for name in one["columns"]}
+    return [name for name in columns if name not in absent]
+
+
+def _rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*result["pictures"], {"name": "mean", **result["means"]}]
+
+
+def _left_out(result: dict[str, Any]) -> list[str]:
+    """One sentence per reason why something is not measured."""
+    count = len(result["pictures"])
+    names = {**_RESTORED, **{name: f"LR {title}" for name, title in _LR.items()}}
+    return [
+        f"{', '.join(names[name] for name in one['columns'])} left out for {one['pictures']} of {count} pictures. "
+        f"{one['reason']}"
+        for one in result["left_out"]
+    ]
 
 
 def _cell(name: str, value: float | None) -> str:
     if value is None:
-        return "exact"
-    return f"{value:.0f}" if name.endswith("bytes") else f"{value:.4f}" if name == "ssim_y" else f"{value:.2f}"
+        return "exact" if "psnr" in name else "-"
+    if name.endswith(("bytes", "difference")):
+        return f"{value:.0f}"
+    return f"{value:.4f}" if "ssim" in name or name == "lpips" else f"{value:.2f}"
+
+
+def _escaped(text: str) -> str:
+    """A file name as it reads in a Markdown table."""
+    return "".join(f"\\{letter}" if letter in "\\|`*_<>[]#" else letter for letter in text)

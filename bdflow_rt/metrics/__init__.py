@@ -1,10 +1,13 @@
-"""How good a picture is: PSNR, SSIM and LPIPS against a reference, and the bicubic baseline of every table.
+"""How good a picture is, and the bicubic baseline of every table.
 
-`lpips` needs torch and is therefore imported on its own: `from bdflow_rt.metrics.lpips import Lpips`.
+Against a reference: PSNR, SSIM and LPIPS; without one: NIQE and PIQE. `lpips` needs torch and is therefore imported on
+its own: `from bdflow_rt.metrics.lpips import Lpips`.
 """
 
 from bdflow_rt.metrics.bicubic import bicubic_downscale, bicubic_resize
+from bdflow_rt.metrics.niqe import Niqe
+from bdflow_rt.metrics.piqe import piqe
 from bdflow_rt.metrics.psnr import psnr, psnr_y, rgb_to_y
-from bdflow_rt.metrics.ssim import ssim_y
+from bdflow_rt.metrics.ssim import ssim, ssim_y
 
-__all__ = ["bicubic_downscale", "bicubic_resize", "psnr", "psnr_y", "rgb_to_y", "ssim_y"]
+__all__ = ["Niqe", "bicubic_downscale", "bicubic_resize", "piqe", "psnr", "psnr_y", "rgb_to_y", "ssim", "ssim_y"]

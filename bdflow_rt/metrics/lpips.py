@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 import pathlib
-import zipfile
-import zlib
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bdflow_rt.errors import ArgumentError, CorruptModelError, DTypeError, MissingFileError, ShapeError
+from bdflow_rt.errors import ArgumentError, CorruptModelError, DTypeError, ShapeError
+from bdflow_rt.metrics.parameters import find_parameters, read_parameters
 
 Net = Literal["alex", "squeeze"]
 
@@ -54,7 +52,8 @@ class Lpips(nn.Module):
         if net not in _STAGES:
             raise ArgumentError(f"net is {net!r}; it must be 'alex' or 'squeeze'.")
         self.net = net
-        for name, value in _read_weights(_weights_path(net, path), net).items():
+        file = find_parameters(f"lpips_{net}_v0.1.npz", path, what="LPIPS weights")
+        for name, value in _read_weights(file, net).items():
             self.register_buffer(_buffer_name(name), value, persistent=False)
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
@@ -129,34 +128,12 @@ def _unit_length(x: Tensor) -> Tensor:
     return x / (x.square().sum(dim=1, keepdim=True) + _EPSILON).sqrt()
 
 
-def _weights_path(net: Net, path: str | os.PathLike[str] | None) -> pathlib.Path:
-    name = f"lpips_{net}_v0.1.npz"
-    if path is None:
-        if not (data := os.environ.get("BDFLOW_DATA")):
-            raise MissingFileError(
-                f"The LPIPS weights {name} are needed. Give their path, or set BDFLOW_DATA to the folder that "
-                f"holds metrics/{name}."
-            )
-        path = pathlib.Path(data) / "metrics" / name
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; it should hold the LPIPS weights ({name}).")
-    return path
-
-
 def _read_weights(path: pathlib.Path, net: Net) -> dict[str, Tensor]:
-    try:
-        # Checked first, because NumPy takes a file that is no archive for an array or a pickle.
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile("not an .npz archive")
-        with np.load(path, allow_pickle=False) as file:
-            weights = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise CorruptModelError(f"{path} cannot be read as LPIPS weights: {error}. Fetch the file again.") from None
+    weights = read_parameters(path, what="LPIPS weights")
     shapes = _shapes(net)
     if wrong := [name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape]:
         raise CorruptModelError(f"{path} does not hold LPIPS ({net}): {wrong[0]} is missing or of another shape.")
-    return {name: weights[name].float() for name in shapes}
+    return {name: torch.from_numpy(weights[name]).float() for name in shapes}
 
 
 def _shapes(net: Net) -> dict[str, tuple[int, ...]]:

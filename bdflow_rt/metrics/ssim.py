@@ -1,4 +1,4 @@
-"""SSIM as the super-resolution literature computes it: on luma, with a Gaussian window, where the window fits."""
+"""SSIM as the super-resolution literature computes it: with a Gaussian window, where the window fits."""
 
 from __future__ import annotations
 
@@ -17,29 +17,50 @@ _SIGMA = 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
-def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, border: int) -> float:
-    """Structural similarity of the luma (`rgb_to_y`), range 255, averaged over all whole windows.
+def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8], *, border: int = 0) -> float:
+    """Structural similarity, range 255, averaged over all whole windows of every channel.
 
     Args:
-        a, b: (H, W, 3) uint8 RGB or (H, W) uint8 grey, of one shape.
-        border: pixels left out on every side first; published numbers leave out `scale` pixels.
+        a, b: (H, W) or (H, W, C) uint8 of one shape.
+        border: pixels left out on every side first.
 
     Returns:
         At most 1, which identical pictures have.
 
     Raises:
-        ShapeError, DTypeError: the two do not fit together, or are of another kind.
+        ShapeError, DTypeError: the two do not fit together, or are not uint8 pictures.
         ArgumentError: `border` is negative, or leaves less than 11 x 11 pixels.
 
     Source: Wang et al. 2004 and its MATLAB code `ssim_index`, without the optional shrinking.
     """
+    _check_windows(a, b, border)
+    return _similarity(crop_border(a, border).astype(np.float64), crop_border(b, border).astype(np.float64))
+
+
+def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, border: int) -> float:
+    """`ssim` of the luma (`rgb_to_y`).
+
+    Args:
+        a, b: (H, W, 3) uint8 RGB or (H, W) uint8 grey, of one shape.
+        border: pixels left out on every side first. Of published numbers some leave out none, some `scale` pixels.
+
+    Raises:
+        ShapeError, DTypeError, ArgumentError: as `ssim`.
+    """
+    _check_windows(a, b, border)
+    return _similarity(crop_border(rgb_to_y(a), border), crop_border(rgb_to_y(b), border))
+
+
+def _check_windows(a: NDArray[Any], b: NDArray[Any], border: int) -> None:
     check_pair(a, b, border=border)
     if min(a.shape[:2]) - 2 * border < WINDOW:
         raise ArgumentError(
             f"A border of {border} leaves less than {WINDOW} x {WINDOW} pixels of a picture of "
             f"{a.shape[0]} x {a.shape[1]}; SSIM is not defined there."
         )
-    x, y = crop_border(rgb_to_y(a), border), crop_border(rgb_to_y(b), border)
+
+
+def _similarity(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     mean_x, mean_y = _window_mean(x), _window_mean(y)
     variance_x = _window_mean(x * x) - mean_x * mean_x
     variance_y = _window_mean(y * y) - mean_y * mean_y
@@ -50,7 +71,7 @@ def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, border: int) -> float:
 
 
 def _window_mean(x: NDArray[Any]) -> NDArray[Any]:
-    """Gaussian mean of every window that fits: (H - 10, W - 10)."""
+    """Gaussian mean of every window that fits: (H - 10, W - 10[, C])."""
     import cv2
 
     offset = np.arange(WINDOW) - WINDOW // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,18 @@ from PIL import Image
 
 from bdflow_rt.metrics import psnr_y
 from tests.cli.build import bdflow, failed, pixels_of, succeeded
-from tests.support import photo
+from tests.support import data_dir, needs_data, photo
 
-COLUMNS = ("psnr_y", "ssim_y", "bicubic_psnr_y", "lr_psnr", "file_bytes", "chunk_bytes")
+RESTORED = ["psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "bicubic_psnr_y", "bicubic_ssim_y"]
+LR = ["lr_psnr", "lr_psnr_y", "lr_max_difference", "file_bytes", "chunk_bytes"]
+DATA = data_dir()
+BLIND = ["lr_niqe", "bicubic_lr_niqe", "lr_piqe", "bicubic_lr_piqe"]
+
+
+@pytest.fixture(autouse=True)
+def no_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LPIPS and NIQE are only there where a test asks for the data."""
+    monkeypatch.delenv("BDFLOW_DATA", raising=False)
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_json_is_alone_on_stdout_with_every_picture_and_the_means(zoo: Path, folder: Path) -> None:
-    done = succeeded("eval", folder, "--json")
+    done = succeeded("eval", folder, "--json", "--quiet")
     result = done.json
     assert done.err == ""
     assert (result["folder"], result["model"], result["backend"]) == ("pictures", "bdflow-x4@99", "openvino")
@@ -36,7 +46,7 @@ def test_json_is_alone_on_stdout_with_every_picture_and_the_means(zoo: Path, fol
         ("a.JPG", 61, 37),
         ("b.png", 65, 63),
     ]
-    for column in COLUMNS:
+    for column in (*RESTORED, "lr_psnr", "lr_psnr_y", "file_bytes", "chunk_bytes"):
         assert result["means"][column] == pytest.approx(np.mean([one[column] for one in result["pictures"]]))
     assert sorted(path.name for path in folder.iterdir()) == ["a.JPG", "b.png", "notes.txt"]
 
@@ -51,16 +61,85 @@ def test_the_psnr_is_that_of_the_files_the_commands_write(zoo: Path, folder: Pat
     assert found["file_bytes"] == (tmp_path / "lr.png").stat().st_size
 
 
-def test_the_table_for_people_says_the_same(zoo: Path, folder: Path) -> None:
+def check_rows(rows: list[list[str]], columns: list[str], result: dict[str, Any]) -> None:
+    """Rows of cells say the same as the entries of the JSON document."""
+    for (name, *cells), entry in zip(rows, [*result["pictures"], {"name": "mean", **result["means"]}], strict=True):
+        assert name == entry["name"]
+        for cell, column in zip(cells, columns, strict=True):
+            if entry[column] is None:
+                assert cell == "-"
+            else:
+                assert float(cell) == pytest.approx(entry[column], abs=0.51 if "." not in cell else 0.0051)
+
+
+def test_the_tables_for_people_say_the_same(zoo: Path, folder: Path) -> None:
     result = succeeded("eval", folder, "--json").json
     lines = succeeded("eval", folder).out.splitlines()
     assert lines[0] == "bdflow-x4@99 on openvino"
-    assert lines[1].split() == ["picture", *COLUMNS]
-    for line, entry in zip(lines[2:], [*result["pictures"], {"name": "mean", **result["means"]}], strict=True):
-        name, *cells = line.split()
-        assert name == entry["name"]
-        for cell, column in zip(cells, COLUMNS, strict=True):
-            assert float(cell) == pytest.approx(entry[column], abs=0.51 if column.endswith("bytes") else 0.006)
+    assert lines[1] == lines[6] == ""
+    assert lines[2].split() == ["restored", *RESTORED]
+    check_rows([line.split() for line in lines[3:6]], RESTORED, result)
+    # LR pictures of 16 x 10 and 17 x 16: SSIM's window fits into the second alone.
+    columns = [*LR[:2], "lr_ssim", "lr_ssim_y", *LR[2:]]
+    assert lines[7].split() == ["LR", *columns]
+    check_rows([line.split() for line in lines[8:]], columns, result)
+
+
+def test_markdown_has_the_same_numbers_and_says_what_is_left_out(zoo: Path, folder: Path) -> None:
+    (folder / "b.png").rename(folder / "b|`x`.png")
+    result = succeeded("eval", folder, "--json").json
+    text = succeeded("eval", folder, "--markdown").out
+    tables = [
+        [[cell.strip() for cell in line[1:-1].replace("\\|", "\0").split("|")] for line in table.splitlines()]
+        for table in text.split("\n\n")
+        if table.startswith("|")
+    ]
+    assert len(tables) == 2
+    for (titles, rule, *rows), columns in zip(
+        tables, (RESTORED, [*LR[:2], "lr_ssim", "lr_ssim_y", *LR[2:]]), strict=True
+    ):
+        assert len(titles) == len(rule) == len(columns) + 1
+        for row in rows:
+            row[0] = row[0].replace("\0", "|").replace("\\", "")
+        check_rows(rows, columns, result)
+    assert text.startswith("## bdflow-x4@99 on pictures\n")
+    assert "- LPIPS left out for 2 of 2 pictures." in text
+    assert "smaller than 192 x 192 pixels" in text
+
+
+def test_json_and_markdown_at_once_are_refused(zoo: Path, folder: Path) -> None:
+    failed(bdflow("eval", folder, "--json", "--markdown"), 2, "--json", "--markdown", "one of them")
+
+
+@pytest.mark.parametrize("form", [(), ("--json",), ("--markdown",)])
+def test_what_is_left_out_is_said_on_stderr_in_one_line_each(zoo: Path, folder: Path, form: tuple[str, ...]) -> None:
+    done = succeeded("eval", folder, *form)
+    lines = done.err.splitlines()
+    assert all(line.startswith("bdflow: note: ") for line in lines)
+    for words in (
+        ("LPIPS left out for 2 of 2 pictures", "lpips_alex_v0.1.npz", "BDFLOW_DATA"),
+        ("LR NIQE, LR bicubic NIQE left out for 2 of 2 pictures", "niqe_pris_params.npz", "BDFLOW_DATA"),
+        ("LR PIQE, LR bicubic PIQE left out for 2 of 2 pictures", "192 x 192"),
+        ("LR SSIM-RGB, LR SSIM-Y left out for 1 of 2 pictures", "11 x 11"),
+    ):
+        (line,) = (line for line in lines if words[0] in line)
+        assert all(word in line for word in words)
+    assert len(lines) == 4
+    assert succeeded("eval", folder, *form, "--quiet").err == ""
+
+
+@needs_data
+def test_lpips_and_the_looks_of_a_large_lr_are_shown(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BDFLOW_DATA", str(DATA))
+    Image.fromarray(photo(771, 769, 1)).save(tmp_path / "large.png")
+    done = succeeded("eval", tmp_path)
+    assert done.err == ""
+    lines = done.out.splitlines()
+    assert "lpips" in lines[2].split()
+    assert set(BLIND) <= set(lines[6].split())
+    assert "-" not in [*lines[3].split(), *lines[7].split()]
 
 
 def test_a_perfect_score_is_null_in_json_and_exact_for_people(zoo: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bicubic resizing: closed forms, Pillow in the interior, and the published bicubic rows of Set5 and Set14."""
+"""Bicubic resizing: closed forms, Pillow in the interior, and the published bicubic row."""
 
 from __future__ import annotations
 
@@ -107,10 +107,20 @@ def test_lr_reference_of_a_scale_that_is_not_whole_raises(scale):
 @needs_data
 @pytest.mark.parametrize(
     ("dataset", "scale", "published_psnr", "published_ssim"),
-    [("Set5", 2, 33.66, 0.9299), ("Set14", 2, 30.24, 0.8688), ("Set5", 4, 28.42, 0.8104), ("Set14", 4, 26.00, 0.7027)],
+    [
+        ("Set5", 2, 33.66, 0.9299),
+        ("Set14", 2, 30.24, 0.8688),
+        ("BSD100", 2, 29.56, 0.8431),
+        ("Set5", 4, 28.42, 0.8104),
+        ("Set14", 4, 26.00, 0.7027),
+        ("BSD100", 4, 25.96, 0.6675),
+    ],
 )
 def test_published_bicubic_row(dataset, scale, published_psnr, published_ssim):
-    """On 8-bit luma as the tables do; their PSNR leaves out a border of `scale` pixels, their SSIM does not."""
+    """On 8-bit luma as the tables do; PSNR leaves out a border of `scale` pixels, SSIM only on BSD100.
+
+    With the border in, SSIM on BSD100 is 0.8435 and 0.6690: not what is published, nor is Set14's with it left out.
+    """
     folder = data_dir()
     assert folder is not None
     scores = []
@@ -120,7 +130,7 @@ def test_published_bicubic_row(dataset, scale, published_psnr, published_ssim):
         luma = np.round(rgb_to_y(image[:height, :width]))
         restored = bicubic_resize(bicubic_resize(luma, scale=1 / scale), scale=scale)
         pair = luma.astype(np.uint8), np.round(np.clip(restored, 0, 255)).astype(np.uint8)
-        scores.append((psnr(*pair, border=scale), ssim_y(*pair, border=0)))
+        scores.append((psnr(*pair, border=scale), ssim_y(*pair, border=scale if dataset == "BSD100" else 0)))
     mean_psnr, mean_ssim = np.mean(scores, axis=0)
     assert mean_psnr == pytest.approx(published_psnr, abs=0.02)
     assert mean_ssim == pytest.approx(published_ssim, abs=0.0005)

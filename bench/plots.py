@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bdflow_rt.bench.report import RESULTS, ROOT, read
+from bdflow_rt.bench.measured import RESULTS, ROOT, read, read_all
+from bdflow_rt.bench.published import PUBLISHED
+from bdflow_rt.zoo.registry import find_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 IMAGES = ROOT / "docs" / "images"
 COLOURS = {"jpeg": "#7f7f7f", "webp": "#2ca02c", "avif": "#ff7f0e"}
 OURS = {"png": ("#1f4e9e", "PNG packet"), "webp_lossless": ("#5b9bff", "lossless WebP + map")}
+PIXELS = 128
+"""Side of the picture that MACs are counted for."""
 AXES = {"psnr_y": "PSNR-Y in dB (higher is better)", "lpips": "LPIPS (lower is better)"}
 
 
@@ -75,6 +79,54 @@ def jpeg_on_lr(result: dict[str, Any]) -> Figure:
     return figure
 
 
+def pareto(scale: int, sets: tuple[str, ...] = ("Set5", "Set14", "BSD100")) -> Figure:
+    """MACs per HR pixel in one direction against PSNR-Y, one panel per set: our models and what others publish."""
+    ours = [(find_model(one["model"]).config, one) for one in read_all("quality/*.json")]
+    ours = [(config, one) for config, one in ours if config.scale == scale]
+    figure = Figure(figsize=(5 * len(sets), 4.2), layout="constrained")
+    panels = list(figure.subplots(1, len(sets), squeeze=False)[0])
+    for axes, name in zip(panels, sets, strict=True):
+        axes.set_title(f"x{scale}, {name}", fontsize=10)
+        axes.grid(alpha=0.25)
+        axes.set_xscale("log")
+        axes.set_xlabel("MACs per HR pixel, one direction")
+        points = [
+            (one["model"], config.macs(PIXELS, PIXELS), one["means"]["psnr_y"], "o", "#1f4e9e")
+            for config, one in ours
+            if one["folder"] == name
+        ] + [
+            (
+                f"{one.name}{f' ({one.remark})' if one.remark else ''}",
+                one.macs_128x128,
+                one.psnr_y[name],
+                "s",
+                "#c0392b",
+            )
+            for one in PUBLISHED
+            if one.scale == scale
+        ]
+        for label, macs, quality, marker, colour in points:
+            axes.plot([macs / PIXELS**2], [quality], marker, color=colour, label=label)
+            axes.annotate(label, (macs / PIXELS**2, quality), textcoords="offset points", xytext=(5, 4), fontsize=7)
+        axes.set_xlim(1e4, 4e6)  # room for the names
+    panels[0].set_ylabel(AXES["psnr_y"])
+    return figure
+
+
+def learning_curves() -> Figure:
+    """PSNR-Y on the validation pictures against steps, for every released model whose run was kept."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for one in read_all("training/*.json"):
+        steps = [point["step"] for point in one["validations"]]
+        axes.plot(steps, [point["psnr_y"] for point in one["validations"]], ".-", label=one["model"])
+    axes.set_xlabel("step")
+    axes.set_ylabel(AXES["psnr_y"])
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7)
+    return figure
+
+
 def write_figure(figure: Figure, path: pathlib.Path, *, source: str) -> None:
     """Write an SVG whose bytes depend on the figure alone, and which names the digest of the result it shows."""
     with mpl.rc_context({"svg.hashsalt": "bdflow"}):
@@ -82,9 +134,12 @@ def write_figure(figure: Figure, path: pathlib.Path, *, source: str) -> None:
         figure.savefig(path, format="svg", metadata=metadata)
 
 
-def source_of(name: str) -> str:
-    """A result file's name and digest, as its plots carry them."""
-    return f"bench/results/{name} sha256:{hashlib.sha256((RESULTS / name).read_bytes()).hexdigest()[:16]}"
+def source_of(pattern: str) -> str:
+    """The result files and one digest of them, as their plots carry them."""
+    digest = hashlib.sha256()
+    for path in sorted(RESULTS.glob(pattern)):
+        digest.update(path.read_bytes())
+    return f"bench/results/{pattern} sha256:{digest.hexdigest()[:16]}"
 
 
 def _panels(result: dict[str, Any], label: str) -> tuple[Figure, list[Axes]]:
@@ -104,19 +159,26 @@ def _points(entries: Any, measure: str) -> tuple[list[float], list[float]]:
     return [rate for rate, _ in found], [value for _, value in found]
 
 
-PLOTS: dict[str, tuple[str, Callable[[dict[str, Any]], Figure]]] = {
-    "rate-distortion-psnr.svg": ("rate_distortion.json", lambda result: rate_distortion(result, "psnr_y")),
-    "rate-distortion-lpips.svg": ("rate_distortion.json", lambda result: rate_distortion(result, "lpips")),
-    "jpeg-on-lr.svg": ("rate_distortion.json", jpeg_on_lr),
+def _of_rates(draw: Callable[[dict[str, Any]], Figure]) -> tuple[str, Callable[[], Figure]]:
+    return "rate_distortion.json", lambda: draw(read("rate_distortion.json"))
+
+
+PLOTS: dict[str, tuple[str, Callable[[], Figure]]] = {
+    "rate-distortion-psnr.svg": _of_rates(lambda result: rate_distortion(result, "psnr_y")),
+    "rate-distortion-lpips.svg": _of_rates(lambda result: rate_distortion(result, "lpips")),
+    "jpeg-on-lr.svg": _of_rates(jpeg_on_lr),
+    "pareto-x2.svg": ("quality/*.json", lambda: pareto(2)),
+    "pareto-x4.svg": ("quality/*.json", lambda: pareto(4)),
+    "learning-curves.svg": ("training/*.json", learning_curves),
 }
-"""Plot -> result file, and what draws it."""
+"""Plot -> pattern of the result files, and what draws it."""
 
 
 def main() -> None:
     """Draw all plots."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     for name, (result, draw) in PLOTS.items():
-        write_figure(draw(read(result)), IMAGES / name, source=source_of(result))
+        write_figure(draw(), IMAGES / name, source=source_of(result))
         sys.stdout.write(f"{name} was drawn.\n")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
+from bdflow_rt.bench.measured import RESULTS
 from bdflow_rt.bench.quality import evaluate, list_pictures
 from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
@@ -29,7 +30,6 @@ from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
 from bdflow_rt.zoo.card import CARD_FILE, ModelCard
 from bdflow_rt.zoo.registry import SHIPPED
 
-RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 _KEPT = ("psnr_y", "ssim_y", "lr_psnr", "file_bytes", "chunk_bytes")
 
 

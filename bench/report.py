@@ -7,29 +7,24 @@ python -m bdflow_rt.bench.report --check    # say whether they are up to date
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results"
+from bdflow_rt.bench import report_training
+from bdflow_rt.bench.measured import ROOT, read, read_all
+
 README = ROOT / "README.md"
 KERNELS_PAGE = ROOT / "docs" / "kernels.md"
 ENGINES_PAGE = ROOT / "docs" / "engines.md"
 QUALITY_PAGE = ROOT / "docs" / "quality.md"
+TRAINING_PAGE = ROOT / "docs" / "training.md"
 RIVALS = ("jpeg", "webp", "avif")
 MEASURES = {"psnr_y": ("PSNR-Y", " dB", 1), "lpips": ("LPIPS", "", -1)}
 """Key -> name, unit, and -1 where less is better."""
 FORMS = {"png": "PNG packet", "webp_lossless": "lossless WebP + map"}
-
-
-def read(name: str) -> dict[str, Any]:
-    """One result file of bench/results."""
-    result: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
-    return result
 
 
 def quality_table() -> list[str]:
@@ -38,8 +33,7 @@ def quality_table() -> list[str]:
         "| model | set | PSNR-Y | bicubic | SSIM | LR to bicubic | LR file | of it boundary |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for path in sorted((RESULTS / "quality").glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
+    for result in read_all("quality/*.json"):
         m = result["means"]
         lines.append(
             f"| {result['model']} | {result['folder']} | **{m['psnr_y']:.2f}** dB | {m['bicubic_psnr_y']:.2f} dB | "
@@ -51,8 +45,7 @@ def quality_table() -> list[str]:
 def latency_table() -> list[str]:
     """Down and up of one picture per engine (`latency/*.json`)."""
     lines = ["| model | HR size | engine | down | up | cores |", "|---|---|---|---|---|---|"]
-    for path in sorted((RESULTS / "latency").glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
+    for result in read_all("latency/*.json"):
         width, height = result["size"]
         for name, timed in result["engines"].items():
             down, up = timed["downscale"]["median_ms"], timed["upscale"]["median_ms"]
@@ -113,12 +106,11 @@ def spills_table() -> list[str]:
 
 def speed_table() -> list[str]:
     """Every kernel on every GPU that was measured (`GPU/kernels.json`)."""
-    paths = sorted(RESULTS.glob("*/kernels.json"))
-    if not paths:
+    measured = read_all("*/kernels.json")
+    if not measured:
         return ["**Not yet measured** on a GPU: `make gpu` does it."]
     lines = ["| GPU | pictures | kernel | time | bandwidth | of a copy's | against |", "|---|---|---|---|---|---|---|"]
-    for path in paths:
-        result = json.loads(path.read_text(encoding="utf-8"))
+    for result in measured:
         for size, group in result["sizes"].items():
             for one in group["kernels"]:
                 rivals = {name: timed for name, timed in one.get("rivals", {}).items() if "median_us" in timed}
@@ -308,11 +300,23 @@ PAGES: dict[pathlib.Path, Tables] = {
     },
     ENGINES_PAGE: {"engines": engines_table},
     QUALITY_PAGE: {
+        "gap": report_training.gap_table,
+        "perception": report_training.perception_table,
+        "macs": report_training.macs_table,
+        "base": report_training.base_settings,
+        "ablation-boundary": report_training.search_table(("boundary",)),
+        "ablation-z": report_training.search_table(("z",)),
         "rate-settings": rate_settings,
         "rate": rate_table,
         "rate-verdict": rate_verdict,
         "jpeg-on-lr": jpeg_on_lr_table,
         "jpeg-on-lr-verdict": jpeg_on_lr_verdict,
+    },
+    TRAINING_PAGE: {
+        "base": report_training.base_settings,
+        "search": report_training.search_table(("optimiser", "loss", "structure")),
+        "steps": report_training.step_table,
+        "curves": report_training.curve_table,
     },
 }
 

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
+from bdflow_rt.bench.measured import RESULTS
 from bdflow_rt.errors import TrainingConfigError
 from bdflow_rt.training.config import TrainConfig, read_toml
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, Trainer
 from bdflow_rt.training.validate import read_folder, validate
 
-RESULT = pathlib.Path(__file__).resolve().parent / "results" / "search.json"
 REFERENCE_SIZE = 128
 """Side of the HR picture that MACs are counted for, as in the paper's Table 2."""
 
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, action="append", required=True, help="folder or .tar; repeat")
     parser.add_argument("--validation", type=pathlib.Path, action="append", required=True, help="folder; repeat")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/search"))
-    parser.add_argument("--output", type=pathlib.Path, default=RESULT)
+    parser.add_argument("--output", type=pathlib.Path, default=RESULTS / "search.json")
     args = parser.parse_args()
     trials = read_trials(args.trials)
     pool = PicturePool(args.data, cache=args.runs.parent / "cache")

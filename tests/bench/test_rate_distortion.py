@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from bdflow_rt import decode_png, encode_png
-from bdflow_rt.bench import rate_distortion, report
+from bdflow_rt.bench import measured, rate_distortion, report
 from bdflow_rt.bench.codecs import AVIF, JPEG, WEBP, decode, encode_webp_lossless
 from bdflow_rt.bench.rate_distortion import LR_QUALITIES, Original, lpips_distance, mean_of, measure_model
 from bdflow_rt.containers.image import Picture
@@ -126,7 +126,7 @@ def test_the_command_measures_and_its_result_fills_the_tables(
         assert low["psnr_y"] < high["psnr_y"]
     sizes = [len(JPEG.encode(Picture(photo(*size, index)), 30)) for index, size in enumerate(sides)]
     assert one["curves"]["jpeg"]["30"]["bytes"] == pytest.approx(sum(sizes) / 2)
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(measured, "RESULTS", tmp_path)
     tables = {
         name: make() for name, make in report.PAGES[report.QUALITY_PAGE].items() if "rate" in name or "jpeg" in name
     }

@@ -1,0 +1,72 @@
+"""The tables about training say what the result files say, and never compare with the wrong row."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from bdflow_rt.bench import measured, report_training
+
+
+def _trial(
+    name: str, group: str, psnr: float, *, change: dict[str, Any] | None = None, **sets: float
+) -> dict[str, Any]:
+    config = {"optimizer": "muon", "model": {"bits": 1}}
+    for key, value in (change or {}).items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    figures = {"Set5": {"psnr_y": psnr, "lr_psnr": 38.0}}
+    figures |= {f"Set5, {kind}": {"psnr_y": value, "lr_psnr": 38.0} for kind, value in sets.items()}
+    return {"name": name, "group": group, "config": config, "sets": figures, "macs_128x128": 128**2 * 15_500}
+
+
+@pytest.fixture
+def results(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.setattr(measured, "RESULTS", tmp_path)
+    for folder in ("quality", "training"):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+def test_each_trial_is_compared_with_the_base_and_names_its_change(results: pathlib.Path) -> None:
+    trials = [
+        _trial("other", "width", 20.0),
+        _trial("base", "base", 33.0),
+        _trial("adam", "optimiser", 32.5, change={"optimizer": "adam", "model": {"bits": 2}}),
+        _trial("drawn", "optimiser", 33.25, **{"Z at 0.4": 31.0}),
+    ]
+    (results / "search.json").write_text(json.dumps({"trials": trials}))
+    rows = report_training.search_table(("optimiser",))()[2:]
+    assert rows[0] == "| nothing | 33.00 dB |  | 38.00 dB | 15.5 |"
+    assert rows[1] == "| `optimizer = adam`, `model.bits = 2` | 32.50 dB | -0.50 | 38.00 dB | 15.5 |"
+    assert [row.split(" | ")[2] for row in rows[2:]] == ["+0.25", "-2.00"]
+    assert "measured with Z at 0.4" in rows[3]
+    assert len(rows) == 4
+
+
+def test_the_gap_is_of_the_newest_weights_to_their_scales_target(results: pathlib.Path) -> None:
+    for model, quality in (("bdflow-x4@2", 34.0), ("bdflow-x4@10", 35.19), ("bdflow-fast-x4@3", 30.0)):
+        means = {"psnr_y": quality, "lr_psnr": 37.0, "lr_max_difference": 12}
+        content = {"model": model, "folder": "Set5", "means": means}
+        (results / "quality" / f"{model}.json").write_text(json.dumps(content))
+    assert report_training.gap_table()[2:] == [
+        "| bdflow-x4@10 | Set5 | 35.19 dB | 36.19 dB | -1.00 dB | 37.00 dB | 12 |"
+    ]
+
+
+def test_the_curve_ends_with_the_last_validation(results: pathlib.Path) -> None:
+    points = [{"step": step, "elapsed_s": 60.0 * step, "psnr_y": 30 + step / 10} for step in range(1, 21)]
+    run = {"model": "m@1", "config": {"start_from": None}, "validations": points}
+    (results / "training" / "m@1.json").write_text(json.dumps(run))
+    (row,) = report_training.curve_table()[2:]
+    assert row.startswith("| m@1 | the Haar pyramid | 20 | 20 | 1: 30.10, ")
+    assert row.endswith(", 20: 32.00 |")
+
+
+def test_missing_measures_are_dashes(results: pathlib.Path) -> None:
+    means = {"psnr_rgb": 30.0, "ssim_rgb": 0.9, "lpips": None, "lr_ssim": 0.99}
+    for name, one in (("old", {"psnr_y": 1.0}), ("new", means)):
+        (results / "quality" / f"{name}.json").write_text(json.dumps({"model": name, "folder": "S", "means": one}))
+    assert report_training.perception_table()[2:] == ["| new | S | 30.00 dB | 0.9000 | - | 0.9900 | -, - | -, - |"]

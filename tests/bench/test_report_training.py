@@ -12,9 +12,9 @@ from bdflow_rt.bench import measured, report_training
 
 
 def _trial(
-    name: str, group: str, psnr: float, *, change: dict[str, Any] | None = None, **sets: float
+    name: str, group: str, psnr: float, *, change: dict[str, Any] | None = None, drawn: float | None = None
 ) -> dict[str, Any]:
-    config = {"optimizer": "muon", "model": {"bits": 1}}
+    config: dict[str, Any] = {"optimizer": "muon", "model": {"bits": 1}}
     for key, value in (change or {}).items():
         config[key] = {**config[key], **value} if isinstance(value, dict) else value
     figures = {"Set5": {"psnr_y": psnr, "lr_psnr": 38.0}}

@@ -51,8 +51,8 @@ class TrainConfig:
         clip: largest norm of the gradient; longer ones are scaled to it.
         ema: decay of the averaged weights that are validated and published.
         checkpoint_gradients: recompute each block in the backward pass instead of keeping its activations.
-        execution: "compiled" turns both directions into fused code by torch.compile, within a minute, by means of a C++
-            compiler; the weights then depend on the version of PyTorch in their last bits.
+        execution: "compiled" has torch.compile fuse both directions, which takes a minute and a C++ compiler. Meant for
+            GPUs: on a CPU it was slower. The last bits of the weights then depend on the version of PyTorch.
         precision: "bf16" runs the convolutions in bfloat16 (weights, couplings and losses stay float32).
         seed: of the initial weights and of every crop.
         workers: processes that cut crops.

@@ -97,6 +97,29 @@ def encode_webp_lossless(pixels: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
+def encode_png_plain(pixels: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) or grey (H, W) uint8 pixels as a PNG file and nothing else, as small as Pillow makes it."""
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def smallest_quality(is_enough: Callable[[int], bool]) -> int | None:
+    """The lowest quality that is enough, by bisection; None where even the highest is not.
+
+    Args:
+        is_enough: whether a quality is; must not become false again as the quality rises.
+    """
+    too_low, enough = QUALITIES.start - 1, QUALITIES.stop
+    while enough - too_low > 1:
+        middle = (too_low + enough) // 2
+        if is_enough(middle):
+            enough = middle
+        else:
+            too_low = middle
+    return enough if enough in QUALITIES else None
+
+
 def largest_quality(size_of: Callable[[int], int], limit: int) -> int | None:
     """The quality whose file is the largest that has at most `limit` bytes, by bisection; None where none has.
 

@@ -7,6 +7,7 @@ Every picture goes through the bytes of the files that would be stored, and come
 
 - our packet, the LR as PNG with the boundary map in it; and the LR as lossless WebP, the boundary beside it;
 - each codec at the largest quality whose file is no larger than ours, and over a range of qualities;
+- both pictures without us: the bicubic LR as PNG, and each codec at the lowest quality that is as good as our HR;
 - the LR as JPEG with the exact boundary beside it, restored by `force=True`.
 
 PSNR is of the luma without the border that published tables leave out: `scale` pixels for a model and what it is
@@ -29,7 +30,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.bench.codecs import JPEG, JPEG_444, Codec, decode, encode_webp_lossless, largest_quality, rivals
+from bdflow_rt.bench.codecs import (
+    JPEG,
+    JPEG_444,
+    Codec,
+    decode,
+    encode_png_plain,
+    encode_webp_lossless,
+    largest_quality,
+    rivals,
+    smallest_quality,
+)
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.quality import list_pictures
@@ -37,7 +48,7 @@ from bdflow_rt.containers.chunks import walk
 from bdflow_rt.containers.image import Picture, read_picture
 from bdflow_rt.containers.png import CHUNK, decode_png, encode_png
 from bdflow_rt.errors import MissingFileError
-from bdflow_rt.metrics import bicubic_resize, psnr_y
+from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
 from bdflow_rt.packet import Packet
 from bdflow_rt.rescaler import Rescaler
 
@@ -102,6 +113,16 @@ class Original:
         quality = largest_quality(lambda quality: len(self.coded(codec, quality)), limit)
         return None if quality is None else self.lossy(codec, quality, border=border)
 
+    def at_least(self, codec: Codec, psnr_y: float, *, border: int) -> dict[str, float | None] | None:
+        """`lossy` at the lowest quality with at least that PSNR-Y in dB; None where there is none."""
+
+        def is_enough(quality: int) -> bool:
+            pixels, _ = self._decoded(codec, quality)
+            return self.psnr_y(pixels, border=border) >= psnr_y
+
+        quality = smallest_quality(is_enough)
+        return None if quality is None else self.lossy(codec, quality, border=border)
+
     def _compare(self, data: bytes) -> tuple[Pixels, float | None]:
         pixels = decode(data, grey=self.grey)
         return pixels, self.lpips(pixels)
@@ -116,9 +137,13 @@ def measure_model(original: Original, rescaler: Rescaler, codecs: Iterable[Codec
     payload = len(walk(memoryview(png)).all(CHUNK)[0])
     restored = rescaler.upscale(decode_png(png))
     sizes = {"png": len(png), "webp_lossless": len(encode_webp_lossless(packet.lr)) + payload}
+    scores = original.score(restored, border=border)
+    small = bicubic_downscale(hr.pixels, scale=border)
     return {
-        **original.score(restored, border=border),
+        **scores,
         "payload_bytes": payload,
+        "small_png_bytes": len(encode_png_plain(small[:, :, 0] if original.grey else small)),
+        "as_good": {codec.key: _as_good(original, codec, scores["psnr_y"], border=border) for codec in codecs},
         "forms": {
             form: {
                 **original.rate(size),
@@ -134,6 +159,13 @@ def measure_model(original: Original, rescaler: Rescaler, codecs: Iterable[Codec
             for codec in (JPEG, JPEG_444)
         },
     }
+
+
+def _as_good(original: Original, codec: Codec, psnr_y: float | None, *, border: int) -> dict[str, float | None] | None:
+    """A codec's smallest file that is as good as ours; None where ours is exact or no quality is."""
+    if psnr_y is None or not math.isfinite(psnr_y):
+        return None
+    return original.at_least(codec, psnr_y, border=border)
 
 
 def _with_jpeg(

@@ -195,6 +195,27 @@ def rate_verdict() -> list[str]:
     return lines
 
 
+def both_pictures_table() -> list[str]:
+    """What a small and a large picture of our quality take without us: PNG of the bicubic LR, and a codec's HR."""
+    result = read("rate_distortion.json")
+    titles = [result["codecs"][key]["title"] for key in RIVALS]
+    lines = [
+        f"| set | model | packet | PNG of the bicubic LR | {' | '.join(f'with {title}' for title in titles)} |",
+        "|---" * (4 + len(titles)) + "|",
+    ]
+    for one, name, model, form in _stored(result):
+        if form != "png":
+            continue
+        packet, small = model["forms"][form]["bytes"], model["small_png_bytes"]
+        cells = [one["folder"], name, f"{packet:,.0f}", f"{small:,.0f}"]
+        for key in RIVALS:
+            found = model["as_good"][key]
+            whole = None if found is None else small + found["bytes"]
+            cells.append("-" if whole is None else f"{whole:,.0f} ({100 * (whole / packet - 1):+.0f} %)")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def rate_settings() -> list[str]:
     """Settings and versions of the codecs, and whether LPIPS was measured (`rate_distortion.json`)."""
     result = read("rate_distortion.json")
@@ -309,6 +330,7 @@ PAGES: dict[pathlib.Path, Tables] = {
         "rate-settings": rate_settings,
         "rate": rate_table,
         "rate-verdict": rate_verdict,
+        "both-pictures": both_pictures_table,
         "jpeg-on-lr": jpeg_on_lr_table,
         "jpeg-on-lr-verdict": jpeg_on_lr_verdict,
     },

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, JpegImagePlugin, features
 
 from bdflow_rt.bench import codecs
-from bdflow_rt.bench.codecs import QUALITIES, decode, encode_webp_lossless, largest_quality, rivals
+from bdflow_rt.bench.codecs import QUALITIES, decode, encode_webp_lossless, largest_quality, rivals, smallest_quality
 from bdflow_rt.containers.image import Picture
 from bdflow_rt.errors import BackendUnavailableError
 from bdflow_rt.metrics import psnr
@@ -24,6 +24,12 @@ every_codec = pytest.mark.parametrize(
 def test_the_largest_quality_not_above_the_bytes_is_found(limit: int) -> None:
     fitting = [quality for quality in QUALITIES if 10 * quality <= limit]
     assert largest_quality(lambda quality: 10 * quality, limit) == max(fitting, default=None)
+
+
+@pytest.mark.parametrize("least", [-1, 1, 2, 50, 99, 100, 101])
+def test_the_lowest_quality_that_is_enough_is_found(least: int) -> None:
+    enough = [quality for quality in QUALITIES if quality >= least]
+    assert smallest_quality(lambda quality: quality >= least) == min(enough, default=None)
 
 
 def test_the_search_asks_for_few_qualities_and_only_for_those_that_exist() -> None:

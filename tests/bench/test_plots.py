@@ -32,7 +32,15 @@ def made_result() -> dict[str, Any]:
             str(q): {**scores(rate * q / 100, psnr_y - loss, lpips), "bicubic_psnr_y": 27.5}
             for q, loss in ((90, 2), (50, 5))
         }
-        return {"psnr_y": psnr_y, "lpips": lpips, "forms": forms, "jpeg_on_lr": {"jpeg": through, "jpeg_444": through}}
+        as_good = {"jpeg": scores(rate / 2, psnr_y, lpips), "webp": None, "avif": scores(rate * 2, psnr_y, lpips)}
+        return {
+            "small_png_bytes": 800 * rate,
+            "as_good": as_good,
+            "psnr_y": psnr_y,
+            "lpips": lpips,
+            "forms": forms,
+            "jpeg_on_lr": {"jpeg": through, "jpeg_444": through},
+        }
 
     curve = {"10": scores(0.2, 25, 0.4), "90": scores(2.0, 36, 0.1)}
     titles = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg_444": "JPEG 4:4:4"}
@@ -108,6 +116,10 @@ def test_the_verdict_counts_rows_won_and_lost(result: dict[str, Any]) -> None:
     for measure in ("PSNR-Y", "LPIPS"):
         assert f"- Best of all by {measure}: JPEG in 2, ours in 2 of 4 rows." in text
     assert "take 25 to 25 % fewer bytes as lossless WebP" in text
+
+
+def test_both_pictures_are_compared_by_the_bytes_of_the_two_files(result: dict[str, Any]) -> None:
+    assert report.both_pictures_table()[2] == "| S | x2@1 | 4,000 | 3,200 | 5,200 (+30 %) | - | 11,200 (+180 %) |"
 
 
 def test_a_rival_that_never_fits_is_a_dash_in_the_table(result: dict[str, Any]) -> None:

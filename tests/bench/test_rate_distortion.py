@@ -15,11 +15,11 @@ from PIL import Image
 
 from bdflow_rt import decode_png, encode_png
 from bdflow_rt.bench import measured, rate_distortion, report
-from bdflow_rt.bench.codecs import AVIF, JPEG, WEBP, decode, encode_webp_lossless
+from bdflow_rt.bench.codecs import AVIF, JPEG, WEBP, decode, encode_png_plain, encode_webp_lossless
 from bdflow_rt.bench.rate_distortion import LR_QUALITIES, Original, lpips_distance, mean_of, measure_model
 from bdflow_rt.containers.image import Picture
 from bdflow_rt.errors import EditedPictureError
-from bdflow_rt.metrics import bicubic_resize, psnr_y
+from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
 from bdflow_rt.rescaler import Rescaler
 from tests.support import data_dir, needs_data, photo
 
@@ -66,6 +66,27 @@ def test_no_rival_gets_more_bytes_and_none_could_have_used_more(zoo: Path, model
             assert quality == 100 or len(codec.encode(original.picture, quality + 1)) > stored["bytes"]
             assert rival["psnr_y"] == psnr_y(decode(data), HR, border=scale)
     assert compared
+
+
+def test_both_pictures_without_us_are_a_plain_small_one_and_a_file_as_good_as_ours(rescaler: Rescaler) -> None:
+    found = measure_model(Original(Picture(HR), None), rescaler, [WEBP])
+    scale = rescaler.card.config.scale
+    data = encode_png_plain(bicubic_downscale(HR, scale=scale))
+    assert np.array_equal(decode(data), bicubic_downscale(HR, scale=scale))
+    assert found["small_png_bytes"] == len(data)
+    assert found["as_good"]["webp"]["psnr_y"] >= found["psnr_y"]
+
+
+def test_a_file_that_is_as_good_is_the_smallest_one() -> None:
+    original = Original(Picture(HR), None)
+    wanted = psnr_y(decode(WEBP.encode(Picture(HR), 60)), HR, border=2)
+    found = original.at_least(WEBP, wanted, border=2)
+    assert found is not None
+    assert found["psnr_y"] is not None
+    assert found["quality"] is not None
+    assert found["psnr_y"] >= wanted
+    assert psnr_y(decode(WEBP.encode(Picture(HR), int(found["quality"]) - 1)), HR, border=2) < wanted
+    assert original.at_least(JPEG, 90.0, border=2) is None
 
 
 def test_a_codec_without_a_file_that_small_has_no_figures() -> None:

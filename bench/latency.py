@@ -22,8 +22,10 @@ import numpy as np
 
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
-from bdflow_rt.engines.engine import Engine
+from bdflow_rt.engines.engine import Engine, Precision
 from bdflow_rt.engines.openvino import OpenVINOEngine
+from bdflow_rt.errors import ArgumentError, BackendUnavailableError
+from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import ModelCard, find_model
 
 REPEATS = 15
@@ -44,10 +46,16 @@ def time_call(function: Callable[[], Any], *, repeats: int = REPEATS) -> dict[st
 
 
 def engines(card: ModelCard, height: int, width: int) -> dict[str, Any]:
-    """Down and up of one picture on OpenVINO, ONNX Runtime and eager PyTorch, all in float32 on all cores."""
+    """Down and up of one picture on OpenVINO, ONNX Runtime and eager PyTorch, in float32 on all cores.
+
+    OpenVINO in bfloat16 as well, where the model's card and this processor allow it.
+    """
     image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
     results: dict[str, Any] = {}
-    for name, make in (("openvino", _openvino), ("onnxruntime", _onnxruntime), ("torch_eager", _torch)):
+    ways = {"openvino": _openvino, "onnxruntime": _onnxruntime, "torch_eager": _torch}
+    if _takes_bf16(card):
+        ways["openvino_bf16"] = functools.partial(_openvino, precision="bf16")
+    for name, make in ways.items():
         down, up = make(card, "downscale"), make(card, "upscale")
         packet = down({"image": image})
         timed = {
@@ -81,8 +89,16 @@ def import_time() -> float:
     return statistics.median(float(run) for run in runs)
 
 
-def _openvino(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:
-    return OpenVINOEngine(card, direction).run
+def _takes_bf16(card: ModelCard) -> bool:
+    try:
+        with Rescaler(card, backend="openvino", precision="bf16"):
+            return True
+    except (ArgumentError, BackendUnavailableError):
+        return False
+
+
+def _openvino(card: ModelCard, direction: Any, *, precision: Precision = "fp32") -> Callable[[dict[str, Any]], Any]:
+    return OpenVINOEngine(card, direction, precision=precision).run
 
 
 def _torch(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:

@@ -44,13 +44,14 @@ def quality_table() -> list[str]:
 
 def latency_table() -> list[str]:
     """Down and up of one picture per engine (`latency/*.json`)."""
-    lines = ["| model | HR size | engine | down | up | cores |", "|---|---|---|---|---|---|"]
+    lines = ["| model | HR size | engine | down | up | frames per second, the slower way | cores |", "|---" * 7 + "|"]
     for result in read_all("latency/*.json"):
         width, height = result["size"]
         for name, timed in result["engines"].items():
             down, up = timed["downscale"]["median_ms"], timed["upscale"]["median_ms"]
             lines.append(
-                f"| {result['model']} | {width} x {height} | {name} | {down:.0f} ms | {up:.0f} ms | {result['cores']} |"
+                f"| {result['model']} | {width} x {height} | {name} | {down:.0f} ms | {up:.0f} ms | "
+                f"{1000 / max(down, up):.1f} | {result['cores']} |"
             )
     return lines
 
@@ -324,9 +325,6 @@ PAGES: dict[pathlib.Path, Tables] = {
         "gap": report_training.gap_table,
         "perception": report_training.perception_table,
         "macs": report_training.macs_table,
-        "base": report_training.base_settings,
-        "ablation-boundary": report_training.search_table(("boundary",)),
-        "ablation-z": report_training.search_table(("z",)),
         "rate-settings": rate_settings,
         "rate": rate_table,
         "rate-verdict": rate_verdict,

@@ -69,7 +69,7 @@ def base_settings() -> list[str]:
         f"coupling {model['coupling']!r}; {base['iterations']:,} steps of {config['batch']} crops of {config['crop']} "
         "pixels, "
         f"{config['optimizer']} at {config['learning_rate']:g}, loss = {config['loss']['reconstruction']:g} * L1 + "
-        f"{config['loss']['lr']:g} * LR guidance; {base['step_ms']:.0f} ms of CPU time per step."
+        f"{config['loss']['lr']:g} * LR guidance."
     ]
 
 

@@ -11,6 +11,7 @@ same configuration and data is not trained again, and a broken one goes on where
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import pathlib
 import sys
@@ -73,10 +74,13 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
     """Train one variant to its end and measure its averaged weights.
 
     Returns:
-        Plain JSON types: the configuration, its size, milliseconds per step, and per set the figures of `validate`;
-        with Z = 0, and where it was trained with a temperature, with Z of that temperature as well.
+        Plain JSON types: the configuration, its size, milliseconds of CPU time per step (None where the run had ended
+        before), and per set the figures of `validate`; with Z = 0, and where it was trained with a temperature, with Z
+        of that temperature as well.
     """
-    folder = runs / trial.name
+    # A folder of its own for every configuration: what was trained with another one must not be gone on with.
+    digest = hashlib.sha256(json.dumps(trial.config.to_dict(), sort_keys=True).encode()).hexdigest()
+    folder = runs / f"{trial.name}-{digest[:8]}"
     resume = (folder / CHECKPOINT_FILE).exists()
     run = Trainer(trial.config, pool, folder, resume=resume, say=_say)
     first, before = run.step, time.process_time()
@@ -92,7 +96,7 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
         "parameters": model.parameters(),
         "macs_128x128": model.macs(REFERENCE_SIZE, REFERENCE_SIZE),
         "iterations": run.step,
-        "step_ms": 1000 * spent / max(run.step - first, 1),
+        "step_ms": 1000 * spent / (run.step - first) if run.step > first else None,
         "sets": {
             f"{name}{f', Z at {temperature:g}' if temperature else ''}": _figures(
                 run, of_set, transmit=trial.config.transmit, temperature=temperature

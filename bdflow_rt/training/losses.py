@@ -18,6 +18,8 @@ from bdflow_rt.errors import ArgumentError, TrainingConfigError
 
 _T = TypeVar("_T")
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of R, G and B (BT.601), as in the Y that PSNR-Y is taken of, which is in limited range."""
 LATENT_VARIANCE = 0.2
 """Variance of the prior of Z (paper, section 3.3)."""
 
@@ -33,6 +35,8 @@ class LossWeights:
         boundary: L2 between the boundary channel and the mask.
         latent: negative log-likelihood of Z.
         baw: whether edges weigh more in the reconstruction loss once the warm-up is over (eq. 4).
+        luma: L1 between the lumas of the HR picture and the restored one, on top of it: what the eye sees most, and
+            what PSNR-Y measures. Not in the paper.
     """
 
     lr: float = 2.0
@@ -41,6 +45,7 @@ class LossWeights:
     boundary: float = 16.0
     latent: float = 4.0
     baw: bool = True
+    luma: float = 0.0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -61,6 +66,12 @@ def reconstruction_loss(restored: Tensor, hr: Tensor, weight: Tensor | float) ->
         weight: BAW, (N, 1, H, W), or one number. It is not normalised: the loss carries its own weight.
     """
     return ((restored - hr).abs() * weight).mean()
+
+
+def luma_loss(restored: Tensor, hr: Tensor) -> Tensor:
+    """Mean |difference| of the luma of BT.601 in full range, both (N, 3, H, W) in [0, 1]."""
+    weights = restored.new_tensor(LUMA).view(1, 3, 1, 1)
+    return ((restored - hr) * weights).sum(dim=1).abs().mean()
 
 
 def boundary_loss(value: Tensor, target: Tensor) -> Tensor:
@@ -120,6 +131,8 @@ def total_loss(
         else:
             terms.append(reconstruction_loss(restored, hr, baw))
             parts["reconstruction"] = reconstruction_loss(restored.detach(), hr, 1.0)
+    if weights.luma:
+        add("luma", luma_loss(restored, hr), weights.luma)
     if weights.lpips:
         add("lpips", _required("lpips", lpips)(restored, hr).mean(), weights.lpips)
     if weights.boundary and (boundary_value is not None or boundary_target is not None):

@@ -66,11 +66,14 @@ def test_trials_are_trained_once_and_anew_where_they_changed(
     assert list(first[2]["sets"]) == ["pictures", "pictures, Z at 0.5"]
     assert first[0]["macs_128x128"] < first[1]["macs_128x128"]
     assert all(entry["iterations"] == 2 and entry["step_ms"] > 0 for entry in first)
-    (tmp_path / "trials.toml").write_text(TRIALS.replace('"wide"', '"wider"').replace("[6]", "[7]"))
+    changed = TRIALS.replace('"wide"', '"wider"').replace("[6]", "[7]").replace("temperature = 0.5", "seed = 9")
+    (tmp_path / "trials.toml").write_text(changed)
     second = _main(tmp_path, monkeypatch)
     assert [entry["name"] for entry in second] == ["base", "wider", "sampled"]
     assert second[0] == first[0]
-    assert second[2] == first[2]
+    # Of the same name, but nothing of the former run was gone on with: its steps were all taken anew.
+    assert second[2]["config"]["seed"] == 9
+    assert second[2]["step_ms"] > 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from bdflow_rt.training.losses import (
     boundary_loss,
     latent_loss,
     lr_guidance_loss,
+    luma_loss,
     reconstruction_loss,
     total_loss,
 )
@@ -64,6 +65,14 @@ def test_reconstruction_weighs_each_pixel():
     hr, weight = torch.zeros(1, 3, 2, 2), torch.tensor([[[[2.0, 3.0], [2.0, 2.5]]]])
     restored = torch.tensor([[0.1, 0.2], [0.3, 0.4]]).expand(1, 3, 2, 2)
     assert reconstruction_loss(restored, hr, weight).item() == pytest.approx((0.2 + 0.6 + 0.6 + 1.0) / 4)
+
+
+def test_luma_loss_sees_brightness_and_not_hue() -> None:
+    hr = torch.rand(2, 3, 8, 6)
+    brighter = hr + torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+    assert luma_loss(brighter, hr).item() == pytest.approx(0.299 * 0.1 + 0.587 * 0.2 + 0.114 * 0.3, rel=1e-5)
+    hue = hr + torch.tensor([0.114, 0.0, -0.299]).view(1, 3, 1, 1)
+    assert luma_loss(hue, hr).item() == pytest.approx(0, abs=1e-7)
 
 
 def test_total_is_the_weighted_sum_of_the_parts():

@@ -23,7 +23,6 @@ from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.files import sync_folder, write_atomically
 from bdflow_rt.rescaler import Rescaler
-from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import read_history
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
@@ -94,13 +93,28 @@ def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[dict[str, Any
     return metrics, round(loss_db, 4) if math.isfinite(loss_db) else None
 
 
-def learning_curve(run: pathlib.Path) -> dict[str, Any]:
-    """What the run's validations measured on the way, and what it was trained with; plain JSON types."""
-    history = read_history(run / LOG_FILE)
-    kept = ("step", "elapsed_s", "psnr_y", "lr_psnr")
-    config = load_checkpoint(run / CHECKPOINT_FILE)["config"]
-    curve = [{key: entry[key] for key in kept} for entry in history if entry["event"] == "validation"]
-    return {**environment(), "config": config, "validations": curve}
+def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
+    """What the validations of a model's runs measured on the way, and how the last one trained; plain JSON types.
+
+    Args:
+        card: of the model.
+        runs: folders of the runs that led to it, each started from the one before; steps and seconds add up.
+    """
+    curve: list[dict[str, Any]] = []
+    for run in runs:
+        before = curve[-1] if curve else {"step": 0, "elapsed_s": 0.0}
+        curve += [
+            {
+                "step": before["step"] + entry["step"],
+                "elapsed_s": before["elapsed_s"] + entry["elapsed_s"],
+                "psnr_y": entry["psnr_y"],
+                "lr_psnr": entry["lr_psnr"],
+            }
+            for entry in read_history(run / LOG_FILE)
+            if entry["event"] == "validation"
+        ]
+    config = {**card.details["training"], "model": card.config.to_dict()}
+    return {"model": card.id, **environment(), "config": config, "validations": curve}
 
 
 def _loss(exact: float | None, rough: float | None) -> float:
@@ -117,6 +131,10 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--version", type=int, required=True)
     parser.add_argument("--evaluate", type=pathlib.Path, action="append", required=True, metavar="DIR")
+    parser.add_argument(
+        "--earlier", type=pathlib.Path, action="append", default=[], metavar="RUNDIR",
+        help="run that this one started from, for the learning curve; the first one first",
+    )  # fmt: skip
     parser.add_argument("--note", required=True, help="for the card: licences of the training data")
     args = parser.parse_args()
     card = release(args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note)
@@ -124,7 +142,7 @@ def main() -> None:
         for folder in args.evaluate:
             result = {"folder": folder.name, **evaluate(rescaler, list_pictures(folder))}
             write_result(RESULTS / "quality" / f"{card.id}-{folder.name}.json", result)
-    write_result(RESULTS / "training" / f"{card.id}.json", {"model": card.id, **learning_curve(args.run)})
+    write_result(RESULTS / "training" / f"{card.id}.json", learning_curve(card, [*args.earlier, args.run]))
     sys.stdout.write(card.to_json())
 
 

@@ -15,6 +15,7 @@ from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import save_model
 from bdflow_rt.training.checkpoint import save_checkpoint
 from bdflow_rt.training.config import TrainConfig
+from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import RunLog
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
 from tests.support import photo
@@ -59,9 +60,12 @@ def test_the_learning_curve_has_every_validation_that_led_to_the_weights(run: pa
     for event, step, psnr in [("start", 0, 0.0), ("validation", 5, 30.5), ("validation", 9, 99.0), ("start", 5, 0.0),
                               ("step", 6, 1.0), ("validation", 7, 31.5)]:  # fmt: skip
         log.add({"event": event, "step": step, "elapsed_s": 10.0 * step, "psnr_y": psnr, "lr_psnr": 40.0})
-    curve = learning_curve(run)
-    assert [(point["step"], point["psnr_y"]) for point in curve["validations"]] == [(5, 30.5), (7, 31.5)]
-    assert curve["config"]["crop"] == 16
+    card = publish(run / CHECKPOINT_FILE, run / "model", name="tiny", version=1)
+    once = learning_curve(card, [run])
+    assert [(point["step"], point["psnr_y"]) for point in once["validations"]] == [(5, 30.5), (7, 31.5)]
+    assert (once["model"], once["config"]["crop"], once["config"]["model"]["scale"]) == ("tiny@1", 16, 2)
+    twice = learning_curve(card, [run, run])["validations"]
+    assert [(point["step"], point["elapsed_s"]) for point in twice] == [(5, 50), (7, 70), (12, 120), (14, 140)]
 
 
 def test_a_model_that_cannot_be_moved_into_place_leaves_nothing(

@@ -25,5 +25,6 @@ setup(
         "bdflow_rt.zoo": ["**/*.json", "**/*.safetensors", "**/*.onnx"],
         "bdflow_rt.training": ["configs/*.toml"],
         "bdflow_rt.kernels": ["cuda/*.cuh"],
+        "bdflow_rt.bench": ["*.toml"],
     },
 )

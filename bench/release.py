@@ -23,6 +23,7 @@ from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.files import sync_folder, write_atomically
 from bdflow_rt.rescaler import Rescaler
+from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import read_history
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
@@ -113,8 +114,14 @@ def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
             for entry in read_history(run / LOG_FILE)
             if entry["event"] == "validation"
         ]
-    config = {**card.details["training"], "model": card.config.to_dict()}
-    return {"model": card.id, **environment(), "config": config, "validations": curve}
+    first = load_checkpoint(runs[0] / CHECKPOINT_FILE)["config"].get("start_from")
+    return {
+        "model": card.id,
+        **environment(),
+        "started_from": None if first is None else pathlib.PurePath(first).name,
+        "config": {**card.details["training"], "model": card.config.to_dict()},
+        "validations": curve,
+    }
 
 
 def _loss(exact: float | None, rough: float | None) -> float:

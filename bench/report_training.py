@@ -141,7 +141,7 @@ def curve_table() -> list[str]:
         shown = points[:: max(1, len(points) // 6)]
         shown = shown if shown[-1] is points[-1] else [*shown, points[-1]]
         curve = ", ".join(f"{point['step']:,}: {point['psnr_y']:.2f}" for point in shown)
-        start = one["config"].get("start_from") or "the Haar pyramid"
+        start = one["started_from"] or "the Haar pyramid"
         minutes = points[-1]["elapsed_s"] / 60
         lines.append(f"| {one['model']} | {start} | {points[-1]['step']:,} | {minutes:.0f} | {curve} |")
     return lines

@@ -25,7 +25,7 @@ from tests.support_models import HAS_BF16, CoreWithoutBf16, make_model, random_m
 @pytest.fixture
 def run(tmp_path: pathlib.Path) -> pathlib.Path:
     """The folder of a run of a tiny network."""
-    config = TrainConfig(model=tiny_config(2), crop=16)
+    config = TrainConfig(model=tiny_config(2), crop=16, start_from="zoo/bdflow-x2@1")
     weights = random_model(config.model, seed=3).state_dict()
     state = {"config": config.to_dict(), "step": 7, "elapsed_s": 60.0, "setbacks": 0, "averaged": weights}
     state |= {"data": {"sources": ["a.tar"], "pictures": 1}, "validation": None}
@@ -63,6 +63,7 @@ def test_the_learning_curve_has_every_validation_that_led_to_the_weights(run: pa
     card = publish(run / CHECKPOINT_FILE, run / "model", name="tiny", version=1)
     once = learning_curve(card, [run])
     assert [(point["step"], point["psnr_y"]) for point in once["validations"]] == [(5, 30.5), (7, 31.5)]
+    assert once["started_from"] == "bdflow-x2@1"
     assert (once["model"], once["config"]["crop"], once["config"]["model"]["scale"]) == ("tiny@1", 16, 2)
     twice = learning_curve(card, [run, run])["validations"]
     assert [(point["step"], point["elapsed_s"]) for point in twice] == [(5, 50), (7, 70), (12, 120), (14, 140)]

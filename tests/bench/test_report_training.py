@@ -59,7 +59,7 @@ def test_the_gap_is_of_the_newest_weights_to_their_scales_target(results: pathli
 
 def test_the_curve_ends_with_the_last_validation(results: pathlib.Path) -> None:
     points = [{"step": step, "elapsed_s": 60.0 * step, "psnr_y": 30 + step / 10} for step in range(1, 21)]
-    run = {"model": "m@1", "config": {"start_from": None}, "validations": points}
+    run = {"model": "m@1", "started_from": None, "validations": points}
     (results / "training" / "m@1.json").write_text(json.dumps(run))
     (row,) = report_training.curve_table()[2:]
     assert row.startswith("| m@1 | the Haar pyramid | 20 | 20 | 1: 30.10, ")

@@ -105,7 +105,7 @@ def test_the_list_has_every_model_and_every_preset_of_the_paper(zoo: pathlib.Pat
     assert "bdflow-x8" not in models
     assert models["aaa@2"].folder == str(zoo / "aaa@2")
     for scale in SCALES:
-        info = next(info for info in models.values() if info.scale == scale and info.name.startswith("bdflow-x"))
+        info = next(info for info in models.values() if info.name.partition("@")[0] == f"bdflow-x{scale}")
         assert info.parameters == paper_config(scale).parameters()
         assert info.macs_128x128 == paper_config(scale).macs(128, 128)
     assert not models["bdflow-x64"].shipped

@@ -94,17 +94,7 @@ def pareto(scale: int, sets: tuple[str, ...] = ("Set5", "Set14", "BSD100")) -> F
             (one["model"], config.macs(PIXELS, PIXELS), one["means"]["psnr_y"], "o", "#1f4e9e")
             for config, one in ours
             if one["folder"] == name
-        ] + [
-            (
-                f"{one.name}{f' ({one.remark})' if one.remark else ''}",
-                one.macs_128x128,
-                one.psnr_y[name],
-                "s",
-                "#c0392b",
-            )
-            for one in PUBLISHED
-            if one.scale == scale
-        ]
+        ] + [(one.label, one.macs_128x128, one.psnr_y[name], "s", "#c0392b") for one in PUBLISHED if one.scale == scale]
         for label, macs, quality, marker, colour in points:
             axes.plot([macs / PIXELS**2], [quality], marker, color=colour, label=label)
             axes.annotate(label, (macs / PIXELS**2, quality), textcoords="offset points", xytext=(5, 4), fontsize=7)

@@ -85,7 +85,15 @@ def sparse_boundary(x: Tensor, config: BoundaryConfig) -> Tensor:
 
 
 def boundary_target(hr: Tensor, lr: Tensor, config: ModelConfig) -> Tensor:
-    """What the network's boundary channel is trained towards: the BAM at LR size, levels divided by 2^bits - 1.
+    """What the network's boundary channel is trained towards: `boundary_levels` divided by 2^bits - 1.
+
+    Arguments and errors are those of `boundary_levels`; (N, 1, H/scale, W/scale) float32 in [0, 1].
+    """
+    return boundary_levels(hr, lr, config) / config.max_level
+
+
+def boundary_levels(hr: Tensor, lr: Tensor, config: ModelConfig) -> Tensor:
+    """The BAM at LR size.
 
     Args:
         hr: (N, 3, H, W) uint8, H and W multiples of the scale.
@@ -94,7 +102,7 @@ def boundary_target(hr: Tensor, lr: Tensor, config: ModelConfig) -> Tensor:
             the maximum of its cell of the HR mask, with "lr" the mask of the 8-bit LR picture.
 
     Returns:
-        (N, 1, H/scale, W/scale) float32 in [0, 1], without gradient.
+        (N, 1, H/scale, W/scale) float32, whole levels 0..2^bits - 1, without gradient.
 
     Raises:
         ArgumentError: the network has no boundary channel (bits = 0).
@@ -112,7 +120,7 @@ def boundary_target(hr: Tensor, lr: Tensor, config: ModelConfig) -> Tensor:
     else:
         pixels = lr.detach().mul(255).round().clamp(0, 255).to(torch.uint8)
         level = boundary_mask(pixels, config.boundary, config.bits)
-    return level.unsqueeze(1).float() / config.max_level
+    return level.unsqueeze(1).float()
 
 
 def boundary_aware_weight(hr: Tensor, config: BoundaryConfig, *, base: float = 2.0) -> Tensor:

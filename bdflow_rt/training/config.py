@@ -7,7 +7,7 @@ import math
 import pathlib
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bdflow_rt.errors import ModelConfigError, TrainingConfigError
 from bdflow_rt.training.losses import LossWeights
@@ -20,12 +20,9 @@ else:
 
 OptimizerName = Literal["adam", "muon"]
 Transmitted = Literal["channel", "mask"]
-CHOICES = {
-    "execution": ("eager", "compiled"),
-    "precision": ("fp32", "bf16"),
-    "optimizer": ("adam", "muon"),
-    "transmit": ("channel", "mask"),
-}
+Execution = Literal["eager", "compiled"]
+Precision = Literal["fp32", "bf16"]
+CHOICES = {"execution": Execution, "precision": Precision, "optimizer": OptimizerName, "transmit": Transmitted}
 SHIPPED = pathlib.Path(__file__).parent / "configs"
 
 
@@ -76,8 +73,8 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     checkpoint_gradients: bool = False
-    execution: Literal["eager", "compiled"] = "eager"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    execution: Execution = "eager"
+    precision: Precision = "fp32"
     seed: int = 1
     workers: int = 1
     checkpoint_every: int = 500
@@ -89,8 +86,8 @@ class TrainConfig:
         if self.crop < self.model.scale or self.crop % self.model.scale:
             raise TrainingConfigError(f"crop is {self.crop}; it must be a multiple of the scale {self.model.scale}.")
         for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                allowed = " or ".join(map(repr, known))
+            if getattr(self, name) not in get_args(known):
+                allowed = " or ".join(map(repr, get_args(known)))
                 raise TrainingConfigError(f"{name} is {getattr(self, name)!r}; it must be {allowed}.")
         for name in ("batch", "iterations", "checkpoint_every", "validate_every", "log_every"):
             if getattr(self, name) < 1:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bdflow_rt.errors import TrainingConfigError
 from bdflow_rt.models.bdflow import BDFlow, FlowOutput
 from bdflow_rt.training.bicubic import bicubic_downscale
-from bdflow_rt.training.boundary import boundary_aware_weight, boundary_target
+from bdflow_rt.training.boundary import boundary_aware_weight, boundary_levels, boundary_target
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.losses import total_loss
 
@@ -52,14 +52,13 @@ class TrainStep(nn.Module):
         with torch.autocast(hr.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             output = self._down(hr)
             lr, boundary = model.quantize(output)
-            masked = self.config.transmit == "mask"
-            target = value = None
-            if model.quantizer is not None and (weights.boundary or masked):
-                target = boundary_target(crops, lr.detach(), model.config)
-                boundary = model.quantizer.value((target * model.config.max_level).round()) if masked else boundary
+            if model.quantizer is not None and self.config.transmit == "mask":
+                boundary = model.quantizer.value(boundary_levels(crops, lr.detach(), model.config))
             latent = self._sample_latent(output.latent, step) if self.config.temperature else None
             restored = self._up(lr, boundary, latent)
+        target = value = None
         if model.quantizer is not None and output.boundary is not None and weights.boundary:
+            target = boundary_target(crops, lr.detach(), model.config)
             value = model.quantizer.position(output.boundary) / model.config.max_level
         return total_loss(
             weights,
@@ -68,7 +67,7 @@ class TrainStep(nn.Module):
             lr=output.lr,
             lr_reference=lr_reference,
             boundary_value=value,
-            boundary_target=target if value is not None else None,
+            boundary_target=target,
             latent=output.latent,
             baw=baw,
             lpips=self._lpips[0],

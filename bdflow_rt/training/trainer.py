@@ -87,7 +87,7 @@ class Trainer:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UnwritableOutputError(f"The run's folder {folder} cannot be made: {error.strerror}.") from None
-        self.model, self.averaged = self._new_networks()
+        self.model, self.averaged = self._new_networks(resume=resume)
         self._optimizer = Optimizer(config.optimizer, self.model, learning_rate=config.learning_rate)
         self._step = TrainStep(self.model, config, lpips=None if lpips is None else lpips.to(self._device))
         self.step, self.elapsed_s = 0, 0.0
@@ -142,12 +142,13 @@ class Trainer:
             draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
         return self._last
 
-    def _new_networks(self) -> tuple[BDFlow, BDFlow]:
+    def _new_networks(self, *, resume: bool) -> tuple[BDFlow, BDFlow]:
         # Made on the CPU, whatever the device: a seed stands for the same weights everywhere.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             model = BDFlow(self.config.model)
-        if self.config.start_from is not None:
+        # A resumed run has its own weights, and goes on where the model it started from is gone.
+        if self.config.start_from is not None and not resume:
             start_from(model, self.config.start_from)
         model = model.to(self._device)
         for parameter in model.parameters():

@@ -15,7 +15,7 @@ from bdflow_rt.errors import TrainingDataError
 from bdflow_rt.metrics.bicubic import bicubic_downscale
 from bdflow_rt.metrics.psnr import psnr, psnr_y
 from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.training.boundary import boundary_target
+from bdflow_rt.training.boundary import boundary_levels
 from bdflow_rt.training.config import Transmitted
 from bdflow_rt.training.data import PICTURE_SUFFIXES
 
@@ -70,8 +70,7 @@ def validate(
         x = functional.pad(x, (0, -width % scale, 0, -height % scale), mode="replicate")
         lr, boundary = model.quantize(model(x))
         if transmit == "mask" and model.quantizer is not None:
-            mask = boundary_target((x * 255).round().to(torch.uint8), lr, model.config)
-            boundary = model.quantizer.value((mask * model.config.max_level).round())
+            boundary = model.quantizer.value(boundary_levels((x * 255).round().to(torch.uint8), lr, model.config))
         latent = model.sample_latent(lr, temperature=temperature, seed=index) if temperature else None
         restored = model.inverse(lr, boundary, latent)[:, :, :height, :width]
         quality.append(psnr_y(_to_uint8(restored), picture, border=scale))

@@ -82,5 +82,7 @@ def test_a_run_starts_from_the_model_and_its_card_says_so(trained: pathlib.Path,
     run.train()
     for ours, theirs in zip(run.averaged.parameters(), load_model(ModelCard.read(trained)).parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-8)
+    trained.rename(tmp_path / "moved")
+    trainer(tmp_path, config, "run", resume=True)  # has its own weights, and does not miss the others
     card = publish(run.checkpoint, tmp_path / "model", name="grown", version=1)
     assert card.details["training"]["start_from"] == "trained"  # the folder's name, not a path of this machine

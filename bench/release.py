@@ -13,7 +13,7 @@ import math
 import pathlib
 import sys
 import tempfile
-from typing import Any
+from typing import Any, get_args
 
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
@@ -22,6 +22,7 @@ from bdflow_rt.bench.quality import evaluate, list_pictures
 from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.files import sync_folder, write_atomically
+from bdflow_rt.models.io import Storage
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.publish import publish
@@ -34,7 +35,14 @@ _KEPT = ("psnr_y", "ssim_y", "lr_psnr", "file_bytes", "chunk_bytes")
 
 
 def release(
-    run: pathlib.Path, *, name: str, version: int, folders: list[pathlib.Path], note: str, zoo: pathlib.Path = SHIPPED
+    run: pathlib.Path,
+    *,
+    name: str,
+    version: int,
+    folders: list[pathlib.Path],
+    note: str,
+    storage: Storage = "float16",
+    zoo: pathlib.Path = SHIPPED,
 ) -> ModelCard:
     """Publish a run into the zoo, measure it through files in float32 and bfloat16, and write that into its card.
 
@@ -43,6 +51,7 @@ def release(
         name, version: of the model.
         folders: of pictures to measure on.
         note: for the card: what a user of the weights must know, the licences of the training data above all.
+        storage: of its weights, as for `save_model`; what is measured has them rounded already.
         zoo: folder of model folders.
 
     Raises:
@@ -55,7 +64,7 @@ def release(
     zoo.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=zoo, prefix=".release-") as temporary:
         folder = pathlib.Path(temporary) / "model"
-        card = export_model(publish(run / CHECKPOINT_FILE, folder, name=name, version=version))
+        card = export_model(publish(run / CHECKPOINT_FILE, folder, name=name, version=version, storage=storage))
         metrics, loss_db = measure(card, folders)
         details = {**card.details, "licence": "Apache-2.0", "note": note, "metrics": metrics}
         card = dataclasses.replace(card, details=details, bf16_loss_db=loss_db)
@@ -143,8 +152,14 @@ def main() -> None:
         help="run that this one started from, for the learning curve; the first one first",
     )  # fmt: skip
     parser.add_argument("--note", required=True, help="for the card: licences of the training data")
+    parser.add_argument(
+        "--storage", choices=get_args(Storage), default="float16",
+        help="of the weights; int8 takes half the bytes of float16 (default: %(default)s)",
+    )  # fmt: skip
     args = parser.parse_args()
-    card = release(args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note)
+    card = release(
+        args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note, storage=args.storage
+    )
     with Rescaler(card) as rescaler:
         for folder in args.evaluate:
             result = {"folder": folder.name, **evaluate(rescaler, list_pictures(folder))}

@@ -174,12 +174,13 @@ def _measure(graph: onnx.GraphProto, types: Mapping[str, int]) -> dict[str, str]
 def _measured(graph: onnx.GraphProto, types: Mapping[str, int]) -> list[str]:
     """The float values that a graph computes from its inputs."""
     constant = {tensor.name for tensor in graph.initializer}
-    return [
-        value
-        for node in graph.node
-        for value in node.output
-        if types[value] in _FLOATS and not constant.issuperset(node.input)
-    ]
+    found = []
+    for node in graph.node:
+        if constant.issuperset(node.input):
+            constant.update(node.output)
+        else:
+            found += [value for value in node.output if types[value] in _FLOATS]
+    return found
 
 
 def _fingerprint(card: ModelCard, direction: Direction) -> str:

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 _BYTES = {
     TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.UINT8: 1, TensorProto.INT64: 8, TensorProto.INT32: 4,
-    TensorProto.BOOL: 1,
+    TensorProto.BOOL: 1, TensorProto.INT8: 1,
 }  # fmt: skip
 
 

@@ -15,11 +15,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bdflow_rt.errors import CorruptModelError
-from bdflow_rt.zoo.weights import part_name, read_index
+from bdflow_rt.zoo.weights import part_name, read_index, scale_name
 
 OPSET = 20
 IR_VERSION = 10
-_ONNX_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
+_ONNX_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "I8": TensorProto.INT8}
 
 
 class GraphBuilder:
@@ -80,17 +80,26 @@ class GraphBuilder:
                 f"{self._location} has {found} {name!r} where the model's configuration needs {shape}: they do not "
                 "belong together. Install the model again."
             )
-        part = stored if rows is None else stored.first(rows)
-        key = part_name(name, rows)
+        key = self._refer(name, rows)
+        if stored.dtype == "F32":
+            return key
+        half = key
+        if stored.dtype == "I8":
+            scales = self._refer(scale_name(name), rows)
+            half = self.node("DequantizeLinear", key, scales, name=f"{key}/float16", axis=0)
+        return str(self.node("Cast", half, name=f"{key}/float32", to=TensorProto.FLOAT))
+
+    def _refer(self, name: str, rows: int | None) -> str:
+        """Refer to a stored tensor, or its first so many rows; equal references are one."""
+        stored, key = self._index[name], part_name(name, rows)
         if key not in self._initializers:
+            part = stored if rows is None else stored.first(rows)
             tensor = TensorProto(name=key, data_type=_ONNX_TYPES[part.dtype], dims=part.shape)
             tensor.data_location = TensorProto.EXTERNAL
             for field, value in (("location", self._location), ("offset", part.offset), ("length", part.length)):
                 tensor.external_data.add(key=field, value=str(value))
             self._initializers[key] = tensor
-        if stored.dtype == "F32":
-            return key
-        return str(self.node("Cast", key, name=f"{key}/float32", to=TensorProto.FLOAT))
+        return key
 
     def build(self, name: str, metadata: dict[str, str]) -> onnx.ModelProto:
         """The finished model; its weights are found when it is saved beside the weights file."""

@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 
 from bdflow_rt.errors import NonFiniteOutputError, PrecisionError
 from bdflow_rt.export.calibration import calibrate, with_weights
+from bdflow_rt.export.dequantize import dequantize
 from bdflow_rt.export.half import island_pattern, to_half
 from bdflow_rt.export.onnx import GraphKind, build_graph
 from bdflow_rt.zoo.card import Direction, ModelCard
@@ -25,7 +26,8 @@ HALF_LIMIT = 65504 / 8
 """Largest magnitude that float16 may hold here: 8 times below its own limit, for what no calibration picture shows."""
 _FIXED_CONVOLUTION = re.compile(r"levels\.\d+/haar(_inverse)?/u[12]|rest")
 """Convolutions that hold no weights of a model: Haar transforms, and the place of B among the channels of Z."""
-_FLOAT_TYPES = {"FLOAT", "HALF", "BF16", "FP8", "FP4"}
+_VALUE_TYPES = {"FLOAT", "HALF", "BF16", "FP8", "FP4", "INT8", "INT4"}
+"""What holds a network's values; integers of other types are sizes, indices and pixels."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class PrecisionReport:
 def build_half_graph(
     card: ModelCard, direction: Direction, *, kind: GraphKind = "public", say: Callable[[str], None] | None = None
 ) -> onnx.ModelProto:
-    """`build_graph` in float16, with islands as wide as calibration shows that they must be.
+    """`build_graph` in float16, int8 weights too, with islands as wide as calibration shows that they must be.
 
     Args:
         card, direction, kind: as for `build_graph`.
@@ -88,7 +90,7 @@ def build_half_graph(
                     f"Output {output.name!r} of {card.id} {direction} reaches {size:.3g} on the calibration pictures; "
                     f"float16 is trusted up to {HALF_LIMIT:.0f}. Use the public graph, or train the model again."
                 )
-    return to_half(source, extra=report.widened)
+    return dequantize(to_half(source, extra=report.widened), card)
 
 
 def measure_overflow(
@@ -131,7 +133,8 @@ def check_precision(network: Any, card: ModelCard) -> PrecisionReport:
 
     Raises:
         PrecisionError: a learned convolution reads or writes something else than float16, a layer of an island
-            something else than float32, or a convolution is neither the model's nor a fixed one.
+            something else than float32, a convolution is neither the model's nor a fixed one, or values are made
+            int8 or out of int8.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     learned = {name.removesuffix(".weight") for name in read_index(card.weights_path) if name.endswith(".weight")}
@@ -151,6 +154,11 @@ def check_precision(network: Any, card: ModelCard) -> PrecisionReport:
                     f"Convolution {layer.name!r} is none of {card.id}'s and no Haar transform: its precision cannot "
                     "be judged. Check the graph that the network was parsed from."
                 )
+        elif kind in ("QUANTIZE", "DEQUANTIZE"):
+            raise PrecisionError(
+                f"Layer {layer.name!r} makes {outputs[0]} of {', '.join(sorted(inputs))} whenever the engine runs. "
+                "Build from the graph that build_half_graph makes, which has float16 weights."
+            )
         elif kind != "CAST" and island.fullmatch(layer.name):
             islands += 1
             _demand(layer, inputs | set(outputs), "FLOAT", "part of a float32 island")
@@ -170,7 +178,7 @@ def _types(layer: Any) -> tuple[set[str], list[str]]:
 
 
 def _demand(layer: Any, found: set[str], wanted: str, what: str) -> None:
-    if wrong := sorted((found & _FLOAT_TYPES) - {wanted}):
+    if wrong := sorted((found & _VALUE_TYPES) - {wanted}):
         raise PrecisionError(
             f"Layer {layer.name!r} is {what} and must be {wanted} throughout, but it reads or writes {wrong[0]}. "
             "Build from the graph that build_half_graph makes; if that one has it, calibration found values beyond "

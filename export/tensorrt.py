@@ -20,6 +20,7 @@ from bdflow_rt.engines.cache_entry import EngineKey
 from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.tensorrt_library import load_library
 from bdflow_rt.errors import ArgumentError, CudaUnavailableError, EngineBuildError, EngineParseError
+from bdflow_rt.export.dequantize import dequantize, learned_weights
 from bdflow_rt.export.flavours import FlavourInfo, Target, choose_target, flavour_info, flavour_logger
 from bdflow_rt.export.onnx import GraphKind, build_graph
 from bdflow_rt.export.precision import build_half_graph, check_precision
@@ -159,7 +160,7 @@ class EngineBuild:
         if options.precision == "fp16":
             graph = build_half_graph(card, direction, kind=kind, say=say)
         else:
-            graph = build_graph(card, direction, kind=kind)
+            graph = dequantize(build_graph(card, direction, kind=kind), card)
         return cls(card, direction, kind, info, api.__version__, target, profile, options, graph)
 
     @property
@@ -253,7 +254,7 @@ class EngineBuild:
             level = api.HardwareCompatibilityLevel.__members__[_LEVELS[options.hardware_compatible]]
             config.hardware_compatibility_level = level
         if options.strip:
-            _mark_weights(network, self.graph)
+            _mark_weights(network, learned_weights(self.graph, self.card))
             config.set_flag(api.BuilderFlag.REFIT_INDIVIDUAL)
             config.set_flag(api.BuilderFlag.STRIP_PLAN)
         if self.target.capabilities:
@@ -305,7 +306,7 @@ def parsed_network(graph: onnx.ModelProto, card: ModelCard, api: Any) -> Iterato
     """Parse a graph into a strongly typed network.
 
     Args:
-        graph: of `build_graph` or `build_half_graph`.
+        graph: of `EngineBuild`: `build_half_graph`'s, or `build_graph`'s without int8.
         card: of the model.
         api: package of `load_library`.
 
@@ -352,14 +353,13 @@ def _check_features(info: FlavourInfo, options: BuildOptions) -> None:
             raise ArgumentError(f"Flavour {info.name} has no {name}. {instead[name]}: leave the option out.")
 
 
-def _mark_weights(network: tensorrt.INetworkDefinition, graph: onnx.ModelProto) -> None:
-    """Name what may be given later: all that the graph takes from the weights file, and nothing else."""
-    for tensor in graph.graph.initializer:
-        is_stored = tensor.data_location == onnx.TensorProto.EXTERNAL
-        if is_stored and not network.mark_weights_refittable(tensor.name):
+def _mark_weights(network: tensorrt.INetworkDefinition, names: list[str]) -> None:
+    """Name what may be given later."""
+    for name in names:
+        if not network.mark_weights_refittable(name):
             raise EngineBuildError(
-                f"TensorRT does not know the weights {tensor.name!r} of the graph, so they cannot be left out. Build "
-                "without `strip`."
+                f"TensorRT does not know the weights {name!r} of the graph, so they cannot be left out. Build without "
+                "`strip`."
             )
 
 

@@ -53,6 +53,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Conv": _conv,
     "ConvTranspose": lambda x, w, *, strides, kernel_shape: F.conv_transpose2d(x, w, stride=strides[0]),
     "DepthToSpace": _depth_to_space,
+    "DequantizeLinear": lambda x, scales, *, axis: x * scales.reshape(-1, 1, 1, 1),
     "Div": torch.div,
     "Exp": torch.exp,
     "Gather": lambda x, which, *, axis: x.index_select(axis, which),

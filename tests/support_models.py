@@ -18,7 +18,7 @@ from bdflow_rt.engines.torch import TorchEngine
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.coupling import Transform
-from bdflow_rt.models.io import save_model
+from bdflow_rt.models.io import Storage, save_model
 from bdflow_rt.zoo import Direction, ModelCard
 from bdflow_rt.zoo.card import CARD_FILE
 from bdflow_rt.zoo.config import ModelConfig
@@ -67,10 +67,18 @@ def random_model(config: ModelConfig, *, seed: int = 0) -> BDFlow:
     return model.eval()
 
 
-def make_model(folder: Path, config: ModelConfig, *, name: str = "tiny", version: int = 1, seed: int = 0) -> ModelCard:
+def make_model(
+    folder: Path,
+    config: ModelConfig,
+    *,
+    name: str = "tiny",
+    version: int = 1,
+    seed: int = 0,
+    storage: Storage = "float16",
+) -> ModelCard:
     """A model folder NAME@VERSION inside `folder`, with weights, card and graphs."""
     model = random_model(config, seed=seed)
-    card = save_model(model, folder / f"{name}@{version}", name=name, version=version, details={})
+    card = save_model(model, folder / f"{name}@{version}", name=name, version=version, details={}, storage=storage)
     return export_model(card)
 
 

@@ -110,13 +110,14 @@ def _of_model(card: ModelCard, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _graph(card: ModelCard, direction: Direction, args: argparse.Namespace) -> onnx.ModelProto:
+    from bdflow_rt.export.dequantize import dequantize
     from bdflow_rt.export.onnx import build_graph
     from bdflow_rt.export.precision import build_half_graph
 
     card.check_weights()
     if args.precision == "fp16":
         return build_half_graph(card, direction, kind=args.kind, say=None if args.quiet else note)
-    return build_graph(card, direction, kind=args.kind)
+    return dequantize(build_graph(card, direction, kind=args.kind), card)
 
 
 def _parser() -> tuple[Flavour | None, Any, str | None]:

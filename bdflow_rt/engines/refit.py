@@ -1,26 +1,25 @@
 """A model's weights, put back into an engine that was built without them.
 
 The engine calls a weight as the graph did, which is `zoo.weights.part_name` of the stored tensor, and takes it in the
-type that it is stored in: what the graph makes of it, the engine does. So the bytes go in as they are.
+type that it is stored in: what the graph makes of it, the engine does. So the bytes go in as they are, but for int8:
+graphs of engines have float16 in its place, see `export.dequantize`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.engines.weights import part_values
 from bdflow_rt.errors import EngineLoadError, EngineMismatchError
 from bdflow_rt.zoo.card import ModelCard
-from bdflow_rt.zoo.weights import StoredTensor, find_part, index_weights, read_weights
+from bdflow_rt.zoo.weights import StoredTensor, index_weights, read_weights
 
 if TYPE_CHECKING:
     import tensorrt
 
-_DTYPES = {"F16": "<f2", "F32": "<f4"}
 _NAMED = 3
 """Names in a message."""
 
@@ -78,16 +77,11 @@ def _find(
     card: ModelCard,
     failure: Callable[[str, type[Exception], str], Exception],
 ) -> dict[str, NDArray[Any]]:
-    """Flat arrays of what is stored, in the machine's alignment."""
-    parts = {name: find_part(index, name) for name in names}
-    if unknown := [name for name, part in parts.items() if part is None]:
+    """Flat arrays, in the machine's alignment."""
+    values = {name: part_values(content, index, name) for name in names}
+    if unknown := [name for name, array in values.items() if array is None]:
         raise failure(f"asks for the weights {_some(unknown)}", EngineMismatchError, f"{card.id} has none of that name")
-    # Copied, since nothing says that a tensor begins at a multiple of its type's size.
-    return {
-        name: np.frombuffer(content, _DTYPES[part.dtype], math.prod(part.shape), part.offset).copy()
-        for name, part in parts.items()
-        if part is not None
-    }
+    return {name: array.reshape(-1) for name, array in values.items() if array is not None}
 
 
 def _some(names: list[str]) -> str:

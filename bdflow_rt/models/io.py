@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +13,11 @@ from safetensors.torch import load_file, save
 from bdflow_rt.errors import ArgumentError, CorruptModelError, UnwritableOutputError
 from bdflow_rt.files import write_atomically
 from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.int8 import LARGEST_WEIGHT, from_int8, to_int8
 from bdflow_rt.zoo.card import CARD_FILE, MAX_VERSION, NAME_PATTERN, WEIGHTS_FILE, ModelCard
+from bdflow_rt.zoo.weights import are_exact, read_index, scale_name
+
+Storage = Literal["float16", "int8"]
 
 
 def load_model(card: ModelCard) -> BDFlow:
@@ -26,40 +30,51 @@ def load_model(card: ModelCard) -> BDFlow:
     card.check_weights()
     model = BDFlow(card.config)
     try:
-        state = {name: tensor.float() for name, tensor in load_file(card.weights_path).items()}
+        stored = load_file(card.weights_path)
+        read_index(card.weights_path)  # what is int8 has sound scales
+        kernels = {name: scale_name(name) for name, tensor in stored.items() if tensor.dtype == torch.int8}
+        state = {name: tensor.float() for name, tensor in stored.items() if name not in kernels.values()}
+        state |= {name: from_int8(stored[name], stored[scale]) for name, scale in kernels.items()}
         model.load_state_dict(state)
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise CorruptModelError(f"The weights of {card.id} do not fit its configuration: {error}") from None
     return model.eval()
 
 
-def save_model(model: BDFlow, folder: pathlib.Path, *, name: str, version: int, details: dict[str, Any]) -> ModelCard:
-    """Write a model folder: weights in float16 and the card; `export` adds the graphs.
+def save_model(
+    model: BDFlow,
+    folder: pathlib.Path,
+    *,
+    name: str,
+    version: int,
+    details: dict[str, Any],
+    storage: Storage = "float16",
+) -> ModelCard:
+    """Write a model folder: weights in float16 or int8, and the card; `export` adds the graphs.
 
-    Float16 halves the file; the rounded values are the model from then on, in every backend. The card comes last, so
-    a folder with a card has its weights.
+    The rounded values are the model from then on, in every backend. The card comes last, so a folder with a card has
+    its weights.
 
     Args:
         model: the network.
         folder: made where it is missing.
         name, version: of the model.
         details: training and metrics for the card, plain JSON types.
+        storage: of the convolution kernels; "int8" halves the file once more (`to_int8`). All else is float16.
 
     Raises:
-        ArgumentError: the name or version is not allowed, or a weight has no finite float16 value.
+        ArgumentError: the name, version or storage is not allowed, or a weight has no finite value in that storage.
         ModelExistsError: the folder holds another model, or this one with other weights.
         OutputError: the folder cannot be written.
     """
     check_name(name, version)
+    if storage not in get_args(Storage):
+        raise ArgumentError(f"storage is {storage!r}; it must be one of {', '.join(get_args(Storage))}.")
     if not isinstance(model, BDFlow):
         raise ArgumentError(f"model is a {type(model).__name__}; save_model takes a BDFlow.")
-    # The gain stays float32: one number, and the levels hang on it.
-    state = {
-        key: value.detach().to("cpu", torch.float32 if key.startswith("quantizer.") else torch.float16).contiguous()
-        for key, value in model.state_dict().items()
-    }
-    if bad := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise ArgumentError(f"{bad[0]} holds values that float16 cannot, up to 65504; train the model again.")
+    state: dict[str, torch.Tensor] = {}
+    for key, value in model.state_dict().items():
+        state |= _stored(key, value.detach().cpu(), storage)
     weights = save(state)
     card = ModelCard(
         folder=folder,
@@ -77,6 +92,22 @@ def save_model(model: BDFlow, folder: pathlib.Path, *, name: str, version: int, 
     write_atomically(folder / WEIGHTS_FILE, weights)
     write_atomically(folder / CARD_FILE, card.to_json().encode())
     return card
+
+
+def _stored(key: str, value: torch.Tensor, storage: Storage) -> dict[str, torch.Tensor]:
+    """The tensors that hold a parameter in the file."""
+    if storage == "int8" and value.ndim == 4:
+        kernel, scales = to_int8(value)
+        state, is_sound, limit = {key: kernel, scale_name(key): scales}, are_exact(scales.tolist()), LARGEST_WEIGHT
+    else:
+        # The gain stays float32: one number, and the levels hang on it.
+        rounded = value.to(torch.float32 if key.startswith("quantizer.") else torch.float16).contiguous()
+        state, is_sound, limit = {key: rounded}, bool(rounded.isfinite().all()), 65504
+    if not is_sound:
+        raise ArgumentError(
+            f"{key} holds values beyond {limit:.0f}, which {storage} cannot hold; train the model again."
+        )
+    return state
 
 
 def check_name(name: str, version: int) -> None:

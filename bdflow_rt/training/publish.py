@@ -8,19 +8,22 @@ from typing import Any
 
 from bdflow_rt.errors import CheckpointError
 from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.models.io import save_model
+from bdflow_rt.models.io import Storage, save_model
 from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.zoo.card import ModelCard
 
 
-def publish(checkpoint: pathlib.Path, folder: pathlib.Path, *, name: str, version: int) -> ModelCard:
+def publish(
+    checkpoint: pathlib.Path, folder: pathlib.Path, *, name: str, version: int, storage: Storage = "float16"
+) -> ModelCard:
     """Write the model folder of a run, finished or not; one that holds another model is refused.
 
     Args:
         checkpoint: of the run.
         folder: of the model, made where it is missing.
         name, version: of the model.
+        storage: of its weights, as for `save_model`.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or not of a run.
@@ -46,7 +49,7 @@ def publish(checkpoint: pathlib.Path, folder: pathlib.Path, *, name: str, versio
         }
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint} is not a checkpoint of a run: {error}") from None
-    return save_model(model, folder, name=name, version=version, details=details)
+    return save_model(model, folder, name=name, version=version, details=details, storage=storage)
 
 
 def _without_folders(config: TrainConfig) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Model cards: one folder per version of a model, described by its model.json.
 
 A folder holds `model.json`, `weights.safetensors`, and the public inference graphs `downscale.onnx`, `upscale.onnx`
-and `upscale_z.onnx`, which refer into the weights file by offset.
+and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored.
 """
 
 from __future__ import annotations

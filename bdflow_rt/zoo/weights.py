@@ -1,4 +1,8 @@
-"""The weights file of a model: which tensors it has and where they lie, without the package that wrote it."""
+"""The weights file of a model: which tensors it has and where they lie, without the package that wrote it.
+
+A safetensors file of F32, F16 and I8 tensors. An I8 tensor NAME is a convolution kernel (O, I, h, w) and has a tensor
+NAME.scale (O,) in F16: it stands for their product, channel by channel, of which every value is an exact float16.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,28 @@ import pathlib
 import re
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from bdflow_rt.errors import CorruptModelError, WeightsHashError
 from bdflow_rt.zoo.card import ModelCard
 
-_ITEM_BYTES = {"F32": 4, "F16": 2}
+_ITEM_BYTES = {"F32": 4, "F16": 2, "I8": 1}
+_SCALE = ".scale"
 _HEADER_LIMIT = 1 << 24
 _PART = re.compile(r"(.+?)(?:\[:(\d+)\])?")
+SCALE_BITS = 4
+"""Significant bits of a scale: float16 holds 11, of which an int8 takes up to 7."""
+FINEST_SCALE = 2.0**-24
+"""The smallest positive float16, of which all others are multiples."""
+LARGEST_SCALE = 480.0
+"""With the next one, 512, an int8 of -128 would be beyond float16."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies in a safetensors file; `dtype` is F32 or F16, little-endian, in C order."""
+    """Where a tensor lies in a safetensors file; `dtype` is F32, F16 or I8, little-endian, in C order."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -40,6 +51,18 @@ class StoredTensor:
 def part_name(name: str, rows: int | None) -> str:
     """What a graph calls a stored tensor, or its first so many rows, and what `find_part` finds."""
     return name if rows is None else f"{name}[:{rows}]"
+
+
+def scale_name(name: str) -> str:
+    """What the scales of an int8 tensor, or of its first rows, are called."""
+    tensor, bracket, rows = name.partition("[:")
+    return f"{tensor}{_SCALE}{bracket}{rows}"
+
+
+def are_exact(scales: Iterable[float]) -> bool:
+    """Whether every product of an int8 and one of these float16 is a float16 too, and so the same in every backend."""
+    units = [int(scale / FINEST_SCALE) if 0 < scale <= LARGEST_SCALE else 0 for scale in scales]
+    return all(0 < unit < (unit & -unit) << SCALE_BITS for unit in units)
 
 
 def find_part(index: Mapping[str, StoredTensor], name: str) -> StoredTensor | None:
@@ -113,10 +136,33 @@ def _index(file: BinaryIO, size: int, path: pathlib.Path) -> dict[str, StoredTen
     for name, tensor in index.items():
         if not _is_sound(tensor, first=8 + header_length, last=size):
             raise CorruptModelError(
-                f"Tensor {name} of {path} is damaged: {tensor!r:.200}. It must be F16 or F32 and lie within the file's "
+                f"Tensor {name} of {path} is damaged: {tensor!r:.200}. It must be F16, F32 or I8 and lie in the file's "
                 f"{size} bytes, with as many as its shape needs. Install the model again."
             )
+    for name, tensor in index.items():
+        if fault := _scale_fault(file, index, name, tensor):
+            raise CorruptModelError(f"Tensor {name} of {path} {fault}. Install the model again.")
     return index
+
+
+def _scale_fault(file: BinaryIO, index: Mapping[str, StoredTensor], name: str, tensor: StoredTensor) -> str | None:
+    """What is wrong with an int8 tensor and its scales, or with scales of nothing."""
+    if tensor.dtype != "I8":
+        owner = index.get(name.removesuffix(_SCALE)) if name.endswith(_SCALE) else tensor
+        return None if owner is tensor or (owner and owner.dtype == "I8") else "is the scale of no int8 tensor"
+    if len(tensor.shape) != 4:
+        return f"is int8 of shape {tensor.shape}; only convolution kernels, of four dimensions, may be"
+    scale = index.get(scale_name(name))
+    if scale is None:
+        return f"is int8 without its scales, {scale_name(name)}"
+    if (scale.dtype, scale.shape) != ("F16", tensor.shape[:1]):
+        return f"is int8 with scales in {scale.dtype} of shape {scale.shape}; F16 of {tensor.shape[:1]} is needed"
+    file.seek(scale.offset)
+    if not are_exact(struct.unpack(f"<{tensor.shape[0]}e", file.read(scale.length))):
+        return (
+            f"is int8 with scales that are not all positive, up to {LARGEST_SCALE:.0f}, with at most {SCALE_BITS} bits"
+        )
+    return None
 
 
 def _is_sound(tensor: StoredTensor, *, first: int, last: int) -> bool:

@@ -18,6 +18,7 @@ from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import RunLog
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
+from bdflow_rt.zoo.weights import read_index
 from tests.support import photo
 from tests.support_models import HAS_BF16, CoreWithoutBf16, make_model, random_model, tiny_config
 
@@ -53,6 +54,20 @@ def test_a_released_model_is_measured_and_never_written_again(run: pathlib.Path,
     assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before
     assert release(run, version=2, **options).id == "tiny@2"
     assert sorted(path.name for path in zoo.iterdir()) == ["tiny@1", "tiny@2"]
+
+
+def test_a_model_released_in_int8_is_measured_as_it_is_stored(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pictures = tmp_path / "Set"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "one.png"), photo(64, 80, 1))
+    options = {"name": "tiny", "folders": [pictures], "note": "none", "zoo": tmp_path / "zoo"}
+    whole, small = (release(run, version=i, storage=one, **options) for i, one in enumerate(("float16", "int8"), 1))
+    assert "I8" in {tensor.dtype for tensor in read_index(small.weights_path).values()}
+    assert small.weights_path.stat().st_size < 0.75 * whole.weights_path.stat().st_size
+    assert small.details["metrics"] == measure(small, [pictures])[0]
+    found, wanted = (card.details["metrics"]["Set"]["psnr_y"] for card in (small, whole))
+    assert found != wanted
+    assert found == pytest.approx(wanted, abs=0.5)
 
 
 def test_the_learning_curve_has_every_validation_that_led_to_the_weights(run: pathlib.Path) -> None:

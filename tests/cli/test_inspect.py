@@ -59,6 +59,14 @@ def test_work_of_the_learned_convolutions_is_the_models(zoo: Path, kind: str, pr
         assert graph["largest_bytes"] <= graph["activation_bytes"]
 
 
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_model_stored_in_int8_is_shown_as_engines_have_it(tmp_path: Path, precision: str) -> None:
+    cards = [make_model(tmp_path, tiny_config(2), name=storage, storage=storage) for storage in ("float16", "int8")]
+    options = (*SIZE, "--precision", precision, "--json")
+    whole, small = (succeeded("inspect", str(card.folder), *options).json["graphs"] for card in cards)
+    assert small == whole
+
+
 def test_float16_halves_the_largest_value_of_a_model_that_ships() -> None:
     sizes = {}
     for precision in ("fp16", "fp32"):

@@ -15,6 +15,7 @@ from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.engines.tensorrt import TensorRTEngine
 from bdflow_rt.engines.tensorrt_library import LoadedEngine
+from bdflow_rt.export.dequantize import dequantize, learned_weights
 from bdflow_rt.export.onnx import build_graph
 from bdflow_rt.zoo import Direction, ModelCard
 from tests.engines.standin import StandInLibrary, standin_plan
@@ -42,10 +43,9 @@ class Stand:
         **changes: Any,
     ) -> CachedEngine:
         """An engine of the cache; a stripped one has zeros where weights were."""
-        model, profile = build_graph(card, direction, kind="core"), profile_of(card, direction)
-        weights = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
-        stripped = [tensor.name for tensor in weights] if is_stripped else []
-        for tensor in weights if is_stripped else ():
+        model, profile = dequantize(build_graph(card, direction, kind="core"), card), profile_of(card, direction)
+        stripped = learned_weights(model, card) if is_stripped else []
+        for tensor in (tensor for tensor in model.graph.initializer if tensor.name in stripped):
             zeros = np.zeros(tensor.dims, onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
             tensor.CopyFrom(numpy_helper.from_array(zeros, tensor.name))
         graph = card.folder / f"core_{direction}{'_stripped' * is_stripped}.onnx"

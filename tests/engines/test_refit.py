@@ -104,6 +104,29 @@ def test_weights_stored_in_float32_and_anywhere_in_the_file_go_in_as_they_are(
     same(stand.engine(card, direction, is_stripped=True).run(inputs), reference(card, direction, inputs))
 
 
+@pytest.mark.parametrize("direction", ["downscale", "upscale"])
+def test_int8_weights_go_in_as_the_float16_that_they_stand_for(
+    stand: Stand, tmp_path: Path, direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = make_model(tmp_path, tiny_config(4), name="small", storage="int8")
+    stored = load_file(card.weights_path)
+    given: dict[str, Any] = {}
+    put_in = ICudaEngine.refit
+    monkeypatch.setattr(ICudaEngine, "refit", lambda self, values: (given.update(values), put_in(self, values)))
+    inputs = graph_inputs(card, direction)
+    same(stand.engine(card, direction, is_stripped=True).run(inputs), reference(card, direction, inputs))
+    for name, values in given.items():
+        tensor, _, rows = name.partition("[:")
+        first = slice(int(rows.removesuffix("]"))) if rows else ...
+        wanted = stored[tensor][first]
+        if wanted.dtype == np.int8:
+            wanted = wanted * stored[f"{tensor}.scale"][first].astype(np.float64).reshape(-1, 1, 1, 1)
+            assert values.dtype == np.float16
+        assert np.array_equal(values, wanted.reshape(-1)), name
+    assert not [name for name in given if ".scale" in name]
+    assert any(name.endswith("weight[:1]") for name in given) == (direction == "downscale")
+
+
 def renamed(plan: dict[str, Any], name: str) -> None:
     """Call the weight by another name."""
     model = onnx.load(plan["onnx"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 from onnx import TensorProto
 
 from bdflow_rt.errors import CorruptModelError
 from bdflow_rt.export.graph import GraphBuilder
 from bdflow_rt.zoo.weights import read_index
-from tests.zoo.test_weights import SOUND, safetensors
+from tests.zoo.test_weights import SOUND, int8_file, safetensors
 
 
 def test_missing_weight_is_named(tmp_path: Path) -> None:
@@ -33,6 +34,21 @@ def test_first_rows_shorten_the_reference_and_copy_nothing(tmp_path: Path) -> No
     fields = {entry.key: entry.value for entry in first.external_data}
     assert fields == {"location": path.name, "offset": str(read_index(path)["w"].offset), "length": "6"}
     assert {entry.key: entry.value for entry in whole.external_data}["length"] == "24"
+
+
+def test_first_rows_of_int8_take_as_many_scales(tmp_path: Path) -> None:
+    path = int8_file(tmp_path)
+    builder = GraphBuilder(path)
+    builder.output("out", builder.weight("w", (4, 2, 3, 3), rows=3), TensorProto.FLOAT, [3, 2, 3, 3])
+    model = builder.build("rows", {})
+    rows, scales = model.graph.initializer
+    assert (rows.name, rows.data_type, list(rows.dims)) == ("w[:3]", TensorProto.INT8, [3, 2, 3, 3])
+    assert (scales.name, scales.data_type, list(scales.dims)) == ("w.scale[:3]", TensorProto.FLOAT16, [3])
+    for tensor, name, length in ((rows, "w", "54"), (scales, "w.scale", "6")):
+        fields = {entry.key: entry.value for entry in tensor.external_data}
+        assert fields == {"location": path.name, "offset": str(read_index(path)[name].offset), "length": length}
+    (tmp_path / "rows.onnx").write_bytes(model.SerializeToString())
+    onnx.checker.check_model(str(tmp_path / "rows.onnx"), full_check=True)
 
 
 def test_nodes_of_one_name_stay_apart(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_weights_that_the_network_does_not_have_are_not_left_out(
 ) -> None:
     api = load_library("tensorrt-rtx")
     larger = to_half(build_graph(cards[4], "downscale", kind="core"))
-    build = dataclasses.replace(prepared, graph=larger, options=BuildOptions(strip=True))
+    build = dataclasses.replace(prepared, card=cards[4], graph=larger, options=BuildOptions(strip=True))
     with (
         parsed_network(prepared.graph, prepared.card, api) as network,
         pytest.raises(EngineBuildError, match=r"does not know the weights 'levels\.[^']*'"),

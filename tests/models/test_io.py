@@ -7,9 +7,10 @@ import hashlib
 import json
 import pathlib
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bdflow_rt.errors import (
     ArgumentError,
@@ -19,11 +20,15 @@ from bdflow_rt.errors import (
     WeightsHashError,
 )
 from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.models.io import load_model, save_model
+from bdflow_rt.models.int8 import LARGEST_WEIGHT, from_int8, to_int8
+from bdflow_rt.models.io import Storage, load_model, save_model
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, ModelCard
 from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.zoo.weights import are_exact
 
 CONFIG = ModelConfig(scale=2, blocks=(1,), hidden=(4,))
+STEPS = 1
+"""How many steps of an int8 kernel's scale it is from what was rounded, at most."""
 
 
 def _model() -> BDFlow:
@@ -33,8 +38,8 @@ def _model() -> BDFlow:
     return model
 
 
-def _save(folder: pathlib.Path) -> ModelCard:
-    return save_model(_model(), folder, name="tiny", version=3, details={"seed": 1})
+def _save(folder: pathlib.Path, storage: Storage = "float16") -> ModelCard:
+    return save_model(_model(), folder, name="tiny", version=3, details={"seed": 1}, storage=storage)
 
 
 def test_a_saved_model_comes_back_rounded_to_float16_and_with_its_gain_whole(tmp_path: pathlib.Path) -> None:
@@ -49,8 +54,99 @@ def test_a_saved_model_comes_back_rounded_to_float16_and_with_its_gain_whole(tmp
         assert torch.equal(value, wanted), name
 
 
-def test_saving_twice_gives_the_same_bytes(tmp_path: pathlib.Path) -> None:
-    assert _save(tmp_path / "a").weights_sha256 == _save(tmp_path / "b").weights_sha256
+def test_a_model_saved_in_int8_comes_back_within_a_step_and_takes_half_the_bytes(tmp_path: pathlib.Path) -> None:
+    card = _save(tmp_path / "int8", "int8")
+    original, stored = _model().state_dict(), load_file(card.weights_path)
+    loaded = load_model(card).state_dict()
+    assert loaded.keys() == original.keys()
+    for name, value in loaded.items():
+        if value.ndim == 4:
+            scales = stored[f"{name}.scale"].float()
+            error = (value - original[name]).abs().amax(dim=(1, 2, 3))
+            assert bool((error <= STEPS * scales).all()), name
+            assert value.half().float().equal(value), name
+            assert stored[name].dtype == torch.int8
+        else:
+            assert torch.equal(value, original[name] if name == "quantizer.gain" else original[name].half().float())
+    kernels = sum(value.numel() for value in original.values() if value.ndim == 4)
+    sizes = [sum(value.nbytes for value in load_file(one.weights_path).values())
+             for one in (card, _save(tmp_path / "float16"))]  # fmt: skip
+    channels = sum(len(value) for value in original.values() if value.ndim == 4)
+    assert sizes[1] - sizes[0] == kernels - 2 * channels
+
+
+def test_an_int8_model_saved_in_float16_keeps_its_values(tmp_path: pathlib.Path) -> None:
+    card = _save(tmp_path / "a", "int8")
+    model = load_model(card)
+    again = save_model(model, tmp_path / "b", name="tiny", version=3, details={}, storage="float16")
+    for name, value in load_model(again).state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_saving_twice_gives_the_same_bytes(tmp_path: pathlib.Path, storage: Storage) -> None:
+    assert _save(tmp_path / "a", storage).weights_sha256 == _save(tmp_path / "b", storage).weights_sha256
+
+
+def test_a_storage_there_is_not_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ArgumentError, match="'int4'; it must be one of float16, int8"):
+        _save(tmp_path / "m", "int4")  # type: ignore[arg-type]
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-7, 1e-4, 1.0, LARGEST_WEIGHT])
+def test_every_value_of_an_int8_kernel_is_a_float16_and_nothing_is_clipped(size: float) -> None:
+    kernel = torch.randn(64, 3, 3, 3, generator=torch.Generator().manual_seed(2))
+    kernel *= torch.linspace(0, 1, 64).reshape(-1, 1, 1, 1)
+    kernel *= size / kernel.abs().max()
+    values, scales = to_int8(kernel)
+    found = from_int8(values, scales)
+    assert are_exact(scales.tolist())
+    assert torch.equal(found.half().float(), found)
+    assert torch.equal(values.half() * scales.reshape(-1, 1, 1, 1), found.half())
+    assert values.abs().max() <= 127
+    assert not values[0].any()
+    assert bool(((found - kernel).abs() <= STEPS * scales.float().reshape(-1, 1, 1, 1)).all())
+    # No finer scale would do: of those that float16 has with 4 significant bits, the next lower one is too small.
+    finest = 2.0**-24
+    steps = scales[1:].double()
+    lower = torch.where(
+        steps.frexp().mantissa == 0.5, steps * 15 / 16, steps - torch.exp2(steps.frexp().exponent - 4.0)
+    )
+    assert bool(((lower * 127 < kernel[1:].abs().amax(dim=(1, 2, 3))) | (steps < 16 * finest)).all())
+
+
+def test_int8_kernels_do_to_flat_pictures_what_those_did_that_were_rounded() -> None:
+    kernel = torch.randn(40, 7, 3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    values, scales = to_int8(kernel)
+    steps = scales.double().reshape(-1, 1, 1, 1)
+    sums = ((values * steps - kernel) / steps).sum(dim=(2, 3)).abs()
+    assert sums.max() <= 0.5 + 1e-9
+    assert (values - kernel / steps).abs().max() < 1
+    # Rounding each by itself, 9 errors of up to half a step add up.
+    nearest = ((kernel / steps).round() - kernel / steps).sum(dim=(2, 3)).abs()
+    assert sums.square().mean() < nearest.square().mean() / 4
+
+
+def test_int8_scales_that_are_not_sound_are_refused(tmp_path: pathlib.Path) -> None:
+    card = _save(tmp_path, "int8")
+    state = load_file(card.weights_path)
+    scales = next(name for name in state if name.endswith(".scale"))
+    for change in ({scales: state[scales] * np.nan}, {scales: state[scales][:1]}, {scales: None}):
+        save_file({name: value for name, value in {**state, **change}.items() if value is not None}, card.weights_path)
+        sha256 = hashlib.sha256(card.weights_path.read_bytes()).hexdigest()
+        with pytest.raises(CorruptModelError, match="int8"):
+            load_model(dataclasses.replace(card, weights_sha256=sha256))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.01 * LARGEST_WEIGHT, 65504.0])
+def test_weights_beyond_int8_and_its_scales_are_refused(tmp_path: pathlib.Path, value: float) -> None:
+    model = _model()
+    with torch.no_grad():
+        model.levels[0][0].phi.conv1.weight[0, 0, 0, 0] = value  # type: ignore[index]
+    with pytest.raises(ArgumentError, match=r"levels\.0\.0\.phi\.conv1\.weight holds values beyond 60960"):
+        save_model(model, tmp_path / "m", name="tiny", version=1, details={}, storage="int8")
+    assert not (tmp_path / "m").exists()
 
 
 def test_nothing_but_the_two_files_is_left(tmp_path: pathlib.Path) -> None:

@@ -21,15 +21,16 @@ from tests.training.small import small_config, trainer
 SMALL = ModelConfig(scale=2, blocks=(1,), hidden=(8,))
 
 
-@pytest.fixture
-def trained(tmp_path: pathlib.Path) -> pathlib.Path:
+@pytest.fixture(params=["float16", "int8"])
+def trained(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
     """A model folder with weights that are nowhere at their start."""
     torch.manual_seed(5)
     model = BDFlow(SMALL)
     model.reset_parameters(zero_last=False)
     with torch.no_grad():
         model.get_parameter("quantizer.gain").fill_(0.07)
-    return save_model(model, tmp_path / "trained", name="small", version=1, details={}).folder
+    folder = tmp_path / "trained"
+    return save_model(model, folder, name="small", version=1, details={}, storage=request.param).folder
 
 
 def test_more_blocks_start_as_the_very_same_function(trained: pathlib.Path) -> None:

@@ -32,6 +32,7 @@ def test_shipped_configurations_come_back_from_json(name: str) -> None:
 def test_the_shipped_configurations_are_these() -> None:
     assert set(shipped_configs()) == {f"paper-x{scale}" for scale in SCALES} | {
         "fast-x4",
+        "hq-x4",
         "psnr-x2",
         "psnr-x4",
         "psnr-x8",

@@ -34,3 +34,25 @@ PUBLISHED = (
     Published("FGRN", 2, 1_330_000 * 64**2, {"Set5": 44.15, "Set14": 42.28, "BSD100": 41.87}, "at most these MACs"),
     Published("FGRN", 4, 3_350_000 * 32**2, {"Set5": 36.97, "Set14": 33.77, "BSD100": 31.83}, "at most these MACs"),
 )
+
+
+@dataclass(frozen=True)
+class PublishedFaces:
+    """One cell of BDFlow's table on CelebA-HQ at 1024 x 1024; it does not say whether PSNR is of RGB or of luma."""
+
+    name: str
+    scale: int
+    psnr: float
+    ssim: float
+    lpips: float
+
+
+FACES = (
+    PublishedFaces("BDFlow", 8, 38.93, 0.9425, 0.0850),
+    PublishedFaces("HCFlow", 8, 26.66, 0.7700, 0.2100),
+    PublishedFaces("BDFlow", 16, 31.97, 0.8219, 0.2476),
+    PublishedFaces("BDFlow", 32, 29.15, 0.8060, 0.3273),
+    PublishedFaces("IRN", 32, 24.41, 0.6943, 0.5238),
+    PublishedFaces("BDFlow", 64, 26.12, 0.7805, 0.3672),
+    PublishedFaces("GRAIN", 64, 22.30, 0.6467, 0.2686),
+)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bdflow_rt.bench import report_training
+from bdflow_rt.bench import report_quality, report_training
 from bdflow_rt.bench.measured import ROOT, read, read_all
 
 README = ROOT / "README.md"
@@ -25,21 +25,6 @@ RIVALS = ("jpeg", "webp", "avif")
 MEASURES = {"psnr_y": ("PSNR-Y", " dB", 1), "lpips": ("LPIPS", "", -1)}
 """Key -> name, unit, and -1 where less is better."""
 FORMS = {"png": "PNG packet", "webp_lossless": "lossless WebP + map"}
-
-
-def quality_table() -> list[str]:
-    """PSNR, SSIM and bytes of every model on every set that was measured (`quality/MODEL-SET.json`)."""
-    lines = [
-        "| model | set | PSNR-Y | bicubic | SSIM | LR to bicubic | LR file | of it boundary |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for result in read_all("quality/*.json"):
-        m = result["means"]
-        lines.append(
-            f"| {result['model']} | {result['folder']} | **{m['psnr_y']:.2f}** dB | {m['bicubic_psnr_y']:.2f} dB | "
-            f"{m['ssim_y']:.4f} | {m['lr_psnr']:.2f} dB | {m['file_bytes']:,.0f} B | {m['chunk_bytes']:,.0f} B |"
-        )
-    return lines
 
 
 def latency_table() -> list[str]:
@@ -313,7 +298,7 @@ def _sampling(result: dict[str, Any], codec: str) -> str:
 
 Tables = dict[str, Callable[[], list[str]]]
 PAGES: dict[pathlib.Path, Tables] = {
-    README: {"quality": quality_table, "latency": latency_table, "bits": bits_table},
+    README: {"quality": report_quality.quality_table, "latency": latency_table, "bits": bits_table},
     KERNELS_PAGE: {
         "kernel-speed": speed_table,
         "kernel-spills": spills_table,
@@ -322,19 +307,25 @@ PAGES: dict[pathlib.Path, Tables] = {
     },
     ENGINES_PAGE: {"engines": engines_table},
     QUALITY_PAGE: {
-        "gap": report_training.gap_table,
-        "perception": report_training.perception_table,
-        "macs": report_training.macs_table,
+        "gap": report_quality.gap_table,
+        "perception": report_quality.perception_table,
+        "faces": report_quality.faces_table,
+        "macs": report_quality.macs_table,
         "rate-settings": rate_settings,
         "rate": rate_table,
         "rate-verdict": rate_verdict,
         "both-pictures": both_pictures_table,
         "jpeg-on-lr": jpeg_on_lr_table,
         "jpeg-on-lr-verdict": jpeg_on_lr_verdict,
+        "base": report_training.base_settings,
+        "ablation-boundary": report_training.search_table(("boundary",)),
+        "ablation-z": report_training.search_table(("z",)),
     },
     TRAINING_PAGE: {
         "base": report_training.base_settings,
-        "search": report_training.search_table(("optimiser", "loss", "structure")),
+        "search-optimiser": report_training.search_table(("optimiser",)),
+        "search-structure": report_training.search_table(("structure",)),
+        "search-loss": report_training.search_table(("loss",)),
         "steps": report_training.step_table,
         "curves": report_training.curve_table,
     },

@@ -6,13 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bdflow_rt.bench.measured import read, read_all
-from bdflow_rt.bench.published import PUBLISHED
-from bdflow_rt.zoo.config import ModelConfig
 
 BASE = "base"
 """The trial that every other one is compared with."""
-TARGETS = {2: "IRN", 4: "IRN"}
-"""Scale -> whose published figures the weights are measured against."""
 
 
 def search_table(groups: tuple[str, ...]) -> Callable[[], list[str]]:
@@ -86,53 +82,6 @@ def step_table() -> list[str]:
     return lines
 
 
-def gap_table() -> list[str]:
-    """The newest weights of each scale against the published figures they are to reach (`quality/MODEL-SET.json`)."""
-    newest: dict[tuple[int, str], dict[str, Any]] = {}
-    for one in read_all("quality/*.json"):
-        name, _, version = one["model"].partition("@")
-        scale = int(name.removeprefix("bdflow-x")) if name.removeprefix("bdflow-x").isdecimal() else 0
-        held = newest.get((scale, one["folder"]))
-        if scale in TARGETS and (held is None or int(version) > int(held["model"].partition("@")[2])):
-            newest[scale, one["folder"]] = one
-    lines = [
-        "| model | set | PSNR-Y | published by IRN | gap | LR to bicubic | largest LR difference |",
-        "|---" * 7 + "|",
-    ]
-    for (scale, folder), one in sorted(newest.items()):
-        (target,) = (row for row in PUBLISHED if row.scale == scale and row.name == TARGETS[scale])
-        means = one["means"]
-        lines.append(
-            f"| {one['model']} | {folder} | {means['psnr_y']:.2f} dB | {target.psnr_y[folder]:.2f} dB | "
-            f"{means['psnr_y'] - target.psnr_y[folder]:+.2f} dB | {means['lr_psnr']:.2f} dB | "
-            f"{means['lr_max_difference']} |"
-        )
-    return lines
-
-
-def perception_table() -> list[str]:
-    """What luma PSNR does not see: RGB, LPIPS, and whether the LR looks natural (`quality/MODEL-SET.json`)."""
-    lines = [
-        "| model | set | PSNR RGB | SSIM RGB | LPIPS | LR SSIM to bicubic | LR NIQE, bicubic's | LR PIQE, bicubic's |",
-        "|---" * 8 + "|",
-    ]
-    for one in read_all("quality/*.json"):
-        m = one["means"]
-        if "psnr_rgb" not in m:
-            continue
-
-        def cell(*names: str, digits: int, means: dict[str, Any] = m) -> str:
-            found = [means.get(name) for name in names]
-            return ", ".join("-" if value is None else f"{value:.{digits}f}" for value in found)
-
-        lines.append(
-            f"| {one['model']} | {one['folder']} | {cell('psnr_rgb', digits=2)} dB | {cell('ssim_rgb', digits=4)} | "
-            f"{cell('lpips', digits=4)} | {cell('lr_ssim', digits=4)} | "
-            f"{cell('lr_niqe', 'bicubic_lr_niqe', digits=2)} | {cell('lr_piqe', 'bicubic_lr_piqe', digits=2)} |"
-        )
-    return lines
-
-
 def curve_table() -> list[str]:
     """First and last validations of every kept run (`training/MODEL.json`)."""
     lines = ["| model | started from | steps | minutes | PSNR-Y by steps |", "|---|---|---|---|---|"]
@@ -144,19 +93,4 @@ def curve_table() -> list[str]:
         start = one["started_from"] or "the Haar pyramid"
         minutes = points[-1]["elapsed_s"] / 60
         lines.append(f"| {one['model']} | {start} | {points[-1]['step']:,} | {minutes:.0f} | {curve} |")
-    return lines
-
-
-def macs_table() -> list[str]:
-    """Parameters and MACs of the shipped configurations, by hidden width and K (counted, not measured)."""
-    seen: dict[str, ModelConfig] = {}
-    for one in read_all("training/*.json"):
-        seen[one["model"]] = ModelConfig.from_dict(one["config"]["model"])
-    lines = ["| model | K | hidden width | parameters | MACs per HR pixel | per 1080p frame |", "|---" * 6 + "|"]
-    for name, config in seen.items():
-        macs = config.macs(1080, 1920)
-        lines.append(
-            f"| {name} | {list(config.blocks)} | {list(config.hidden)} | {config.parameters():,} | "
-            f"{macs / (1080 * 1920) / 1000:.1f} k | {macs / 1e9:.1f} G |"
-        )
     return lines

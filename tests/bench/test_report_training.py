@@ -26,8 +26,7 @@ def _trial(
 @pytest.fixture
 def results(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     monkeypatch.setattr(measured, "RESULTS", tmp_path)
-    for folder in ("quality", "training"):
-        (tmp_path / folder).mkdir()
+    (tmp_path / "training").mkdir()
     return tmp_path
 
 
@@ -47,16 +46,6 @@ def test_each_trial_is_compared_with_the_base_and_names_its_change(results: path
     assert len(rows) == 4
 
 
-def test_the_gap_is_of_the_newest_weights_to_their_scales_target(results: pathlib.Path) -> None:
-    for model, quality in (("bdflow-x4@2", 34.0), ("bdflow-x4@10", 35.19), ("bdflow-fast-x4@3", 30.0)):
-        means = {"psnr_y": quality, "lr_psnr": 37.0, "lr_max_difference": 12}
-        content = {"model": model, "folder": "Set5", "means": means}
-        (results / "quality" / f"{model}.json").write_text(json.dumps(content))
-    assert report_training.gap_table()[2:] == [
-        "| bdflow-x4@10 | Set5 | 35.19 dB | 36.19 dB | -1.00 dB | 37.00 dB | 12 |"
-    ]
-
-
 def test_the_curve_ends_with_the_last_validation(results: pathlib.Path) -> None:
     points = [{"step": step, "elapsed_s": 60.0 * step, "psnr_y": 30 + step / 10} for step in range(1, 21)]
     run = {"model": "m@1", "started_from": None, "validations": points}
@@ -64,10 +53,3 @@ def test_the_curve_ends_with_the_last_validation(results: pathlib.Path) -> None:
     (row,) = report_training.curve_table()[2:]
     assert row.startswith("| m@1 | the Haar pyramid | 20 | 20 | 1: 30.10, ")
     assert row.endswith(", 20: 32.00 |")
-
-
-def test_missing_measures_are_dashes(results: pathlib.Path) -> None:
-    means = {"psnr_rgb": 30.0, "ssim_rgb": 0.9, "lpips": None, "lr_ssim": 0.99}
-    for name, one in (("old", {"psnr_y": 1.0}), ("new", means)):
-        (results / "quality" / f"{name}.json").write_text(json.dumps({"model": name, "folder": "S", "means": one}))
-    assert report_training.perception_table()[2:] == ["| new | S | 30.00 dB | 0.9000 | - | 0.9900 | -, - | -, - |"]

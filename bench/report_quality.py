@@ -1,0 +1,109 @@
+"""The tables about quality: the newest weights of every model on every set, and the published figures beside them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from bdflow_rt.bench.measured import newest_quality
+from bdflow_rt.bench.published import FACES, PUBLISHED
+from bdflow_rt.zoo.registry import find_model
+
+TARGET = "IRN"
+"""Whose published figures the weights are measured against."""
+FACES_FOLDER = "Faces"
+"""Name of the folder of faces that models of a large scale are measured on."""
+_FOR_QUALITY = re.compile(r"bdflow-x(2|4)(-hq)?@\d+")
+"""Models that `TARGET` is set against; those for real time are meant to be worse."""
+
+
+def quality_table() -> list[str]:
+    """PSNR, SSIM and bytes (`quality/MODEL-SET.json`)."""
+    lines = [
+        "| model | set | PSNR-Y | bicubic | SSIM | LR to bicubic | LR file | of it boundary |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in newest_quality():
+        m = result["means"]
+        lines.append(
+            f"| {result['model']} | {result['folder']} | **{m['psnr_y']:.2f}** dB | {m['bicubic_psnr_y']:.2f} dB | "
+            f"{m['ssim_y']:.4f} | {m['lr_psnr']:.2f} dB | {m['file_bytes']:,.0f} B | {m['chunk_bytes']:,.0f} B |"
+        )
+    return lines
+
+
+def gap_table() -> list[str]:
+    """Models that go for quality against the published figures that they are to reach."""
+    lines = [
+        f"| model | set | PSNR-Y | published by {TARGET} | gap | LR to bicubic | largest LR difference |",
+        "|---" * 7 + "|",
+    ]
+    for one in newest_quality():
+        found = _FOR_QUALITY.fullmatch(one["model"])
+        rows = [row for row in PUBLISHED if found and (row.name, row.scale) == (TARGET, int(found[1]))]
+        for target in (row.psnr_y[one["folder"]] for row in rows if one["folder"] in row.psnr_y):
+            means = one["means"]
+            lines.append(
+                f"| {one['model']} | {one['folder']} | {means['psnr_y']:.2f} dB | {target:.2f} dB | "
+                f"{means['psnr_y'] - target:+.2f} dB | {means['lr_psnr']:.2f} dB | {means['lr_max_difference']} |"
+            )
+    return lines
+
+
+def perception_table() -> list[str]:
+    """What luma PSNR does not see: RGB, LPIPS, and whether the LR looks natural."""
+    lines = [
+        "| model | set | PSNR RGB | SSIM RGB | LPIPS | LR SSIM to bicubic | LR NIQE, bicubic's | LR PIQE, bicubic's |",
+        "|---" * 8 + "|",
+    ]
+    for one in newest_quality():
+        m = one["means"]
+        if "psnr_rgb" in m:
+            lines.append(
+                f"| {one['model']} | {one['folder']} | {_cell(m, 'psnr_rgb')} dB | {_cell(m, 'ssim_rgb', digits=4)} | "
+                f"{_cell(m, 'lpips', digits=4)} | {_cell(m, 'lr_ssim', digits=4)} | "
+                f"{_cell(m, 'lr_niqe', 'bicubic_lr_niqe')} | {_cell(m, 'lr_piqe', 'bicubic_lr_piqe')} |"
+            )
+    return lines
+
+
+def faces_table() -> list[str]:
+    """Large scales on faces, and below each of ours what is published for that scale."""
+    lines = ["| model | scale | trained on faces | PSNR | SSIM | LPIPS |", "|---" * 6 + "|"]
+    for one in newest_quality():
+        if one["folder"] != FACES_FOLDER:
+            continue
+        scale, m = find_model(one["model"]).config.scale, one["means"]
+        for channels, psnr, ssim in (("RGB", "psnr_rgb", "ssim_rgb"), ("luma", "psnr_y", "ssim_y")):
+            lines.append(
+                f"| {one['model']}, {channels} | x{scale} | no | {_cell(m, psnr)} dB | {_cell(m, ssim, digits=4)} | "
+                f"{_cell(m, 'lpips', digits=4)} |"
+            )
+        lines.append(
+            f"| bicubic, luma | x{scale} | no | {_cell(m, 'bicubic_psnr_y')} dB | "
+            f"{_cell(m, 'bicubic_ssim_y', digits=4)} | - |"
+        )
+        lines += [
+            f"| {row.name}, as published | x{scale} | yes | {row.psnr:.2f} dB | {row.ssim:.4f} | {row.lpips:.4f} |"
+            for row in FACES
+            if row.scale == scale
+        ]
+    return lines
+
+
+def macs_table() -> list[str]:
+    """Parameters and MACs of the configurations, by hidden width and K (counted, not measured)."""
+    lines = ["| model | K | hidden width | parameters | MACs per HR pixel | per 1080p frame |", "|---" * 6 + "|"]
+    for name in dict.fromkeys(one["model"] for one in newest_quality()):
+        config = find_model(name).config
+        macs = config.macs(1080, 1920)
+        lines.append(
+            f"| {name} | {list(config.blocks)} | {list(config.hidden)} | {config.parameters():,} | "
+            f"{macs / (1080 * 1920) / 1000:.1f} k | {macs / 1e9:.1f} G |"
+        )
+    return lines
+
+
+def _cell(means: dict[str, Any], *names: str, digits: int = 2) -> str:
+    found = [means.get(name) for name in names]
+    return ", ".join("-" if value is None else f"{value:.{digits}f}" for value in found)

@@ -1,0 +1,73 @@
+"""The tables about quality show the newest weights, and never set them beside the wrong row."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bdflow_rt.bench import measured, report_quality
+
+
+@pytest.fixture
+def results(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """An empty folder of results, and models whose scale is in their name."""
+    monkeypatch.setattr(measured, "RESULTS", tmp_path)
+    monkeypatch.setattr(report_quality, "find_model", _model)
+    (tmp_path / "quality").mkdir()
+    return tmp_path
+
+
+def _model(name: str) -> SimpleNamespace:
+    return SimpleNamespace(config=SimpleNamespace(scale=int(name.partition("@")[0].partition("-x")[2])))
+
+
+def _write(results: pathlib.Path, model: str, folder: str = "Set5", **means: Any) -> None:
+    content = {"model": model, "folder": folder, "means": means}
+    (results / "quality" / f"{model}-{folder}.json").write_text(json.dumps(content))
+
+
+def test_the_newest_weights_of_each_model_are_shown_by_scale_and_set(results: pathlib.Path) -> None:
+    for model in ("m-x4@2", "m-x4@10", "m-x16@1", "m-x4@9"):
+        for folder in ("Set14", "Set5"):
+            _write(results, model, folder)
+    shown = [(one["model"], one["folder"]) for one in measured.newest_quality()]
+    assert shown == [("m-x4@10", "Set5"), ("m-x4@10", "Set14"), ("m-x16@1", "Set5"), ("m-x16@1", "Set14")]
+
+
+def test_the_gap_is_of_models_for_quality_to_their_scales_target(results: pathlib.Path) -> None:
+    for model, folder, quality in (
+        ("bdflow-x4@2", "Set5", 34.0),
+        ("bdflow-x4@10", "Set5", 35.19),
+        ("bdflow-x4-hq@1", "Set5", 36.19),
+        ("bdflow-x4-fast@3", "Set5", 30.0),
+        ("bdflow-x8@1", "Set5", 30.0),
+        ("bdflow-x4@10", "Faces", 40.0),
+    ):
+        _write(results, model, folder, psnr_y=quality, lr_psnr=37.0, lr_max_difference=12)
+    assert report_quality.gap_table()[2:] == [
+        "| bdflow-x4@10 | Set5 | 35.19 dB | 36.19 dB | -1.00 dB | 37.00 dB | 12 |",
+        "| bdflow-x4-hq@1 | Set5 | 36.19 dB | 36.19 dB | +0.00 dB | 37.00 dB | 12 |",
+    ]
+
+
+def test_missing_measures_are_dashes_and_old_results_are_left_out(results: pathlib.Path) -> None:
+    _write(results, "old@1", psnr_y=1.0)
+    _write(results, "new@1", psnr_rgb=30.0, ssim_rgb=0.9, lpips=None, lr_ssim=0.99)
+    assert report_quality.perception_table()[2:] == ["| new@1 | Set5 | 30.00 dB | 0.9000 | - | 0.9900 | -, - | -, - |"]
+
+
+def test_faces_stand_beside_the_published_rows_of_their_scale_alone(results: pathlib.Path) -> None:
+    means = {"psnr_rgb": 33.0, "ssim_rgb": 0.8, "psnr_y": 35.0, "ssim_y": 0.9, "lpips": 0.1}
+    bicubic = {"bicubic_psnr_y": 30.0, "bicubic_ssim_y": 0.7}
+    _write(results, "m-x16@1", "Faces", **means, **bicubic)
+    _write(results, "m-x16@1", "Set14", **means, **bicubic)
+    assert report_quality.faces_table()[2:] == [
+        "| m-x16@1, RGB | x16 | no | 33.00 dB | 0.8000 | 0.1000 |",
+        "| m-x16@1, luma | x16 | no | 35.00 dB | 0.9000 | 0.1000 |",
+        "| bicubic, luma | x16 | no | 30.00 dB | 0.7000 | - |",
+        "| BDFlow, as published | x16 | yes | 31.97 dB | 0.8219 | 0.2476 |",
+    ]

@@ -49,12 +49,11 @@ class GraphBuilder:
         maker.output[list(maker.output).index(value)] = name
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
 
-    def node(self, op: str, *inputs: str, name: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node; returns its output's name, or a list of them where there are several."""
+    def node(self, op: str, *inputs: str, name: str, **attributes: Any) -> str:
+        """Add a node; returns the name of its output, which is the node's own."""
         unique = self._unique(name)
-        results = [unique] if outputs == 1 else [f"{unique}:{i}" for i in range(outputs)]
-        self._nodes.append(helper.make_node(op, list(inputs), results, name=unique, **attributes))
-        return results[0] if outputs == 1 else results
+        self._nodes.append(helper.make_node(op, list(inputs), [unique], name=unique, **attributes))
+        return unique
 
     def constant(self, name: str, value: Any, dtype: Any) -> str:
         """A small tensor kept in the graph itself; equal names share one."""
@@ -87,7 +86,7 @@ class GraphBuilder:
         if stored.dtype == "I8":
             scales = self._refer(scale_name(name), rows)
             half = self.node("DequantizeLinear", key, scales, name=f"{key}/float16", axis=0)
-        return str(self.node("Cast", half, name=f"{key}/float32", to=TensorProto.FLOAT))
+        return self.node("Cast", half, name=f"{key}/float32", to=TensorProto.FLOAT)
 
     def _refer(self, name: str, rows: int | None) -> str:
         """Refer to a stored tensor, or its first so many rows; equal references are one."""

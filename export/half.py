@@ -13,16 +13,16 @@ from bdflow_rt.errors import PrecisionError
 
 ISLANDS: dict[str, str] = {
     "scale": r"levels\.\d+\.\d+\.(phi|rho)/(half|log_scale|negated|scale)",
-    "haar": r"levels\.\d+/haar(_inverse)?/(?!u\d).+",
     "pixels": r"(image|lr|boundary|mean)/.+|checked",
     "final": r"{last}/(scaled|unshifted|u)[12]",
 }
 """Island -> regular expression over names of nodes; {last} is the block that is computed last.
 
-scale: exp(tanh(h/2)), the factor of a coupling. haar: the sums of deep levels. Those of the others are convolutions of
-+-1/4 or +-1, exact in float16, of which only the result is rounded where sums are float32, so they are half.
-pixels: whatever normalises, centres and rounds 8-bit values, and the mean of the output. final: the sums that make Y
-and B, or the planes of the picture.
+scale: exp(tanh(h/2)), the factor of a coupling. pixels: whatever normalises, centres and rounds 8-bit values, and the
+mean of the output. final: the sums that make Y and B, or the planes of the picture.
+
+Haar transforms are half: convolutions of +-1/4 or +-1, exact in float16, of which only the result is rounded where sums
+are float32.
 """
 _FLOATS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
 _BLOCK = re.compile(r"(levels\.\d+\.\d+)/.+")

@@ -154,7 +154,7 @@ def _upscale(b: GraphBuilder, card: ModelCard, kind: GraphKind, *, sampled: bool
 def _to_planes(b: GraphBuilder, pixels: str, name: str) -> str:
     values = b.node("Cast", pixels, name=f"{name}/float32", to=TensorProto.FLOAT)
     planes = b.node("Transpose", values, name=f"{name}/planes", perm=[0, 3, 1, 2])
-    return str(b.node("Div", planes, _float(b, "255", 255), name=f"{name}/normalised"))
+    return b.node("Div", planes, _float(b, "255", 255), name=f"{name}/normalised")
 
 
 def _to_pixels(b: GraphBuilder, planes: str, name: str) -> str:
@@ -165,9 +165,8 @@ def _to_pixels(b: GraphBuilder, planes: str, name: str) -> str:
 def _round(b: GraphBuilder, x: str, largest: int, name: str) -> str:
     """Clamp to 0..largest, round half to even as torch does, and make it uint8."""
     clipped = b.node("Clip", x, _float(b, "0", 0), _float(b, str(largest), largest), name=f"{name}/clipped")
-    return str(
-        b.node("Cast", b.node("Round", clipped, name=f"{name}/rounded"), name=f"{name}/uint8", to=TensorProto.UINT8)
-    )
+    rounded = b.node("Round", clipped, name=f"{name}/rounded")
+    return b.node("Cast", rounded, name=f"{name}/uint8", to=TensorProto.UINT8)
 
 
 def _mean(b: GraphBuilder, x: str) -> None:

@@ -24,7 +24,7 @@ from bdflow_rt.zoo.weights import read_index
 
 HALF_LIMIT = 65504 / 8
 """Largest magnitude that float16 may hold here: 8 times below its own limit, for what no calibration picture shows."""
-_FIXED_CONVOLUTION = re.compile(r"levels\.\d+/haar(_inverse)?/u[12]|rest")
+_FIXED_CONVOLUTION = re.compile(r"levels\.\d+/haar(_inverse)?/.+|rest")
 """Convolutions that hold no weights of a model: Haar transforms, and the place of B among the channels of Z."""
 _VALUE_TYPES = {"FLOAT", "HALF", "BF16", "FP8", "FP4", "INT8", "INT4"}
 """What holds a network's values; integers of other types are sizes, indices and pixels."""

@@ -28,21 +28,14 @@ _TYPES = {
 }
 
 
-def _conv(x: Any, weight: Any, bias: Any = None, *, pads: Any = (0,), strides: Any = (1,), **_: Any) -> Any:
-    return F.conv2d(x, weight, bias, stride=strides[0], padding=pads[0])
+def _conv(
+    x: Any, weight: Any, bias: Any = None, *, pads: Any = (0,), strides: Any = (1,), group: int = 1, **_: Any
+) -> Any:
+    return F.conv2d(x, weight, bias, stride=strides[0], padding=pads[0], groups=group)
 
 
-def _depth_to_space(x: Any, *, blocksize: int, mode: bytes) -> Any:
-    assert mode == b"DCR"
-    n, c, h, w = x.shape
-    cells = x.reshape(n, blocksize, blocksize, c // blocksize**2, h, w).permute(0, 3, 4, 1, 5, 2)
-    return cells.reshape(n, c // blocksize**2, h * blocksize, w * blocksize)
-
-
-def _space_to_depth(x: Any, *, blocksize: int) -> Any:
-    n, c, h, w = x.shape
-    cells = x.reshape(n, c, h // blocksize, blocksize, w // blocksize, blocksize).permute(0, 3, 5, 1, 2, 4)
-    return cells.reshape(n, c * blocksize**2, h // blocksize, w // blocksize)
+def _conv_transpose(x: Any, weight: Any, *, strides: Any, kernel_shape: Any, group: int = 1) -> Any:
+    return F.conv_transpose2d(x, weight, stride=strides[0], groups=group)
 
 
 _OPERATORS: dict[str, Callable[..., Any]] = {
@@ -51,8 +44,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Clip": torch.clamp,
     "Concat": lambda *x, axis: torch.cat(x, axis),
     "Conv": _conv,
-    "ConvTranspose": lambda x, w, *, strides, kernel_shape: F.conv_transpose2d(x, w, stride=strides[0]),
-    "DepthToSpace": _depth_to_space,
+    "ConvTranspose": _conv_transpose,
     "DequantizeLinear": lambda x, scales, *, axis: x * scales.reshape(-1, 1, 1, 1),
     "Div": torch.div,
     "Exp": torch.exp,
@@ -62,8 +54,6 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Neg": torch.neg,
     "ReduceMean": lambda x, *, keepdims: x.double().mean().float(),
     "Round": torch.round,
-    "SpaceToDepth": _space_to_depth,
-    "Split": lambda x, *, axis, num_outputs: x.chunk(num_outputs, axis),
     "Squeeze": lambda x, axes: x.squeeze(int(axes)),
     "Sub": torch.sub,
     "Tanh": torch.tanh,
@@ -87,7 +77,7 @@ def interpret(model: onnx.ModelProto, card: ModelCard | None, inputs: Mapping[st
     kept = {output.name for output in graph.output}
     with torch.inference_mode():
         for index, node in enumerate(graph.node):
-            values.update(zip(node.output, _compute(node, [values[name] for name in node.input]), strict=True))
+            values[node.output[0]] = _compute(node, [values[name] for name in node.input])
             for name in set(node.input) - kept:
                 if last[name] == index:
                     del values[name]
@@ -96,13 +86,12 @@ def interpret(model: onnx.ModelProto, card: ModelCard | None, inputs: Mapping[st
     return {name: values[name].contiguous().numpy() for name in kept}
 
 
-def _compute(node: onnx.NodeProto, inputs: list[Any]) -> list[Any]:
+def _compute(node: onnx.NodeProto, inputs: list[Any]) -> Any:
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "Cast":
-        return [inputs[0].to(_TYPES[attributes["to"]])]
+        return inputs[0].to(_TYPES[attributes["to"]])
     floats = {value.dtype for value in inputs if value.is_floating_point()}
     assert len(floats) == 1, f"{node.name} mixes {floats}"
     dtype = floats.pop()
     wide = [value.float() if value.is_floating_point() else value for value in inputs]
-    results = _OPERATORS[node.op_type](*wide, **attributes)
-    return [value.to(dtype) for value in (results if node.op_type == "Split" else [results])]
+    return _OPERATORS[node.op_type](*wide, **attributes).to(dtype)

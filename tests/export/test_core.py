@@ -21,7 +21,7 @@ from tests.support_models import make_model, tiny_config
 
 Arrays = dict[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
-MODELS = ["bdflow-x2", "bdflow-x4", "x2 with 0 bits", "x8", "x16 with 3 bits"]
+MODELS = ["bdflow-x2", "bdflow-x4", "x2 with 0 bits", "x8", "x16 with 3 bits", "x32"]
 
 
 @pytest.fixture(scope="module")

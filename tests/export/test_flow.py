@@ -44,11 +44,12 @@ def onnx_runtime(card: ModelCard, direction: Direction, inputs: Arrays) -> Array
 
 @pytest.mark.parametrize("bits", [0, 1, 3])
 @pytest.mark.parametrize("coupling", ["scaled", "additive"])
-@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("scale", [2, 4, 8, 16, 32])
 def test_both_runtimes_equal_torch_within_one_lsb(models: ModelMaker, scale: int, coupling: str, bits: int) -> None:
     card = models(scale, coupling, bits)
+    size = (104, 88) if scale < 16 else (5 * scale, 3 * scale)
     for direction in DIRECTIONS:
-        inputs = graph_inputs(card, direction, size=(104, 88))
+        inputs = graph_inputs(card, direction, size=size)
         wanted = TorchEngine(card, direction).run(inputs)
         others = [OpenVINOEngine(card, direction, threads=1).run(inputs), onnx_runtime(card, direction, inputs)]
         for found in others:

@@ -188,9 +188,8 @@ def round_trip(
     return found
 
 
-def check_half(name: str, pictures: list[NDArray[np.uint8]]) -> None:
+def check_half(card: ModelCard, pictures: list[NDArray[np.uint8]]) -> None:
     """Restored PSNR within 0.03 dB of float32's, LR within 1 LSB and really computed in another precision."""
-    card = find_model(name)
     directions: tuple[Direction, ...] = ("downscale", "upscale")
     exact = {(direction, KINDS[0]): build_graph(card, direction) for direction in directions}
     half = {(d, kind): to_half(build_graph(card, d, kind=kind)) for d in directions for kind in KINDS}
@@ -211,7 +210,11 @@ def check_half(name: str, pictures: list[NDArray[np.uint8]]) -> None:
 
 @pytest.mark.parametrize("name", ["bdflow-x2", "bdflow-x4"])
 def test_half_graphs_are_as_good_as_float32(name: str) -> None:
-    check_half(name, [photo(139, 151, seed) for seed in (1, 2)])
+    check_half(find_model(name), [photo(139, 151, seed) for seed in (1, 2)])
+
+
+def test_grouped_haar_transforms_are_as_good_in_half_as_in_float32(models: Callable[..., ModelCard]) -> None:
+    check_half(models(16), [photo(139, 151, seed) for seed in (1, 2)])
 
 
 @needs_data
@@ -219,4 +222,4 @@ def test_half_graphs_are_as_good_as_float32(name: str) -> None:
 def test_half_graphs_are_as_good_as_float32_on_set5(name: str) -> None:
     folder = data_dir()
     assert folder is not None
-    check_half(name, [read_picture(path).pixels for path in list_pictures(folder / "test" / "Set5")])
+    check_half(find_model(name), [read_picture(path).pixels for path in list_pictures(folder / "test" / "Set5")])

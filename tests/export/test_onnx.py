@@ -74,17 +74,18 @@ def test_opset_checker_and_metadata(models: ModelMaker, direction: str) -> None:
     assert properties == {"model": "tiny@1", "weights_sha256": card.weights_sha256, "scale": "4", "bits": "1"}
 
 
-@pytest.mark.parametrize("scale", [4, 8])
-def test_the_papers_graphs_are_small_and_hold_no_learned_weights(tmp_path: Path, scale: int) -> None:
+@pytest.mark.parametrize(("scale", "limit"), [(4, 70_000), (8, 140_000), (16, 120_000)])
+def test_the_papers_graphs_are_small_and_hold_no_learned_weights(tmp_path: Path, scale: int, limit: int) -> None:
     card = make_model(tmp_path, paper_config(scale))
     file_size = card.weights_path.stat().st_size
     header = struct.unpack("<Q", card.weights_path.read_bytes()[:8])[0]
     for direction in DIRECTIONS:
-        assert (card.folder / f"{direction}.onnx").stat().st_size < 300_000
+        assert (card.folder / f"{direction}.onnx").stat().st_size < limit
         graph = load(card, direction).graph
         inside = [tensor for tensor in graph.initializer if tensor.data_location != onnx.TensorProto.EXTERNAL]
-        # Haar transforms are convolutions with constant weights; whatever else is inside is a number or two.
-        assert sum(tensor.ByteSize() for tensor in inside if "haar" not in tensor.name) < 2500
+        # Haar transforms and the place of B in Z are convolutions with constant weights; all else is a number or two.
+        others = [tensor for tensor in inside if "haar" not in tensor.name and tensor.name != "rest/weight"]
+        assert sum(tensor.ByteSize() for tensor in others) < 200
         stored = [tensor for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
         assert len(stored) > 40
         for tensor in stored:

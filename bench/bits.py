@@ -35,6 +35,7 @@ def measure_runs(models: list[pathlib.Path], folders: list[pathlib.Path]) -> lis
                         "bits": rescaler.card.config.bits,
                         "set": folder.name,
                         "iterations": rescaler.card.details.get("iterations"),
+                        "started_from": rescaler.card.details.get("training", {}).get("start_from"),
                         **{name: means[name] for name in ("psnr_y", "lr_psnr", "file_bytes", "chunk_bytes")},
                     }
                 )
@@ -45,18 +46,22 @@ def measure_runs(models: list[pathlib.Path], folders: list[pathlib.Path]) -> lis
 def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each boundary gains over the 0-bit model of equal training, what its bytes would buy, and who wins.
 
+    Equal is: as many iterations from the same start.
+
     Left out are models of unknown training, which equals no other, and perfect scores (None), which have no gain.
     """
     runs = [run for run in runs if run["iterations"] is not None and run["psnr_y"] is not None]
-    of_run = {(run["set"], run["scale"], run["bits"], run["iterations"]): run for run in runs}
+    bare = {(run["set"], run["scale"], *_training(run)): run for run in runs if run["bits"] == 0}
     prices = _prices(runs)
     found = []
-    for (name, scale, bits, iterations), run in sorted(of_run.items()):
-        without = of_run.get((name, scale, 0, iterations))
+    for run in runs:
+        name, scale, bits = run["set"], run["scale"], run["bits"]
+        iterations, start = _training(run)
+        without = bare.get((name, scale, iterations, start))
         if bits == 0 or without is None or name not in prices:
             continue
-        # At other lengths of training the dearest price: a map wins only if it beats that.
-        price = prices[name].get(iterations, max(prices[name].values()))
+        # Of other trainings the dearest price: a map wins only if it beats that.
+        price = prices[name].get((iterations, start is None), max(prices[name].values()))
         doublings = math.log2(run["file_bytes"] / without["file_bytes"])
         gain = run["psnr_y"] - without["psnr_y"]
         found.append(
@@ -65,6 +70,7 @@ def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "scale": scale,
                 "bits": bits,
                 "iterations": iterations,
+                "started_from": start,
                 "gain_db": gain,
                 "bytes_ratio": run["file_bytes"] / without["file_bytes"],
                 "price_db_per_doubling": price,
@@ -75,18 +81,23 @@ def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _prices(runs: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
-    """dB per doubling of bytes from the largest scale to the next at 0 bits, by set and iterations."""
-    bare: dict[tuple[str, int], list[dict[str, Any]]] = {}
+def _training(run: dict[str, Any]) -> tuple[int, str | None]:
+    return run["iterations"], run.get("started_from")
+
+
+def _prices(runs: list[dict[str, Any]]) -> dict[str, dict[tuple[int, bool], float]]:
+    """dB per doubling of bytes from the largest scale to the next at 0 bits, by set, iterations and if from nothing."""
+    bare: dict[tuple[str, int, bool], list[dict[str, Any]]] = {}
     for run in runs:
         if run["bits"] == 0:
-            bare.setdefault((run["set"], run["iterations"]), []).append(run)
-    prices: dict[str, dict[int, float]] = {}
-    for (name, iterations), group in bare.items():
+            iterations, start = _training(run)
+            bare.setdefault((run["set"], iterations, start is None), []).append(run)
+    prices: dict[str, dict[tuple[int, bool], float]] = {}
+    for (name, iterations, from_nothing), group in bare.items():
         if len(group) > 1:
             small, large = sorted(group, key=lambda run: -run["scale"])[:2]
             doublings = math.log2(large["file_bytes"] / small["file_bytes"])
-            prices.setdefault(name, {})[iterations] = (large["psnr_y"] - small["psnr_y"]) / doublings
+            prices.setdefault(name, {})[iterations, from_nothing] = (large["psnr_y"] - small["psnr_y"]) / doublings
     return prices
 
 

@@ -44,16 +44,21 @@ def latency_table() -> list[str]:
 def bits_table() -> list[str]:
     """What a boundary map gains and what its bytes would buy elsewhere (`bits.json`)."""
     result = read("bits.json")
-    of_run = {(run["set"], run["scale"], run["iterations"], run["bits"]): run for run in result["runs"]}
+    same = ("set", "scale", "iterations", "started_from")
+    of_run = {(*(run[key] for key in same), run["bits"]): run for run in result["runs"]}
     lines = [
-        "| scale | iterations | set | PSNR-Y, 0 bits | with a map | gain | bytes | worth | wins |",
+        "| scale | steps | set | PSNR-Y, 0 bits | with a map | gain | bytes | worth | wins |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in sorted(result["verdicts"], key=lambda one: (one["scale"], one["iterations"], one["set"])):
-        bare, run = (of_run[one["set"], one["scale"], one["iterations"], bits] for bits in (0, one["bits"]))
+    verdicts = result["verdicts"]
+    for one in sorted(
+        verdicts, key=lambda one: (one["scale"], one["started_from"] or "", one["iterations"], one["set"])
+    ):
+        bare, run = (of_run[(*(one[key] for key in same), bits)] for bits in (0, one["bits"]))
+        start = f" on {one['started_from']}" if one["started_from"] else ""
         cells = (
             f"x{one['scale']}",
-            f"{one['iterations']:,}",
+            f"{one['iterations']:,}{start}",
             one["set"],
             f"{bare['psnr_y']:.2f} dB",
             f"{run['psnr_y']:.2f} dB ({one['bits']} bit)",

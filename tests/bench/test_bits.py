@@ -12,10 +12,16 @@ from tests.support import photo
 
 
 def run(
-    scale: int, bits: int, psnr_y: float | None, file_bytes: float, iterations: int | None = 100
+    scale: int,
+    bits: int,
+    psnr_y: float | None,
+    file_bytes: float,
+    iterations: int | None = 100,
+    start: str | None = None,
 ) -> dict[str, object]:
     return {
-        "set": "S", "scale": scale, "bits": bits, "psnr_y": psnr_y, "file_bytes": file_bytes, "iterations": iterations
+        "set": "S", "scale": scale, "bits": bits, "psnr_y": psnr_y, "file_bytes": file_bytes, "iterations": iterations,
+        "started_from": start,
     }  # fmt: skip
 
 
@@ -37,6 +43,18 @@ def test_only_equal_training_is_compared_and_the_dearest_price_asked_elsewhere()
     runs += [run(4, 0, 33, 1000, 200), run(4, 1, 34, 2000, 200), run(4, 1, 40, 2000, 300)]
     (one,) = verdicts(runs)
     assert (one["iterations"], one["gain_db"], one["price_db_per_doubling"]) == (200, 1, pytest.approx(3))
+
+
+def test_only_models_from_the_same_start_are_compared() -> None:
+    bare = [
+        run(4, 0, 32, 1000),
+        run(2, 0, 38, 4000),
+        run(4, 0, 35, 1000, start="x4@1"),
+        run(2, 0, 44, 2000, start="x2@1"),
+    ]
+    (one,) = verdicts([*bare, run(4, 1, 36, 2000, start="x4@1"), run(4, 1, 39, 2000, start="x4@2")])
+    assert (one["started_from"], one["gain_db"]) == ("x4@1", 1)
+    assert one["price_db_per_doubling"] == pytest.approx(9), "of models trained on, as this one is"
 
 
 def test_models_of_unknown_training_and_perfect_scores_get_no_verdict() -> None:

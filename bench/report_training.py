@@ -30,6 +30,10 @@ def search_table(groups: tuple[str, ...]) -> Callable[[], list[str]]:
 
 def _rows(one: dict[str, Any], base: dict[str, Any], names: list[str]) -> list[str]:
     """One row, and a second one for sampled Z where the trial has it."""
+    macs = f"{one['macs_128x128'] / 128**2 / 1000:.1f}"
+    if not one["sets"]:
+        cells = ["diverged | | "] * len(names)
+        return [f"| {difference(one['config'], base['config'])} | {' | '.join(cells)} | {macs} |"]
     kinds = ["", *sorted({name.partition(", ")[2] for name in one["sets"]} - {""})]
     rows = []
     for kind in kinds:
@@ -39,7 +43,6 @@ def _rows(one: dict[str, Any], base: dict[str, Any], names: list[str]) -> list[s
             gain = "" if one is base else f"{found['psnr_y'] - reference['psnr_y']:+.2f}"
             cells += [f"{found['psnr_y']:.2f} dB", gain, f"{found['lr_psnr']:.2f} dB"]
         label = "nothing" if one is base else difference(one["config"], base["config"])
-        macs = f"{one['macs_128x128'] / 128**2 / 1000:.1f}"
         rows.append(f"| {label}{f'; measured with {kind}' if kind else ''} | {' | '.join(cells)} | {macs} |")
     return rows
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.measured import RESULTS
-from bdflow_rt.errors import TrainingConfigError
+from bdflow_rt.errors import DivergedError, TrainingConfigError
 from bdflow_rt.training.config import TrainConfig, read_toml
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, Trainer
@@ -75,8 +75,8 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
 
     Returns:
         Plain JSON types: the configuration, its size, milliseconds of CPU time per step (None where the run had ended
-        before), and per set the figures of `validate`; with Z = 0, and where it was trained with a temperature, with Z
-        of that temperature as well.
+        before), how often it diverged and went back, and per set the figures of `validate`; with Z = 0, and where it
+        was trained with a temperature, with Z of that temperature as well. No sets where it diverged for good.
     """
     # A folder of its own for every configuration: what was trained with another one must not be gone on with.
     digest = hashlib.sha256(json.dumps(trial.config.to_dict(), sort_keys=True).encode()).hexdigest()
@@ -84,7 +84,11 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
     resume = (folder / CHECKPOINT_FILE).exists()
     run = Trainer(trial.config, pool, folder, resume=resume, say=_say)
     first, before = run.step, time.process_time()
-    run.train()
+    try:
+        run.train()
+    except DivergedError as error:
+        _say(str(error))
+        pictures = {}
     spent = time.process_time() - before
     model = trial.config.model
     temperatures = sorted({0.0, trial.config.temperature})
@@ -96,6 +100,7 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
         "parameters": model.parameters(),
         "macs_128x128": model.macs(REFERENCE_SIZE, REFERENCE_SIZE),
         "iterations": run.step,
+        "setbacks": run.setbacks,
         "step_ms": 1000 * spent / (run.step - first) if run.step > first else None,
         "sets": {
             f"{name}{f', Z at {temperature:g}' if temperature else ''}": _figures(

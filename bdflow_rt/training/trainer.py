@@ -108,6 +108,11 @@ class Trainer:
         return self.folder / CHECKPOINT_FILE
 
     @property
+    def setbacks(self) -> int:
+        """How often the run has diverged and gone on from its last good checkpoint, at half the learning rate."""
+        return self._setbacks
+
+    @property
     def progress(self) -> float:
         """0 at the start of the run, 1 at its end."""
         return self._progress.at(step=self.step, elapsed_s=self.elapsed_s)

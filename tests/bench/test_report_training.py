@@ -46,6 +46,14 @@ def test_each_trial_is_compared_with_the_base_and_names_its_change(results: path
     assert len(rows) == 4
 
 
+def test_a_trial_that_diverged_has_no_figures(results: pathlib.Path) -> None:
+    wild = {**_trial("wild", "optimiser", 0.0, change={"optimizer": "sgd"}), "sets": {}}
+    (results / "search.json").write_text(json.dumps({"trials": [_trial("base", "base", 33.0), wild]}))
+    head, rule, _, row = report_training.search_table(("optimiser",))()
+    assert row == "| `optimizer = sgd` | diverged | |  | 15.5 |"
+    assert row.count("|") == head.count("|") == rule.count("|")
+
+
 def test_the_curve_ends_with_the_last_validation(results: pathlib.Path) -> None:
     points = [{"step": step, "elapsed_s": 60.0 * step, "psnr_y": 30 + step / 10} for step in range(1, 21)]
     run = {"model": "m@1", "started_from": None, "validations": points}

@@ -76,6 +76,20 @@ def test_trials_are_trained_once_and_anew_where_they_changed(
     assert second[2]["step_ms"] > 0
 
 
+def test_a_trial_that_diverges_is_said_to_and_the_next_one_trained(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging = '[[trial]]\nname = "wild"\ngroup = "width"\n[trial.change]\nlearning_rate = 1e9\nclip = 1e9\n'
+    settings = TRIALS.replace("iterations = 2", "iterations = 60\nwarmup = 0\ncheckpoint_every = 30")
+    (tmp_path / "trials.toml").write_text(
+        settings.replace('[[trial]]\nname = "wide"', diverging + '[[trial]]\nname = "wide"')
+    )
+    base, wild, wide, _ = _main(tmp_path, monkeypatch)
+    assert (wild["name"], wild["sets"], wild["setbacks"] > 3) == ("wild", {}, True)
+    assert (base["setbacks"], wide["setbacks"]) == (0, 0)
+    assert wide["sets"]["pictures"]["psnr_y"] > 0
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

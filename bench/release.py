@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import math
 import pathlib
+import statistics
 import sys
 import tempfile
 from typing import Any, get_args
@@ -19,9 +20,11 @@ from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.measured import RESULTS
 from bdflow_rt.bench.quality import evaluate, list_pictures
+from bdflow_rt.containers.image import read_picture
 from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.files import sync_folder, write_atomically
+from bdflow_rt.metrics import psnr_y
 from bdflow_rt.models.io import Storage
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.training.checkpoint import load_checkpoint
@@ -43,8 +46,8 @@ def release(
     note: str,
     storage: Storage = "float16",
     zoo: pathlib.Path = SHIPPED,
-) -> ModelCard:
-    """Publish a run into the zoo, measure it through files in float32 and bfloat16, and write that into its card.
+) -> tuple[ModelCard, list[dict[str, Any]]]:
+    """Publish a run into the zoo, measure it in float32 and bfloat16, and write that into its card.
 
     Args:
         run: folder of the run.
@@ -53,6 +56,9 @@ def release(
         note: for the card: what a user of the weights must know, the licences of the training data above all.
         storage: of its weights, as for `save_model`; what is measured has them rounded already.
         zoo: folder of model folders.
+
+    Returns:
+        The card, and per folder what `evaluate` measured through files in float32.
 
     Raises:
         UnwritableOutputError: that version exists already.
@@ -65,7 +71,11 @@ def release(
     with tempfile.TemporaryDirectory(dir=zoo, prefix=".release-") as temporary:
         folder = pathlib.Path(temporary) / "model"
         card = export_model(publish(run / CHECKPOINT_FILE, folder, name=name, version=version, storage=storage))
-        metrics, loss_db = measure(card, folders)
+        results, loss_db = measure(card, folders)
+        metrics = {
+            one["folder"]: {key: None if (mean := one["means"][key]) is None else round(mean, 4) for key in _KEPT}
+            for one in results
+        }
         details = {**card.details, "licence": "Apache-2.0", "note": note, "metrics": metrics}
         card = dataclasses.replace(card, details=details, bf16_loss_db=loss_db)
         write_atomically(folder / CARD_FILE, card.to_json().encode())
@@ -77,30 +87,40 @@ def release(
                 f"'{final}' cannot be made ({error.strerror}); choose the next version."
             ) from None
         sync_folder(zoo)
-    return ModelCard.read(final)
+    return ModelCard.read(final), results
 
 
-def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[dict[str, Any], float | None]:
-    """Means per folder for the card, and the largest mean PSNR in dB that bfloat16 costs on any of them.
+def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[list[dict[str, Any]], float | None]:
+    """What `evaluate` finds per folder, and the largest mean PSNR in dB that bfloat16 costs on any of them.
 
-    Perfect scores are None, as in `evaluate`. So is the loss where it was not measured, since this processor has no
-    bfloat16 or OpenVINO is not here, or where it is infinite; the card then does not allow bfloat16.
+    The loss is None where it was not measured, since this processor has no bfloat16 or OpenVINO is not here, or where
+    it is infinite; the card then does not allow bfloat16.
     """
     with Rescaler(card) as exact:
-        means = [evaluate(exact, list_pictures(folder))["means"] for folder in folders]
-    metrics = {
-        folder.name: {key: None if one[key] is None else round(one[key], 4) for key in _KEPT}
-        for folder, one in zip(folders, means, strict=True)
-    }
+        results = [{"folder": folder.name, **evaluate(exact, list_pictures(folder))} for folder in folders]
     # Whether bfloat16 is allowed is what is being found out.
     allowed = dataclasses.replace(card, bf16_loss_db=0.0)
     try:
         with Rescaler(allowed, backend="openvino", precision="bf16") as rough:
-            rough_means = [evaluate(rough, list_pictures(folder))["means"] for folder in folders]
+            rough_psnr = [_psnr_y(rough, list_pictures(folder)) for folder in folders]
     except BackendUnavailableError:
-        return metrics, None
-    loss_db = max(_loss(one["psnr_y"], other["psnr_y"]) for one, other in zip(means, rough_means, strict=True))
-    return metrics, round(loss_db, 4) if math.isfinite(loss_db) else None
+        return results, None
+    exact_psnr = [math.inf if one["means"]["psnr_y"] is None else one["means"]["psnr_y"] for one in results]
+    # Equal ones, infinite or not, have no loss.
+    loss_db = max(0.0 if a == b else a - b for a, b in zip(exact_psnr, rough_psnr, strict=True))
+    return results, round(loss_db, 4) if math.isfinite(loss_db) else None
+
+
+def _psnr_y(rescaler: Rescaler, pictures: list[pathlib.Path]) -> float:
+    """Mean over the pictures, without the way through files and the other measures of `evaluate`."""
+    found = []
+    for path in pictures:
+        picture = read_picture(path)
+        restored = rescaler.upscale(rescaler.downscale(picture.pixels))
+        grey = picture.colour == "grey"
+        pair = (one[:, :, 0] if grey else one for one in (restored, picture.pixels))
+        found.append(psnr_y(*pair, border=rescaler.card.config.scale))
+    return statistics.fmean(found)
 
 
 def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
@@ -133,13 +153,6 @@ def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
     }
 
 
-def _loss(exact: float | None, rough: float | None) -> float:
-    """The difference of two PSNRs in dB, of which None is infinite; equal ones, infinite or not, have none."""
-    if exact == rough:
-        return 0.0
-    return (math.inf if exact is None else exact) - (math.inf if rough is None else rough)
-
-
 def main() -> None:
     """Release, then write the full result of every folder, and the learning curve, to bench/results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -157,13 +170,11 @@ def main() -> None:
         help="of the weights; int8 takes half the bytes of float16 (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args()
-    card = release(
+    card, results = release(
         args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note, storage=args.storage
     )
-    with Rescaler(card) as rescaler:
-        for folder in args.evaluate:
-            result = {"folder": folder.name, **evaluate(rescaler, list_pictures(folder))}
-            write_result(RESULTS / "quality" / f"{card.id}-{folder.name}.json", result)
+    for result in results:
+        write_result(RESULTS / "quality" / f"{card.id}-{result['folder']}.json", result)
     write_result(RESULTS / "training" / f"{card.id}.json", learning_curve(card, [*args.earlier, args.run]))
     sys.stdout.write(card.to_json())
 

@@ -41,18 +41,20 @@ def test_a_released_model_is_measured_and_never_written_again(run: pathlib.Path,
     cv2.imwrite(str(pictures / "one.png"), photo(64, 80, 1))
     zoo = tmp_path / "zoo"
     options = {"name": "tiny", "folders": [pictures], "note": "none", "zoo": zoo}
-    card = release(run, version=1, **options)
+    card, (result,) = release(run, version=1, **options)
+    assert (result["folder"], result["model"]) == ("Set", "tiny@1")
     assert card.folder == zoo / "tiny@1"
     card.check_weights()
     card.check_graph("upscale")
     assert card.details["iterations"] == 7
-    assert card.details["metrics"]["Set"]["psnr_y"] > 15
+    assert card.details["metrics"]["Set"]["psnr_y"] == pytest.approx(result["means"]["psnr_y"], abs=1e-4)
+    assert result["means"]["psnr_y"] > 15
     assert (card.bf16_loss_db is not None) == HAS_BF16
     before = {path.name: path.read_bytes() for path in card.folder.iterdir()}
     with pytest.raises(UnwritableOutputError, match="next version"):
         release(run, version=1, **options)
     assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before
-    assert release(run, version=2, **options).id == "tiny@2"
+    assert release(run, version=2, **options)[0].id == "tiny@2"
     assert sorted(path.name for path in zoo.iterdir()) == ["tiny@1", "tiny@2"]
 
 
@@ -61,10 +63,11 @@ def test_a_model_released_in_int8_is_measured_as_it_is_stored(run: pathlib.Path,
     pictures.mkdir()
     cv2.imwrite(str(pictures / "one.png"), photo(64, 80, 1))
     options = {"name": "tiny", "folders": [pictures], "note": "none", "zoo": tmp_path / "zoo"}
-    whole, small = (release(run, version=i, storage=one, **options) for i, one in enumerate(("float16", "int8"), 1))
+    whole, small = (release(run, version=i, storage=one, **options)[0] for i, one in enumerate(("float16", "int8"), 1))
     assert "I8" in {tensor.dtype for tensor in read_index(small.weights_path).values()}
     assert small.weights_path.stat().st_size < 0.75 * whole.weights_path.stat().st_size
-    assert small.details["metrics"] == measure(small, [pictures])[0]
+    means = measure(small, [pictures])[0][0]["means"]
+    assert small.details["metrics"]["Set"]["psnr_y"] == pytest.approx(means["psnr_y"], abs=1e-4)
     found, wanted = (card.details["metrics"]["Set"]["psnr_y"] for card in (small, whole))
     assert found != wanted
     assert found == pytest.approx(wanted, abs=0.5)
@@ -117,7 +120,7 @@ def test_the_model_is_moved_into_place_in_one_step(
         return measure(*args)
 
     monkeypatch.setattr("bdflow_rt.bench.release.measure", measure_and_look)
-    card = release(run, name="tiny", version=1, folders=[pictures], note="none", zoo=zoo)
+    card, _ = release(run, name="tiny", version=1, folders=[pictures], note="none", zoo=zoo)
     assert inodes == [card.weights_path.stat().st_ino]
 
 
@@ -128,9 +131,9 @@ def test_a_processor_without_bfloat16_leaves_its_loss_unmeasured(
     card = make_model(tmp_path / "zoo", tiny_config(2))
     (tmp_path / "Set").mkdir()
     cv2.imwrite(str(tmp_path / "Set" / "one.png"), photo(64, 80, 1))
-    metrics, loss_db = measure(card, [tmp_path / "Set"])
+    (result,), loss_db = measure(card, [tmp_path / "Set"])
     assert loss_db is None
-    assert metrics["Set"]["psnr_y"] > 15
+    assert result["means"]["psnr_y"] > 15
 
 
 def test_a_perfect_score_is_null_in_the_card(tmp_path: pathlib.Path) -> None:
@@ -139,7 +142,6 @@ def test_a_perfect_score_is_null_in_the_card(tmp_path: pathlib.Path) -> None:
     card = export_model(save_model(model, tmp_path / "black", name="black", version=1, details={}))
     (tmp_path / "Set").mkdir()
     cv2.imwrite(str(tmp_path / "Set" / "flat.png"), np.zeros((32, 32, 3), np.uint8))
-    metrics, loss_db = measure(card, [tmp_path / "Set"])
-    assert (metrics["Set"]["psnr_y"], metrics["Set"]["lr_psnr"]) == (None, None)
-    assert metrics["Set"]["ssim_y"] == 1
+    (result,), loss_db = measure(card, [tmp_path / "Set"])
+    assert (result["means"]["psnr_y"], result["means"]["lr_psnr"], result["means"]["ssim_y"]) == (None, None, 1)
     assert loss_db == (0.0 if HAS_BF16 else None)

@@ -23,6 +23,7 @@ NAMES = [card.id for card in CARDS]
 PROMISED = {
     "bdflow-x2@1": (38.5, 35.0, 38.0),
     "bdflow-x2@2": (43.5, 39.6, 38.0),
+    "bdflow-x2@3": (44.1, 40.2, 38.0),
     "bdflow-x4@1": (33.0, 29.7, 36.0),
     "bdflow-x4@3": (35.4, 31.2, 36.0),
     "bdflow-x4-fast@1": (34.5, 30.7, 36.0),

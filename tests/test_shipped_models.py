@@ -29,6 +29,7 @@ PROMISED = {
     "bdflow-x4@4": (35.5, 31.5, 36.0),
     "bdflow-x4-hq@1": (35.8, 31.8, 36.0),
     "bdflow-x4-fast@1": (34.5, 30.7, 36.0),
+    "bdflow-x4-fast@2": (34.8, 30.8, 36.0),
     "bdflow-x8@1": (29.1, 26.5, 34.0),
 }
 """PSNR-Y on Set5 and Set14, and LR PSNR to bicubic, in dB."""

@@ -235,47 +235,49 @@ def test_runtime_data_is_kept_checked_and_removed_with_its_engine(tmp_path: Path
 
 
 BUILDER = """
-import sys, time
+import sys
 from pathlib import Path
 from bdflow_rt.engines.cache import EngineCache
 from tests.engines.test_cache import KEY, PLAN
 def build():
     print("building", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.readline()
     return PLAN
 EngineCache(Path(sys.argv[1]), say=lambda text: print(text, flush=True)).get_or_build(KEY, build)
 print("done", flush=True)
 """
 
 
-def start_builder(folder: Path, seconds: float) -> subprocess.Popen[str]:
+def start_builder(folder: Path) -> subprocess.Popen[str]:
+    """A process that builds the engine of KEY and holds the build until it is sent a line."""
     path = os.pathsep.join([*filter(None, sys.path), str(ROOT)])
     return subprocess.Popen(
-        [sys.executable, "-c", BUILDER, str(folder), str(seconds)], stdout=subprocess.PIPE, text=True, cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-c", BUILDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=folder, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
 
 
 def wait_for(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout is not None
     for found in process.stdout:
-        if found.strip() == line:
+        if line in found:
             return
     raise AssertionError(f"the builder ended before it said {line!r}")
 
 
 def test_two_processes_build_the_same_engine_once(tmp_path: Path) -> None:
-    first = start_builder(tmp_path, 2)
+    first = start_builder(tmp_path)
     wait_for(first, "building")
-    second = start_builder(tmp_path, 0)
+    second = start_builder(tmp_path)
+    wait_for(second, "Another process is building the downscale engine of tiny@1")
+    first.communicate("\n", timeout=60)
     out, _ = second.communicate(timeout=60)
-    assert first.wait(60) == second.returncode == 0
-    assert "building" not in out.splitlines()
-    assert "Another process is building the downscale engine of tiny@1" in out
+    assert first.returncode == second.returncode == 0
+    assert out.splitlines() == ["done"]
 
 
 def test_a_killed_builder_leaves_nothing_and_blocks_nobody(tmp_path: Path) -> None:
-    process = start_builder(tmp_path, 60)
+    process = start_builder(tmp_path)
     wait_for(process, "building")
     process.send_signal(signal.SIGKILL)
     process.wait(60)
@@ -287,11 +289,15 @@ def test_a_killed_builder_leaves_nothing_and_blocks_nobody(tmp_path: Path) -> No
 
 
 def test_a_waiter_goes_on_when_the_builder_is_killed(tmp_path: Path) -> None:
-    process = start_builder(tmp_path, 60)
+    process = start_builder(tmp_path)
     wait_for(process, "building")
-    threading.Timer(0.5, process.kill).start()
     heard: list[str] = []
-    assert EngineCache(tmp_path, say=heard.append).get_or_build(KEY, lambda: PLAN).plan == PLAN
+
+    def kill(text: str) -> None:
+        heard.append(text)
+        process.kill()
+
+    assert EngineCache(tmp_path, say=kill).get_or_build(KEY, lambda: PLAN).plan == PLAN
     assert "waiting for it" in heard[0]
     process.wait(60)
 

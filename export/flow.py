@@ -76,8 +76,7 @@ class FlowGraph:
 
     def _rest(self, boundary: str | None, latent: str | None) -> str:
         if latent is not None:
-            parts = (latent,) if boundary is None else (boundary, latent)
-            return self._b.node("Concat", *parts, name="rest", axis=1) if boundary is not None else latent
+            return latent if boundary is None else self._b.node("Concat", boundary, latent, name="rest", axis=1)
         if boundary is None:
             return ""
         # B and the zeros of Z as a convolution: a Pad would make TensorRT compute shapes.

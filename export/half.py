@@ -47,7 +47,7 @@ def to_half(model: onnx.ModelProto, *, islands: Iterable[str] = ISLANDS, extra: 
     once to each type; 8-bit input goes straight to the type wanted, and weights stored in float16 are not cast at all.
 
     Args:
-        model: as `build_graph` makes it, float32 but for casts at inputs, weights and outputs.
+        model: as `build_graph` makes it, float32 but for inputs, outputs and stored weights.
         islands: keys of `ISLANDS` whose nodes stay float32.
         extra: names of further nodes that do.
 

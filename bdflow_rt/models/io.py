@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import pathlib
 from typing import Any, Literal, get_args
 
@@ -28,16 +30,19 @@ def load_model(card: ModelCard) -> BDFlow:
         CorruptModelError: they are missing or do not fit the configuration.
     """
     card.check_weights()
-    model = BDFlow(card.config)
     try:
         stored = load_file(card.weights_path)
         read_index(card.weights_path)  # what is int8 has sound scales
         kernels = {name: scale_name(name) for name, tensor in stored.items() if tensor.dtype == torch.int8}
         state = {name: tensor.float() for name, tensor in stored.items() if name not in kernels.values()}
         state |= {name: from_int8(stored[name], stored[scale]) for name, scale in kernels.items()}
+        needed, found = card.config.parameters(), sum(value.numel() for value in state.values())
+        if needed > found:  # Not even made: a card can ask for more than there is memory.
+            raise ValueError(f"it needs {needed} values, and they have {found}.")
+        model = BDFlow(card.config)
         model.load_state_dict(state)
     except (RuntimeError, ValueError, SafetensorError) as error:
-        raise CorruptModelError(f"The weights of {card.id} do not fit its configuration: {error}") from None
+        raise CorruptModelError(f"The weights of {card.id} do not fit its configuration: {error!s:.500}") from None
     return model.eval()
 
 
@@ -59,12 +64,14 @@ def save_model(
         model: the network.
         folder: made where it is missing.
         name, version: of the model.
-        details: training and metrics for the card, plain JSON types.
+        details: training and metrics for the card, plain JSON types. Graphs and measurements of this very model that
+            the folder's card has stay in it.
         storage: of the convolution kernels; "int8" halves the file once more (`to_int8`). All else is float16.
 
     Raises:
-        ArgumentError: the name, version or storage is not allowed, or a weight has no finite value in that storage.
-        ModelExistsError: the folder holds another model, or this one with other weights.
+        ArgumentError: the name, version or storage is not allowed, the details are not JSON, or a weight has no finite
+            value in that storage.
+        ModelExistsError: the folder holds another model, or this one with other weights or another configuration.
         OutputError: the folder cannot be written.
     """
     check_name(name, version)
@@ -72,9 +79,13 @@ def save_model(
         raise ArgumentError(f"storage is {storage!r}; it must be one of {', '.join(get_args(Storage))}.")
     if not isinstance(model, BDFlow):
         raise ArgumentError(f"model is a {type(model).__name__}; save_model takes a BDFlow.")
+    try:
+        json.dumps(details, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"details cannot be written as JSON: {error}. Give plain, finite values.") from None
     state: dict[str, torch.Tensor] = {}
     for key, value in model.state_dict().items():
-        state |= _stored(key, value.detach().cpu(), storage)
+        state |= _stored(key, value.detach().cpu().contiguous(), storage)
     weights = save(state)
     card = ModelCard(
         folder=folder,
@@ -84,7 +95,8 @@ def save_model(
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         details=details,
     )
-    card.check_target(folder)
+    if (there := card.check_target(folder)) is not None:
+        card = dataclasses.replace(card, graphs_sha256=there.graphs_sha256, bf16_loss_db=there.bf16_loss_db)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -101,12 +113,10 @@ def _stored(key: str, value: torch.Tensor, storage: Storage) -> dict[str, torch.
         state, is_sound, limit = {key: kernel, scale_name(key): scales}, are_exact(scales.tolist()), LARGEST_WEIGHT
     else:
         # The gain stays float32: one number, and the levels hang on it.
-        rounded = value.to(torch.float32 if key.startswith("quantizer.") else torch.float16).contiguous()
+        rounded = value.to(torch.float32 if key.startswith("quantizer.") else torch.float16)
         state, is_sound, limit = {key: rounded}, bool(rounded.isfinite().all()), 65504
     if not is_sound:
-        raise ArgumentError(
-            f"{key} holds values beyond {limit:.0f}, which {storage} cannot hold; train the model again."
-        )
+        raise ArgumentError(f"{key} holds values beyond {limit:.0f}, which cannot be stored; train the model again.")
     return state
 
 
@@ -116,10 +126,10 @@ def check_name(name: str, version: int) -> None:
     Raises:
         ArgumentError: one is not allowed.
     """
-    if not NAME_PATTERN.fullmatch(name):
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise ArgumentError(
             f"The model's name is {name!r}; up to 64 of a-z, 0-9, '.', '_' and '-' are allowed, the first of them a "
             "letter or digit."
         )
-    if not 1 <= version <= MAX_VERSION:
-        raise ArgumentError(f"The model's version is {version}; 1 to {MAX_VERSION} is allowed.")
+    if type(version) is not int or not 1 <= version <= MAX_VERSION:
+        raise ArgumentError(f"The model's version is {version!r}; whole numbers from 1 to {MAX_VERSION} are allowed.")

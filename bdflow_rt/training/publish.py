@@ -27,8 +27,8 @@ def publish(
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or not of a run.
-        ArgumentError: the name or version is not allowed.
-        ModelExistsError: the folder holds another model, or this one with other weights.
+        ArgumentError: the name, version or storage is not allowed, or a weight has no finite value in that storage.
+        ModelExistsError: the folder holds another model, or this one with other weights or another configuration.
         OutputError: the folder cannot be written.
     """
     state = load_checkpoint(checkpoint)

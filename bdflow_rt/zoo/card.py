@@ -121,20 +121,23 @@ class ModelCard:
             )
         self._sound.add(seen)
 
-    def check_target(self, folder: pathlib.Path) -> None:
-        """Check that the model may be written to a folder, which may hold these very weights already.
+    def check_target(self, folder: pathlib.Path) -> ModelCard | None:
+        """Check that the model may be written to a folder, which may hold this very model already.
 
-        Released weights never change: a packet can be restored only with those that made it.
+        Released models never change: a packet can be restored only with the weights that made it, in the same network.
+
+        Returns:
+            The card that is there, of the same id, weights and configuration; None where there is none.
 
         Raises:
             ModelExistsError: another model is there, or one whose card cannot be read.
         """
         try:
             if not (folder / CARD_FILE).exists():
-                return
+                return None
             other = ModelCard.read(folder)
         except OSError:
-            return  # whoever writes to it finds out, and has the better words for it
+            return None  # whoever writes to it finds out, and has the better words for it
         except CorruptModelError as error:
             raise ModelExistsError(
                 f"The folder '{folder}' holds a model that cannot be read, and which would be lost: {error} Choose "
@@ -146,6 +149,14 @@ class ModelCard:
                 f"weights {self.weights_hash.hex()} cannot go there, since packets may need the other. Choose another "
                 "folder, or move that one away."
             )
+        if other.config != self.config:
+            here, there = self.config.to_dict(), other.config.to_dict()
+            raise ModelExistsError(
+                f"The folder '{folder}' holds {other.id} with these very weights, but with another "
+                f"{' and '.join(key for key in here if here[key] != there[key])}: packets may need that one. Choose "
+                "another folder, or move it away."
+            )
+        return other
 
     def to_json(self) -> str:
         """The text of model.json."""

@@ -173,7 +173,7 @@ class ModelConfig:
 
 def paper_config(scale: int, **changes: Any) -> ModelConfig:
     """The paper's network for a scale: 64 hidden channels, K = 2 blocks per level, K = 4 for x8 (Table 2)."""
-    if scale not in SCALES:
+    if type(scale) is not int or scale not in SCALES:
         raise ModelConfigError(f"scale is {scale!r}; it must be one of {', '.join(map(str, SCALES))}.")
     levels = scale.bit_length() - 1
     settings = {"scale": scale, "blocks": (4 if scale == 8 else 2,) * levels, "hidden": (64,) * levels}

@@ -46,7 +46,10 @@ def zoo_folders() -> list[pathlib.Path]:
 
 def model_folders(folder: pathlib.Path) -> list[pathlib.Path]:
     """The model folders that a folder of the zoo stands for: itself where it has a card, and those right inside it."""
-    return [path.parent for path in (*folder.glob(CARD_FILE), *sorted(folder.glob(f"*/{CARD_FILE}")))]
+    try:
+        return [path.parent for path in (*folder.glob(CARD_FILE), *sorted(folder.glob(f"*/{CARD_FILE}")))]
+    except OSError:  # a name that is too long for a path is one of nothing; later releases of Python say so themselves
+        return []
 
 
 def list_models() -> list[ModelInfo]:

@@ -15,7 +15,8 @@ import pathlib
 import re
 import stat
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -25,6 +26,7 @@ from bdflow_rt.zoo.card import ModelCard
 _ITEM_BYTES = {"F32": 4, "F16": 2, "I8": 1}
 _SCALE = ".scale"
 _HEADER_LIMIT = 1 << 24
+_MAX_DIMENSIONS = 4
 _PART = re.compile(r"(.+?)(?:\[:(\d+)\])?")
 SCALE_BITS = 4
 """Significant bits of a scale: float16 holds 11, of which an int8 takes up to 7."""
@@ -79,9 +81,9 @@ def read_index(path: pathlib.Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file with their absolute offsets.
 
     Raises:
-        CorruptModelError: the header is damaged, or a tensor lies outside the file.
+        CorruptModelError: there is no such file, its header or a scale is damaged, or a tensor lies outside of it.
     """
-    with path.open("rb") as file:
+    with _readable(path), path.open("rb") as file:
         return _index(file, path.stat().st_size, path)
 
 
@@ -92,14 +94,8 @@ def read_weights(card: ModelCard) -> bytes:
         CorruptModelError: there is no such file.
         WeightsHashError: it, or what a link in its place leads to, is not the card's.
     """
-    try:
-        if not stat.S_ISREG(os.stat(card.weights_path).st_mode):
-            raise CorruptModelError(f"{card.weights_path} is no regular file. Install the model again.")
+    with _readable(card.weights_path):
         weights = card.weights_path.read_bytes()
-    except OSError as error:
-        raise CorruptModelError(
-            f"{card.weights_path} cannot be read ({error.strerror}). Install the model again."
-        ) from None
     found = hashlib.sha256(weights).hexdigest()
     if found != card.weights_sha256:
         raise WeightsHashError(
@@ -112,6 +108,16 @@ def read_weights(card: ModelCard) -> bytes:
 def index_weights(weights: bytes, path: pathlib.Path) -> dict[str, StoredTensor]:
     """As `read_index`, of a file's content; the path is for the message."""
     return _index(io.BytesIO(weights), len(weights), path)
+
+
+@contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or device has no end
+            raise CorruptModelError(f"{path} is no regular file. Install the model again.")
+        yield
+    except OSError as error:
+        raise CorruptModelError(f"{path} cannot be read ({error.strerror}). Install the model again.") from None
 
 
 def _index(file: BinaryIO, size: int, path: pathlib.Path) -> dict[str, StoredTensor]:
@@ -136,8 +142,9 @@ def _index(file: BinaryIO, size: int, path: pathlib.Path) -> dict[str, StoredTen
     for name, tensor in index.items():
         if not _is_sound(tensor, first=8 + header_length, last=size):
             raise CorruptModelError(
-                f"Tensor {name} of {path} is damaged: {tensor!r:.200}. It must be F16, F32 or I8 and lie in the file's "
-                f"{size} bytes, with as many as its shape needs. Install the model again."
+                f"Tensor {name} of {path} is damaged: {header[name]!r:.200}. It must be F16, F32 or I8, have at "
+                f"most {_MAX_DIMENSIONS} dimensions, and lie in the file's {size} bytes, with as many as its shape "
+                "needs. Install the model again."
             )
     for name, tensor in index.items():
         if fault := _scale_fault(file, index, name, tensor):
@@ -170,6 +177,7 @@ def _is_sound(tensor: StoredTensor, *, first: int, last: int) -> bool:
     if (
         not isinstance(tensor.dtype, str)
         or tensor.dtype not in _ITEM_BYTES
+        or len(tensor.shape) > _MAX_DIMENSIONS
         or not all(type(number) is int and number >= 0 for number in numbers)
     ):
         return False

@@ -150,9 +150,10 @@ def test_altered_weights_are_not_exported(tmp_path: Path) -> None:
 def test_export_never_goes_over_another_model(tmp_path: Path) -> None:
     card = make_model(tmp_path, tiny_config(2), seed=1)
     other = make_model(tmp_path / "other", tiny_config(2), seed=2)
+    retuned = dataclasses.replace(other, config=tiny_config(2, bits=2))
     renamed = make_model(tmp_path / "renamed", tiny_config(2), seed=2, name="renamed")
     before = {path.name: path.read_bytes() for path in other.folder.iterdir()}
-    for wrong in (card, renamed):
+    for wrong in (card, renamed, retuned):
         with pytest.raises(ModelExistsError, match="holds tiny@1"):
             export_model(wrong, folder=other.folder)
     assert {path.name: path.read_bytes() for path in other.folder.iterdir()} == before
@@ -167,8 +168,9 @@ def test_weights_of_another_configuration_leave_the_folder_as_it_was(
     tmp_path: Path, scale: int, changes: dict[str, int]
 ) -> None:
     card = make_model(tmp_path, tiny_config(4))
-    before = {path.name: path.read_bytes() for path in card.folder.iterdir()}
     wrong = dataclasses.replace(card, config=tiny_config(scale, **changes))
+    (card.folder / CARD_FILE).write_text(wrong.to_json())
+    before = {path.name: path.read_bytes() for path in card.folder.iterdir()}
     with pytest.raises(CorruptModelError, match="do not belong together"):
         export_model(wrong)
     assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,15 @@ def test_an_int8_model_saved_in_float16_keeps_its_values(tmp_path: pathlib.Path)
 @pytest.mark.parametrize("storage", ["float16", "int8"])
 def test_saving_twice_gives_the_same_bytes(tmp_path: pathlib.Path, storage: Storage) -> None:
     assert _save(tmp_path / "a", storage).weights_sha256 == _save(tmp_path / "b", storage).weights_sha256
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_how_weights_lie_in_memory_does_not_change_the_file(tmp_path: pathlib.Path, storage: Storage) -> None:
+    options: dict[str, Any] = {"name": "tiny", "version": 3, "details": {}, "storage": storage}
+    model = _model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert not model.get_parameter("levels.0.0.phi.conv1.weight").is_contiguous()
+    card = save_model(model, tmp_path / "b", **options)
+    assert card.weights_sha256 == _save(tmp_path / "a", storage).weights_sha256
 
 
 def test_a_storage_there_is_not_is_refused(tmp_path: pathlib.Path) -> None:
@@ -179,6 +189,23 @@ def test_weights_of_another_structure_are_refused(tmp_path: pathlib.Path) -> Non
         load_model(ModelCard.read(tmp_path))
 
 
+def test_a_network_that_needs_more_than_the_weights_is_refused_before_it_takes_memory(tmp_path: pathlib.Path) -> None:
+    card = _save(tmp_path)
+    config = dataclasses.replace(CONFIG, blocks=(64,), hidden=(1024,))  # 7 GB; a card may ask for a terabyte
+    with pytest.raises(CorruptModelError, match=rf"needs {config.parameters()} values, and they have 2524"):
+        load_model(dataclasses.replace(card, config=config))
+
+
+def test_weights_of_many_other_names_are_refused_in_few_words(tmp_path: pathlib.Path) -> None:
+    card = _save(tmp_path)
+    state = {f"levels.7.{index}": torch.zeros(10) for index in range(1000)}
+    save_file(state, card.weights_path)
+    sha256 = hashlib.sha256(card.weights_path.read_bytes()).hexdigest()
+    with pytest.raises(CorruptModelError, match="do not fit") as caught:
+        load_model(dataclasses.replace(card, weights_sha256=sha256))
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff" * 64, (1 << 60).to_bytes(8, "little") + b"{}"])
 def test_weights_that_are_no_safetensors_are_refused(tmp_path: pathlib.Path, data: bytes) -> None:
     card = _save(tmp_path)
@@ -196,23 +223,37 @@ def test_superfluous_weights_are_refused(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "version"), [("Tiny", 1), ("../x", 1), ("", 1), ("a" * 65, 1), ("a", 0), ("a", 10**6)]
-)
+    ("name", "version"),
+    [("Tiny", 1), ("../x", 1), ("", 1), ("a" * 65, 1), (7, 1), (None, 1),
+     ("a", 0), ("a", 10**6), ("a", True), ("a", 1.0), ("a", "1"), ("a", None)],
+)  # fmt: skip
 def test_names_and_versions_that_no_packet_can_hold_are_refused(
-    tmp_path: pathlib.Path, name: str, version: int
+    tmp_path: pathlib.Path, name: Any, version: Any
 ) -> None:
     with pytest.raises(ArgumentError, match="allowed"):
         save_model(_model(), tmp_path / "m", name=name, version=version, details={})
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize(
+    "details", [{"psnr": float("nan")}, {"psnr": [float("inf")]}, {"psnr": torch.ones(1)}, {"path": pathlib.Path("a")}]
+)
+def test_details_that_are_not_json_are_refused_before_anything_is_written(
+    tmp_path: pathlib.Path, details: dict[str, Any]
+) -> None:
+    with pytest.raises(ArgumentError, match="details cannot be written as JSON"):
+        save_model(_model(), tmp_path / "m", name="tiny", version=1, details=details)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
 @pytest.mark.parametrize("value", [1e6, float("nan")])
-def test_weights_beyond_float16_are_refused(tmp_path: pathlib.Path, value: float) -> None:
+def test_weights_beyond_float16_are_refused(tmp_path: pathlib.Path, value: float, storage: Storage) -> None:
     model = _model()
     with torch.no_grad():
         model.levels[0][0].phi.conv1.bias[0] = value  # type: ignore[index]
-    with pytest.raises(ArgumentError, match=r"levels\.0\.0\.phi\.conv1\.bias"):
-        save_model(model, tmp_path / "m", name="tiny", version=1, details={})
+    with pytest.raises(ArgumentError, match=r"levels\.0\.0\.phi\.conv1\.bias holds values beyond 65504, which cannot"):
+        save_model(model, tmp_path / "m", name="tiny", version=1, details={}, storage=storage)
     assert not (tmp_path / "m").exists()
 
 
@@ -239,3 +280,22 @@ def test_other_weights_are_not_saved_over_a_model(tmp_path: pathlib.Path) -> Non
             save_model(model, tmp_path, name="tiny", version=version, details={})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     _save(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"coupling": "additive"}, {"bits": 3}])
+def test_the_same_weights_in_another_network_are_not_saved_over_a_model(
+    tmp_path: pathlib.Path, changes: dict[str, Any]
+) -> None:
+    card = _save(tmp_path)
+    other = BDFlow(dataclasses.replace(CONFIG, **changes))
+    other.load_state_dict(_model().state_dict())
+    with pytest.raises(ModelExistsError, match=f"with another {next(iter(changes))}: packets may need that one"):
+        save_model(other, tmp_path, name="tiny", version=3, details={})
+    assert ModelCard.read(tmp_path) == card
+
+
+def test_saving_a_model_again_keeps_its_graphs_and_what_bfloat16_costs_it(tmp_path: pathlib.Path) -> None:
+    card = dataclasses.replace(_save(tmp_path), graphs_sha256={"upscale": "0" * 64}, bf16_loss_db=0.25)
+    (tmp_path / CARD_FILE).write_text(card.to_json())
+    assert _save(tmp_path) == card
+    assert ModelCard.read(tmp_path) == card

@@ -53,6 +53,17 @@ def test_more_levels_start_with_the_haar_average_of_the_smaller_lr(trained: path
     assert large.get_parameter("quantizer.gain").item() == pytest.approx(0.04)  # of another band
 
 
+@pytest.mark.parametrize("bits", [0, 2])
+def test_other_bits_start_with_a_gain_of_their_own(trained: pathlib.Path, bits: int) -> None:
+    large = BDFlow(dataclasses.replace(SMALL, bits=bits))
+    fresh = BDFlow(large.config).state_dict().get("quantizer.gain")
+    start_from(large, str(trained))
+    assert large.state_dict().get("quantizer.gain") == fresh
+    x = torch.rand(1, 3, 8, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(large(x).lr, load_model(ModelCard.read(trained))(x).lr, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -162,13 +162,15 @@ def test_weights_altered_after_a_check_are_refused_by_the_next(tmp_path: pathlib
         card.check_weights()
 
 
-@pytest.mark.parametrize("changes", [{"name": "b"}, {"version": 2}, {"weights_sha256": "0" * 64}])
+@pytest.mark.parametrize(
+    "changes", [{"name": "b"}, {"version": 2}, {"weights_sha256": "0" * 64}, {"config": ModelConfig(bits=2)}]
+)
 def test_no_model_may_go_where_another_is(tmp_path: pathlib.Path, changes: dict[str, Any]) -> None:
     card = make_model(tmp_path, "a", 1)
-    card.check_target(card.folder)
-    card.check_target(tmp_path / "absent")
+    assert card.check_target(card.folder) == card
+    assert card.check_target(tmp_path / "absent") is None
     other = dataclasses.replace(card, **changes)
-    with pytest.raises(ModelExistsError, match=r"holds a@1 with weights .*Choose another folder"):
+    with pytest.raises(ModelExistsError, match=r"holds a@1 with .*Choose another folder"):
         other.check_target(card.folder)
 
 

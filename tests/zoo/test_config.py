@@ -104,7 +104,7 @@ def test_impossible_boundaries_raise_and_are_named(changes: dict[str, Any], name
     assert named in str(caught.value)
 
 
-@pytest.mark.parametrize("scale", [0, 1, 3, 128, "4"])
+@pytest.mark.parametrize("scale", [0, 1, 3, 128, "4", 4.0, True, None])
 def test_paper_config_of_another_scale_raises(scale: Any) -> None:
     with pytest.raises(ModelConfigError, match="it must be one of 2, 4, 8, 16, 32, 64"):
         paper_config(scale)

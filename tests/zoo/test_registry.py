@@ -71,6 +71,13 @@ def test_a_zoo_folder_that_does_not_exist_holds_nothing(
         find_model("mine")
 
 
+def test_a_zoo_folder_of_an_impossible_name_holds_nothing(zoo: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = make_model(zoo, "mine", 1)
+    monkeypatch.setenv(ZOO_VARIABLE, os.pathsep.join(["n" * 5000, "n/" * 5000, str(zoo)]))
+    assert find_model("mine") == card
+    assert list_damaged() == []
+
+
 def test_packets_find_the_very_weights_under_whatever_name(zoo: pathlib.Path) -> None:
     make_model(zoo, "mine", 1, weights=b"old")
     wanted = make_model(zoo, "renamed", 5, weights=b"new")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +67,34 @@ def test_parts_are_found_by_the_names_they_were_given(tmp_path: Path) -> None:
         b"{", b"\xff\xfe", b"[" * 5000, [], "w", {"w": []}, {"w": {}}, {"w": None},
         changed(dtype="I8"), changed(dtype="I16"), changed(dtype=["F16"]), changed(dtype=None),
         changed(shape=None), changed(shape=[4, 4]), changed(shape=[-4, -3]), changed(shape=["4", 3]),
-        changed(shape=[4.0, 3]), changed(shape=[True, 12]), changed(shape=[]),
+        changed(shape=[4.0, 3]), changed(shape=[True, 12]), changed(shape=[]), changed(shape=[4, 3, 1, 1, 1]),
         changed(data_offsets=[]), changed(data_offsets=["0", "24"]), changed(data_offsets=[24, 0]),
         changed(data_offsets=[-2, 22]), changed(data_offsets=[2, 26]), changed(data_offsets=[0, 10**30]),
         changed(data_offsets=[0.0, 24.0]), changed(data_offsets={"0": 0}),
+        changed(data_offsets=[10**4300 - 1, 10**4300 - 1]),
     ],
     ids=lambda header: str(header)[:50],
 )  # fmt: skip
 def test_damaged_headers_are_refused(tmp_path: Path, header: Any) -> None:
     with pytest.raises(CorruptModelError):
         read_index(safetensors(tmp_path, header))
+
+
+def test_a_shape_without_end_is_refused_at_once(tmp_path: Path) -> None:
+    path = safetensors(tmp_path, changed(shape=[9] * 200_000))
+    begin = time.process_time()
+    with pytest.raises(CorruptModelError, match="at most 4 dimensions"):
+        read_index(path)
+    assert time.process_time() - begin < 1  # their product takes seconds, and hours for as many as a header holds
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, None])
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path, make: Callable[[Path], None] | None) -> None:
+    path = tmp_path / "weights.safetensors"
+    if make is not None:
+        make(path)
+    with pytest.raises(CorruptModelError, match="no regular file" if make else "cannot be read"):
+        read_index(path)
 
 
 @pytest.mark.parametrize("length", [0, 10**6, 2**63, 2**64 - 1])

@@ -87,15 +87,16 @@ def _training(run: dict[str, Any]) -> tuple[int, str | None]:
 
 def _prices(runs: list[dict[str, Any]]) -> dict[str, dict[tuple[int, bool], float]]:
     """dB per doubling of bytes from the largest scale to the next at 0 bits, by set, iterations and if from nothing."""
-    bare: dict[tuple[str, int, bool], list[dict[str, Any]]] = {}
+    # One model per scale: between two of the same scale bytes have no price.
+    bare: dict[tuple[str, int, bool], dict[int, dict[str, Any]]] = {}
     for run in runs:
         if run["bits"] == 0:
             iterations, start = _training(run)
-            bare.setdefault((run["set"], iterations, start is None), []).append(run)
+            bare.setdefault((run["set"], iterations, start is None), {})[run["scale"]] = run
     prices: dict[str, dict[tuple[int, bool], float]] = {}
-    for (name, iterations, from_nothing), group in bare.items():
-        if len(group) > 1:
-            small, large = sorted(group, key=lambda run: -run["scale"])[:2]
+    for (name, iterations, from_nothing), by_scale in bare.items():
+        if len(by_scale) > 1:
+            small, large = (by_scale[scale] for scale in sorted(by_scale, reverse=True)[:2])
             doublings = math.log2(large["file_bytes"] / small["file_bytes"])
             prices.setdefault(name, {})[iterations, from_nothing] = (large["psnr_y"] - small["psnr_y"]) / doublings
     return prices

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Callable
@@ -23,7 +24,7 @@ def run_command(name: str, command: Callable[[], None]) -> int:
 
 
 def write_result(path: pathlib.Path, result: dict[str, Any]) -> None:
-    """Write a result as a JSON file, whose folder is made where it is missing.
+    """Write a result as a JSON file, whose folder is made where it is missing; NaN and the infinities become null.
 
     Raises:
         OutputError: it cannot be written.
@@ -32,4 +33,13 @@ def write_result(path: pathlib.Path, result: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UnwritableOutputError(f"The folder '{path.parent}' cannot be made: {error.strerror}.") from None
-    write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
+    write_atomically(path, (json.dumps(_finite(result), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither NaN nor infinity, which is the PSNR of equal pictures."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

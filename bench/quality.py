@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pathlib
 import statistics
 import tempfile
@@ -17,7 +18,7 @@ from bdflow_rt.bench.environment import environment
 from bdflow_rt.containers.chunks import walk
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.containers.png import CHUNK, read_packet
-from bdflow_rt.errors import MissingFileError, ShapeError
+from bdflow_rt.errors import MissingFileError, ShapeError, UnreadableFileError
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
 from bdflow_rt.metrics.niqe import MIN_SIZE as BLIND_MIN_SIZE
 from bdflow_rt.metrics.ssim import WINDOW as SSIM_WINDOW
@@ -128,10 +129,14 @@ def list_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
 
     Raises:
         MissingFileError: the folder is missing or holds none.
+        UnreadableFileError: it may not be listed.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # a name that is too long, for one, is no reason for an OSError
         raise MissingFileError(f"'{folder}' is not a folder; give a folder of pictures.")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise UnreadableFileError(f"The folder '{folder}' cannot be listed: {error.strerror}.") from None
     if not found:
         raise MissingFileError(f"'{folder}' holds no pictures ({', '.join(sorted(SUFFIXES))}).")
     return found

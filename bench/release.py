@@ -123,6 +123,17 @@ def _psnr_y(rescaler: Rescaler, pictures: list[pathlib.Path]) -> float:
     return statistics.fmean(found)
 
 
+def check_runs(runs: list[pathlib.Path]) -> None:
+    """Read what `learning_curve` will: a release is not taken back where that turns out to be missing.
+
+    Raises:
+        CheckpointError, UnreadableFileError: a run's checkpoint or log is missing or damaged.
+    """
+    for run in runs:
+        load_checkpoint(run / CHECKPOINT_FILE)
+        read_history(run / LOG_FILE)
+
+
 def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
     """What the validations of a model's runs measured on the way, and how the last one trained; plain JSON types.
 
@@ -170,12 +181,14 @@ def main() -> None:
         help="of the weights; int8 takes half the bytes of float16 (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args()
+    runs = [*args.earlier, args.run]
+    check_runs(runs)
     card, results = release(
         args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note, storage=args.storage
     )
     for result in results:
         write_result(RESULTS / "quality" / f"{card.id}-{result['folder']}.json", result)
-    write_result(RESULTS / "training" / f"{card.id}.json", learning_curve(card, [*args.earlier, args.run]))
+    write_result(RESULTS / "training" / f"{card.id}.json", learning_curve(card, runs))
     sys.stdout.write(card.to_json())
 
 

@@ -89,7 +89,8 @@ def curve_table() -> list[str]:
     """First and last validations of every kept run (`training/MODEL.json`)."""
     lines = ["| model | started from | steps | minutes | PSNR-Y by steps |", "|---|---|---|---|---|"]
     for one in read_all("training/*.json"):
-        points = one["validations"]
+        if not (points := [point for point in one["validations"] if point["psnr_y"] is not None]):
+            continue
         shown = points[:: max(1, len(points) // 6)]
         shown = shown if shown[-1] is points[-1] else [*shown, points[-1]]
         curve = ", ".join(f"{point['step']:,}: {point['psnr_y']:.2f}" for point in shown)

@@ -5,7 +5,7 @@
 The TOML file holds `[base]`, a training configuration, and `[[trial]]` tables: a name, a group, and `[trial.change]`
 with what differs from the base. All trials see the same crops in the same order for the same number of iterations, so
 their figures depend on nothing that the machine does meanwhile; only `step_ms` does. A trial that was measured with the
-same configuration and data is not trained again, and a broken one goes on where it stopped.
+same configuration, data and sets is not trained again, and a broken one goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import pathlib
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.measured import RESULTS
-from bdflow_rt.errors import DivergedError, TrainingConfigError
+from bdflow_rt.errors import ArgumentError, DivergedError, TrainingConfigError, UnreadableFileError
 from bdflow_rt.training.config import TrainConfig, read_toml
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, Trainer
@@ -54,10 +55,8 @@ def read_trials(path: pathlib.Path) -> list[Trial]:
     """
     try:
         data = read_toml(path)
-        trials = [
-            Trial(one["name"], one["group"], TrainConfig.from_dict(_merged(data["base"], one.get("change", {}))))
-            for one in data["trial"]
-        ]
+        _check_keys(path, data, {"base", "trial"})
+        trials = [_trial(path, one, data["base"]) for one in data["trial"]]
     except (TypeError, AttributeError) as error:
         raise TrainingConfigError(f"{path} cannot be read as a list of trials: {error}") from None
     except KeyError as error:
@@ -68,6 +67,24 @@ def read_trials(path: pathlib.Path) -> list[Trial]:
     if twice := {name for name in names if names.count(name) > 1}:
         raise TrainingConfigError(f"{path} has two trials called {min(twice)!r}; each needs a name of its own.")
     return trials
+
+
+def _trial(path: pathlib.Path, table: dict[str, Any], base: dict[str, Any]) -> Trial:
+    # A key that is misspelt would otherwise make a second base, and a wrong row of the tables.
+    _check_keys(path, table, {"name", "group", "change"})
+    name, group = table["name"], table["group"]
+    # The name becomes that of a folder.
+    if not (isinstance(name, str) and re.fullmatch(r"[\w.-]*\w", name) and isinstance(group, str)):
+        raise TrainingConfigError(
+            f"{path} has a trial called {name!r} in the group {group!r}; both must be text, and the name letters, "
+            "digits and any of . _ - alone."
+        )
+    return Trial(name, group, TrainConfig.from_dict(_merged(base, table.get("change", {}))))
+
+
+def _check_keys(path: pathlib.Path, table: dict[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(table) - known):
+        raise TrainingConfigError(f"Unknown key {unknown[0]!r} in {path}; known here: {', '.join(sorted(known))}.")
 
 
 def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pathlib.Path) -> dict[str, Any]:
@@ -126,9 +143,27 @@ def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _same(entry: dict[str, Any], trial: Trial, pool: PicturePool) -> bool:
+def _same(entry: dict[str, Any], trial: Trial, pool: PicturePool, pictures: Pictures) -> bool:
+    """Whether a trial was trained so and measured on these sets; one that diverged was measured on none."""
     data = {"sources": pool.names, "pictures": len(pool)}
-    return bool(entry["config"] == json.loads(json.dumps(trial.config.to_dict())) and entry["data"] == data)
+    measured = {name.partition(", Z at ")[0] for name in entry["sets"]}
+    return bool(
+        entry["config"] == json.loads(json.dumps(trial.config.to_dict()))
+        and entry["data"] == data
+        and (not measured or measured >= set(pictures))
+    )
+
+
+def _read_done(path: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """The trials of an earlier result by name; none where there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        return {entry["name"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))["trials"]}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UnreadableFileError(
+            f"'{path}' is no result of a search ({type(error).__name__}: {error}); choose another --output."
+        ) from None
 
 
 def _say(line: str) -> None:
@@ -147,10 +182,11 @@ def main() -> None:
     trials = read_trials(args.trials)
     pool = PicturePool(args.data, cache=args.runs.parent / "cache")
     pictures = {folder.name: read_folder(folder) for folder in args.validation}
-    known = json.loads(args.output.read_text(encoding="utf-8"))["trials"] if args.output.exists() else []
-    done = {entry["name"]: entry for entry in known}
+    if len(pictures) < len(args.validation):
+        raise ArgumentError("Two folders of --validation have the same name, under which their figures are kept.")
+    done = _read_done(args.output)
     for trial in trials:
-        if trial.name in done and _same(done[trial.name], trial, pool):
+        if trial.name in done and _same(done[trial.name], trial, pool, pictures):
             continue
         entry = train_trial(trial, pool, pictures, runs=args.runs)
         done[trial.name] = {**environment(), **entry}

@@ -23,6 +23,10 @@ Transmitted = Literal["channel", "mask"]
 Execution = Literal["eager", "compiled"]
 Precision = Literal["fp32", "bf16"]
 CHOICES = {"execution": Execution, "precision": Precision, "optimizer": OptimizerName, "transmit": Transmitted}
+MAX_WORKERS = 1024
+"""Far above what is of use; more processes than a machine takes would bring it down."""
+MAX_SEED = 2**31 - 1
+"""Of Z: together with the step it has to fit the 64 bits of torch's generators."""
 SHIPPED = pathlib.Path(__file__).parent / "configs"
 
 
@@ -95,6 +99,11 @@ class TrainConfig:
         for name in ("workers", "warmup", "seed"):
             if getattr(self, name) < 0:
                 raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at least 0.")
+        for name, most in (("workers", MAX_WORKERS), ("seed", MAX_SEED)):
+            if getattr(self, name) > most:
+                raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at most {most}.")
+        if not 0 <= self.baw_after <= 1:
+            raise TrainingConfigError(f"baw_after is {self.baw_after}; it must be a share of the run, 0 to 1.")
         if not 0 < self.final_learning_rate <= self.learning_rate:
             raise TrainingConfigError(
                 f"learning_rate is {self.learning_rate} and final_learning_rate {self.final_learning_rate}; "

@@ -46,7 +46,7 @@ class PicturePool:
 
     def __init__(self, sources: Sequence[pathlib.Path], *, cache: pathlib.Path) -> None:
         for source in sources:
-            if not source.exists():
+            if not os.path.exists(source):  # a name that is too long, for one, is no reason for an OSError
                 raise TrainingDataError(f"Training data {source} does not exist; give a folder or a .tar of pictures.")
         self.names = [source.resolve().name for source in sources]
         self._raw = cache / f"pool-{_fingerprint(sources)}.raw"
@@ -92,7 +92,8 @@ class CropBatches(Dataset[torch.Tensor]):
         top = int(random.integers(picture.shape[0] - self._crop + 1))
         left = int(random.integers(picture.shape[1] - self._crop + 1))
         crop = np.rot90(picture[top : top + self._crop, left : left + self._crop], int(random.integers(4)))
-        return crop[:, ::-1] if random.random() < 0.5 else crop
+        # Copied, because a view keeps the picture's file open: large batches would run out of descriptors.
+        return (crop[:, ::-1] if random.random() < 0.5 else crop).copy()
 
     def batches(self, first: int, *, workers: int, pin_memory: bool = False) -> Generator[torch.Tensor, None, None]:
         """Batches first, first + 1, ... without end, cut ahead of time by worker processes.
@@ -111,6 +112,22 @@ class CropBatches(Dataset[torch.Tensor]):
         )
         # The loader's iterator ends its workers when the last reference to it goes, here with the generator.
         yield from loader
+
+
+def decode(name: str, data: bytes) -> NDArray[np.uint8]:
+    """The pixels of a picture file, (H, W, 3) uint8 RGB.
+
+    Raises:
+        TrainingDataError: it does not decode, is cut off or too large; `name` is named.
+    """
+    try:
+        # From memory, because `imread` was seen to take a JPEG that is cut off, grey where it ends.
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # no bytes, or more pixels than OpenCV takes
+        picture = None
+    if picture is None:
+        raise TrainingDataError(f"{name} does not decode; mend or remove it.")
+    return np.ascontiguousarray(picture[:, :, ::-1])
 
 
 def _ignore_signals(_: int) -> None:
@@ -186,11 +203,8 @@ def _decode_all(sources: Sequence[pathlib.Path], raw: pathlib.Path) -> list[tupl
     with raw.open("wb") as out:
         for source in sources:
             for name, data in _pictures(source):
-                coded = np.frombuffer(data, np.uint8)
-                picture = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
-                if picture is None:
-                    raise TrainingDataError(f"{name} does not decode; mend or remove it.")
-                out.write(np.ascontiguousarray(picture[:, :, ::-1]).data)
+                picture = decode(name, data)
+                out.write(picture.data)
                 shapes.append((picture.shape[0], picture.shape[1]))
     if not shapes:
         named = ", ".join(map(str, sources))

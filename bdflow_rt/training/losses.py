@@ -50,7 +50,10 @@ class LossWeights:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (math.isfinite(value) and value >= 0):
+            if field.name == "baw":
+                if type(value) is not bool:
+                    raise TrainingConfigError(f"loss.baw is {value!r}; it must be true or false.")
+            elif type(value) not in (int, float) or not (math.isfinite(value) and value >= 0):
                 raise TrainingConfigError(f"Loss weight {field.name} is {value!r}; it must be finite and at least 0.")
 
 

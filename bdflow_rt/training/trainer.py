@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bdflow_rt.errors import CheckpointError, DivergedError, UnwritableOutputError
+from bdflow_rt.errors import CheckpointError, DivergedError, TrainingDataError, UnwritableOutputError
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
 from bdflow_rt.training.config import TrainConfig
@@ -59,6 +59,7 @@ class Trainer:
     Raises:
         CheckpointError: nothing to resume, something in the way, or a checkpoint of another network.
         TrainingConfigError: the model to start from does not fit; what `start_from` raises where it cannot be read.
+        TrainingDataError: a picture to validate on is too small for that.
         UnwritableOutputError: the folder cannot be made.
     """
 
@@ -81,6 +82,7 @@ class Trainer:
         self._ranks = ranks or Ranks()
         self._speak = say
         self._pool, self._pictures = pool, validation or []
+        _check_validation(self._pictures, scale=config.model.scale)
         self._progress = Progress(iterations=config.iterations, minutes=minutes)
         self._crops = CropBatches(pool, crop=config.crop, batch=config.batch, seed=config.seed, rank=self._ranks.rank)
         try:
@@ -94,7 +96,8 @@ class Trainer:
         self._setbacks, self._attempts, self._saved_at = 0, 0, 0
         self._last: Validation | None = None
         if resume:
-            self._restore()
+            for line in _changes(self._restore(), self._state()):
+                self._say(line)
         elif self.checkpoint.exists():
             raise CheckpointError(f"{self.checkpoint} exists; pass --resume to go on, or choose another folder.")
         self._parallel: nn.Module = self._step
@@ -295,22 +298,24 @@ class Trainer:
         self._saved_at, self._attempts = self.step, 0
         if not self._ranks.first:
             return
-        save_checkpoint(
-            self.checkpoint,
-            {
-                "config": self.config.to_dict(),
-                "data": {"sources": self._pool.names, "pictures": len(self._pool)},
-                "validation": None if self._last is None else dataclasses.asdict(self._last),
-                "step": self.step,
-                "elapsed_s": self.elapsed_s,
-                "setbacks": self._setbacks,
-                "model": self.model.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-            },
-        )
+        save_checkpoint(self.checkpoint, self._state())
 
-    def _restore(self) -> None:
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "config": self.config.to_dict(),
+            "data": {"sources": self._pool.names, "pictures": len(self._pool)},
+            "validation": None if self._last is None else dataclasses.asdict(self._last),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "setbacks": self._setbacks,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def _restore(self) -> dict[str, Any]:
+        """Go to the checkpoint's place in the run, and return what it holds."""
         state = load_checkpoint(self.checkpoint)
         try:
             if state["config"]["model"] != self.config.model.to_dict():
@@ -324,3 +329,31 @@ class Trainer:
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.checkpoint} is not a checkpoint of such a run: {error}") from None
         self._saved_at = self.step
+        return state
+
+
+def _check_validation(pictures: list[NDArray[np.uint8]], *, scale: int) -> None:
+    """Before the training, after which there would be nothing to show for it."""
+    if small := [picture.shape for picture in pictures if min(picture.shape[:2]) <= 2 * scale]:
+        raise TrainingDataError(
+            f"A picture to validate on has {small[0][1]} x {small[0][0]} pixels; x{scale} needs at least "
+            f"{2 * scale + 1} x {2 * scale + 1}, as PSNR leaves out a border of {scale}. Take it out of the folder."
+        )
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """One line for every setting with which a resumed run goes on otherwise; more iterations are what it is for."""
+    old, new = (
+        {
+            "data": one.get("data"),
+            **one["config"],
+            **{f"loss.{key}": value for key, value in one["config"].get("loss", {}).items()},
+        }
+        for one in (before, now)
+    )
+    ignored = ("model", "loss", "iterations")
+    changed = [key for key, value in new.items() if key not in ignored and value != old.get(key, value)]
+    return [
+        f"from here on {key} is {new[key]}, and was {old[key]}; the model's card will tell of the new one alone"
+        for key in changed
+    ]

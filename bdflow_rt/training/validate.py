@@ -5,7 +5,6 @@ from __future__ import annotations
 import pathlib
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from bdflow_rt.metrics.psnr import psnr, psnr_y
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.boundary import boundary_levels
 from bdflow_rt.training.config import Transmitted
-from bdflow_rt.training.data import PICTURE_SUFFIXES
+from bdflow_rt.training.data import PICTURE_SUFFIXES, decode
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,16 @@ def read_folder(folder: pathlib.Path) -> list[NDArray[np.uint8]]:
     """All pictures of a folder as (H, W, 3) uint8 RGB.
 
     Raises:
-        TrainingDataError: the folder is missing or holds no picture.
+        TrainingDataError: the folder is missing or holds no picture, or one cannot be read, which is named.
     """
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-    pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in files]
-    if not pictures or any(picture is None for picture in pictures):
-        raise TrainingDataError(f"{folder} holds no pictures, or some that do not decode.")
-    return [np.ascontiguousarray(picture[:, :, ::-1]) for picture in pictures if picture is not None]
+    try:
+        files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+        pictures = [decode(str(path), path.read_bytes()) for path in files]
+    except OSError as error:
+        raise TrainingDataError(f"{error.filename} cannot be read: {error.strerror}.") from None
+    if not pictures:
+        raise TrainingDataError(f"{folder} holds no pictures to validate on ({', '.join(sorted(PICTURE_SUFFIXES))}).")
+    return pictures
 
 
 @torch.no_grad()

@@ -71,3 +71,11 @@ def test_models_whose_cards_do_not_say_how_long_they_were_trained_are_measured(z
     assert [(one["bits"], one["iterations"]) for one in runs] == [(0, None), (1, None)]
     mixed = [{**runs[0], "iterations": 5}, *runs]
     assert verdicts(mixed) == []
+
+
+@pytest.mark.parametrize("twin", [1000, 1010])
+def test_a_byte_has_no_price_between_two_models_of_one_scale(twin: float) -> None:
+    pair = [run(4, 0, 32, 1000), run(4, 0, 32, twin), run(4, 1, 34, 2000)]
+    assert verdicts(pair) == []
+    (one,) = verdicts([*pair, run(2, 0, 38, 4 * twin)])
+    assert one["price_db_per_doubling"] == pytest.approx(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -48,3 +49,8 @@ def test_a_file_in_the_way_of_the_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnwritableOutputError, match="a' cannot be made"):
         write_result(tmp_path / "a" / "b.json", {})
     assert (tmp_path / "a").read_text() == "mine"
+
+
+def test_numbers_json_does_not_have_become_null(tmp_path: Path) -> None:
+    write_result(tmp_path / "a.json", {"a": math.inf, "b": [{"c": math.nan}, (1.5, -math.inf)], "d": "NaN"})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": None, "b": [{"c": None}, [1.5, None]], "d": "NaN"}

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from bdflow_rt.bench.release import learning_curve, measure, release
-from bdflow_rt.errors import UnwritableOutputError
+from bdflow_rt.bench.release import learning_curve, main, measure, release
+from bdflow_rt.errors import BdflowError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import save_model
@@ -145,3 +145,34 @@ def test_a_perfect_score_is_null_in_the_card(tmp_path: pathlib.Path) -> None:
     (result,), loss_db = measure(card, [tmp_path / "Set"])
     assert (result["means"]["psnr_y"], result["means"]["lr_psnr"], result["means"]["ssim_y"]) == (None, None, 1)
     assert loss_db == (0.0 if HAS_BF16 else None)
+
+
+@pytest.mark.parametrize("missing", ["log of the run", "checkpoint of the earlier run"])
+def test_a_run_whose_curve_cannot_be_read_is_not_released(
+    run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    (tmp_path / "earlier").mkdir()
+    RunLog(tmp_path / "earlier" / LOG_FILE).add({"event": "start", "step": 0})
+    if missing == "log of the run":
+        save_checkpoint(tmp_path / "earlier" / CHECKPOINT_FILE, {})
+    else:
+        RunLog(run / LOG_FILE).add({"event": "start", "step": 0})
+    released: list[object] = []
+    monkeypatch.setattr("bdflow_rt.bench.release.release", lambda *args, **options: released.append(args))
+    words = [
+        run,
+        "--earlier",
+        tmp_path / "earlier",
+        "--name",
+        "tiny",
+        "--version",
+        1,
+        "--evaluate",
+        "Set",
+        "--note",
+        "x",
+    ]
+    monkeypatch.setattr("sys.argv", ["release", *map(str, words)])
+    with pytest.raises(BdflowError, match=LOG_FILE if missing == "log of the run" else "no checkpoint"):
+        main()
+    assert released == []

@@ -61,3 +61,11 @@ def test_the_curve_ends_with_the_last_validation(results: pathlib.Path) -> None:
     (row,) = report_training.curve_table()[2:]
     assert row.startswith("| m@1 | the Haar pyramid | 20 | 20 | 1: 30.10, ")
     assert row.endswith(", 20: 32.00 |")
+
+
+def test_a_run_without_validations_has_no_row(results: pathlib.Path) -> None:
+    points = [{"step": 1, "elapsed_s": 60.0, "psnr_y": None}]
+    for name, validations in (("a@1", []), ("b@1", points)):
+        run = {"model": name, "started_from": None, "validations": validations}
+        (results / "training" / f"{name}.json").write_text(json.dumps(run))
+    assert report_training.curve_table()[2:] == []

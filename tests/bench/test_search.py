@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bdflow_rt.bench import search
-from bdflow_rt.errors import TrainingConfigError
+from bdflow_rt.errors import ArgumentError, TrainingConfigError, UnreadableFileError
 from tests.training.small import write_pictures
 
 pytest.importorskip("torch")
@@ -45,11 +45,12 @@ temperature = 0.5
 """
 
 
-def _main(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def _main(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, *sets: pathlib.Path) -> list[dict[str, Any]]:
     if not (tmp_path / "pictures").exists():
         write_pictures(tmp_path / "pictures", count=1)
     words = ["search", tmp_path / "trials.toml", "--data", tmp_path / "pictures", "--validation", tmp_path / "pictures",
              "--runs", tmp_path / "runs", "--output", tmp_path / "search.json"]  # fmt: skip
+    words += [word for folder in sets for word in ("--validation", folder)]
     monkeypatch.setattr(sys, "argv", list(map(str, words)))
     search.main()
     trials: list[dict[str, Any]] = json.loads((tmp_path / "search.json").read_text())["trials"]
@@ -97,6 +98,10 @@ def test_a_trial_that_diverges_is_said_to_and_the_next_one_trained(
         ("[[trial]]\nname = 'a'\ngroup = 'g'", "lacks 'base'"),
         ("[base]\n" + "[[trial]]\nname = 'a'\ngroup = 'g'\n" * 2, "two trials called 'a'"),
         ("[base]\ncorp = 3\n[[trial]]\nname = 'a'\ngroup = 'g'", "Unknown key 'corp'"),
+        ("[base]\n[[trial]]\nname = 'a'\ngroup = 'g'\nchnage = { seed = 2 }", "Unknown key 'chnage'"),
+        ("[base]\n[[trial]]\nname = '../a'\ngroup = 'g'", "called '../a'"),
+        ("[base]\n[[trial]]\nname = 3\ngroup = 'g'", "called 3"),
+        ("[bsae]\n[base]\n[[trial]]\nname = 'a'\ngroup = 'g'", "Unknown key 'bsae'"),
         ("trial = 3\n[base]", "list of trials"),
         ("[base", "training configuration"),
     ],
@@ -105,3 +110,31 @@ def test_a_faulty_list_is_named(tmp_path: pathlib.Path, text: str, named: str) -
     (tmp_path / "trials.toml").write_text(text)
     with pytest.raises(TrainingConfigError, match=named):
         search.read_trials(tmp_path / "trials.toml")
+
+
+def test_another_set_is_measured_without_training_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trials.toml").write_text(TRIALS)
+    first = _main(tmp_path, monkeypatch)
+    second = _main(tmp_path, monkeypatch, write_pictures(tmp_path / "more", count=1))
+    assert list(second[2]["sets"]) == ["pictures", "pictures, Z at 0.5", "more", "more, Z at 0.5"]
+    assert [entry["sets"]["pictures"] for entry in second] == [entry["sets"]["pictures"] for entry in first]
+    assert all(entry["step_ms"] is None for entry in second), "nothing was left to train"
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trials.toml").write_text(TRIALS)
+    with pytest.raises(ArgumentError, match="same name"):
+        _main(tmp_path, monkeypatch, write_pictures(tmp_path / "other" / "pictures", count=1))
+
+
+@pytest.mark.parametrize("text", ['{"trials": ', "{}", '{"trials": [{"x": 1}]}', "[]"])
+def test_an_output_that_holds_something_else_is_named_and_kept(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "trials.toml").write_text(TRIALS)
+    (tmp_path / "search.json").write_text(text)
+    with pytest.raises(UnreadableFileError, match=r"search\.json' is no result of a search"):
+        _main(tmp_path, monkeypatch)
+    assert (tmp_path / "search.json").read_text() == text

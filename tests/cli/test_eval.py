@@ -163,7 +163,7 @@ def test_a_grey_picture_is_its_own_luma(
     assert found["psnr_y"] == pytest.approx(psnr_y(levels, np.asarray(grey), border=4), abs=1e-9)
 
 
-@pytest.mark.parametrize("place", ["missing", "file.png", "empty", "a\0b"])
+@pytest.mark.parametrize("place", ["missing", "file.png", "empty", "a\0b", "a" * 300])
 def test_a_folder_without_pictures_is_named(zoo: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / "empty").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "file.png")

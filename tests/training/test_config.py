@@ -7,12 +7,16 @@ import pathlib
 from typing import Any
 
 import pytest
+import torch
 
 from bdflow_rt.errors import TrainingConfigError
-from bdflow_rt.training.config import TrainConfig, shipped_configs
+from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.training.config import MAX_SEED, TrainConfig, shipped_configs
 from bdflow_rt.training.losses import LossWeights
 from bdflow_rt.training.schedule import Progress, learning_rate
+from bdflow_rt.training.step import TrainStep
 from bdflow_rt.zoo.config import SCALES, paper_config
+from tests.training.small import small_config, trainer
 
 
 def test_every_paper_preset_ships_with_the_papers_losses_and_schedule() -> None:
@@ -73,8 +77,11 @@ def test_lpips_weights_belong_to_the_losses(tmp_path: pathlib.Path) -> None:
         ({"checkpoint_gradients": 1}, "checkpoint_gradients is 1"), ({"lpips_weights": 3}, "'lpips_weights'"),
         ({"learning_rat": 1}, "'learning_rat'"), ({"model": {"scale": 3}}, "scale is 3"), ({"model": 4}, "model is 4"),
         ({"model": {"depth": 3}}, "'depth'"), ({"loss": {"l1": 3}}, "'l1'"), ({"loss": []}, "loss is []"),
-        ({"loss": {"lr": -1}}, "lr is -1"), ({"loss": {"lr": "2"}}, "must be real number"),
-        ({"loss": {"lpips_weights": 3}}, "lpips_weights is 3"),
+        ({"loss": {"lr": -1}}, "lr is -1"), ({"loss": {"lr": "2"}}, "lr is '2'"),
+        ({"loss": {"lpips_weights": 3}}, "lpips_weights is 3"), ({"loss": {"lr": True}}, "lr is True"),
+        ({"loss": {"baw": 2}}, "loss.baw is 2"), ({"loss": {"baw": "no"}}, "loss.baw is 'no'"),
+        ({"baw_after": 30}, "baw_after is 30"), ({"baw_after": -0.1}, "baw_after is -0.1"),
+        ({"seed": 2**64}, f"seed is {2**64}"), ({"workers": 100_000}, "workers is 100000"),
     ],
 )  # fmt: skip
 def test_impossible_values_raise_and_are_named(changes: dict[str, Any], named: str) -> None:
@@ -101,3 +108,9 @@ def test_progress_goes_by_steps_or_by_minutes() -> None:
     assert Progress(iterations=200, minutes=None).at(step=50, elapsed_s=1e9) == 0.25
     assert Progress(iterations=200, minutes=2).at(step=10**9, elapsed_s=30) == 0.25
     assert Progress(iterations=200, minutes=2).at(step=0, elapsed_s=500) == 1
+
+
+def test_the_largest_seed_seeds_the_network_and_z(tmp_path: pathlib.Path) -> None:
+    config = small_config(seed=MAX_SEED, temperature=0.5, iterations=1)
+    trainer(tmp_path, config, "run").train()
+    TrainStep(BDFlow(config.model), config)(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), 0.0, 2**32 - 1)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import pathlib
+import resource
+import struct
 import tarfile
+import zlib
 from typing import Any
 
 import cv2
@@ -15,6 +18,7 @@ import torch
 
 from bdflow_rt.errors import TrainingDataError
 from bdflow_rt.training.data import CropBatches, PicturePool
+from bdflow_rt.training.validate import read_folder
 from tests.support import photo
 from tests.training.small import run_python, write_pictures
 
@@ -30,6 +34,18 @@ def _tar(path: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
 
 def _png(picture: Any) -> bytes:
     return bytes(cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)[1])
+
+
+def _huge_png() -> bytes:
+    """One that says it has 60,000 x 60,000 pixels, which OpenCV refuses with an exception of its own."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+_HUGE_PNG = _huge_png()
 
 
 def test_folders_and_tars_give_the_pictures_in_order(tmp_path: pathlib.Path) -> None:
@@ -81,7 +97,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: pathlib.Path, damage: str) -> N
     np.testing.assert_array_equal(PicturePool([folder], cache=cache)[2], photo(73, 67, 2))
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", _png(photo(31, 37, 1))[:200]])
+@pytest.mark.parametrize("data", [b"", b"no picture", _png(photo(31, 37, 1))[:200], _HUGE_PNG])
 def test_a_picture_that_does_not_decode_is_named(tmp_path: pathlib.Path, data: bytes) -> None:
     folder = write_pictures(tmp_path / "pictures")
     (folder / "bad.png").write_bytes(data)
@@ -194,3 +210,46 @@ def test_closing_the_batches_ends_the_workers(tmp_path: pathlib.Path) -> None:
     assert len(before) >= 2
     batches.close()
     assert len(before - set(children.read_text().split())) >= 2
+
+
+def test_a_batch_needs_no_open_file_per_crop(tmp_path: pathlib.Path) -> None:
+    pool = PicturePool([write_pictures(tmp_path / "pictures", count=1)], cache=tmp_path / "cache")
+    crops = CropBatches(pool, crop=16, batch=200, seed=1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(150, limits[1]), limits[1]))
+    try:
+        assert crops[0].shape == (200, 3, 16, 16)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_source_whose_name_no_file_can_have_is_missing(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(TrainingDataError, match="does not exist"):
+        PicturePool([tmp_path / ("a" * 300)], cache=tmp_path / "cache")
+
+
+def _cut_off_jpeg() -> bytes:
+    done, data = cv2.imencode(".jpg", photo(211, 307, 1))
+    assert done
+    return data.tobytes()[: len(data) // 2]
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", _HUGE_PNG, _cut_off_jpeg()])
+def test_a_validation_picture_that_does_not_decode_is_named(tmp_path: pathlib.Path, data: bytes) -> None:
+    folder = write_pictures(tmp_path / "pictures")
+    (folder / "bad.png").write_bytes(data)
+    with pytest.raises(TrainingDataError, match=r"bad\.png does not decode"):
+        read_folder(folder)
+
+
+def test_a_folder_that_is_called_as_a_validation_picture_is_named(tmp_path: pathlib.Path) -> None:
+    folder = write_pictures(tmp_path / "pictures")
+    (folder / "bad.png").mkdir()
+    with pytest.raises(TrainingDataError, match=r"bad\.png cannot be read: Is a directory"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["absent", "a" * 300])
+def test_a_validation_folder_without_pictures_is_named(tmp_path: pathlib.Path, name: str) -> None:
+    with pytest.raises(TrainingDataError, match=name):
+        read_folder(tmp_path / name)

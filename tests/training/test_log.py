@@ -8,7 +8,9 @@ import pathlib
 
 import cv2
 import numpy as np
+import pytest
 
+from bdflow_rt.errors import OutputError, UnreadableFileError
 from bdflow_rt.training.curves import draw_curves
 from bdflow_rt.training.runlog import RunLog, read_history
 
@@ -63,3 +65,28 @@ def test_a_run_that_has_logged_no_step_has_curves_too(tmp_path: pathlib.Path) ->
     RunLog(tmp_path / "log").add(_entry("start", 0))
     draw_curves(tmp_path / "log", tmp_path / "curves.png")
     assert cv2.imread(str(tmp_path / "curves.png")) is not None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\0\0\0\0\n", b'{"event": "st\n', b"\xff\xfe\n", b"[1]\n", b'{"event": "step"}\n', b"\n", b"\xe2\x80\xa8\n"],
+)
+def test_a_damaged_line_costs_no_more_than_itself(tmp_path: pathlib.Path, damage: bytes) -> None:
+    path = tmp_path / "log"
+    RunLog(path).add(_entry("step", 1))
+    with path.open("ab") as file:
+        file.write(damage)
+    RunLog(path).add(_entry("step", 2))
+    assert [entry["step"] for entry in read_history(path)] == [1, 2]
+    draw_curves(path, tmp_path / "curves.png")
+
+
+def test_a_missing_log_is_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UnreadableFileError, match="log cannot be read: No such file"):
+        read_history(tmp_path / "log")
+
+
+def test_something_else_in_the_place_of_the_log_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "log").mkdir()
+    with pytest.raises(OutputError, match="log cannot be added to: Is a directory"):
+        RunLog(tmp_path / "log")

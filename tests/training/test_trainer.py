@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -10,15 +11,18 @@ import pathlib
 import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from bdflow_rt.errors import CheckpointError, DivergedError
+from bdflow_rt.errors import CheckpointError, DivergedError, TrainingDataError
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
+from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.trainer import MAX_SETBACKS, Trainer
 from bdflow_rt.training.validate import read_folder, validate
 from bdflow_rt.zoo.config import ModelConfig
+from tests.support import photo
 from tests.training.small import LOSS, assert_same_run, run_python, small_config, trainer, write_pictures
 
 
@@ -259,3 +263,29 @@ def test_the_last_validation_is_in_the_checkpoint(tmp_path: pathlib.Path) -> Non
     assert load_checkpoint(run.checkpoint)["validation"] == {
         "step": 12, "psnr_y": last.psnr_y, "lr_psnr": last.lr_psnr,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(4, 40), (40, 4), (1, 1)])
+def test_a_picture_too_small_to_validate_on_is_said_before_the_training(
+    tmp_path: pathlib.Path, size: tuple[int, int]
+) -> None:
+    with pytest.raises(TrainingDataError, match=f"{size[1]} x {size[0]} pixels; x2 needs at least 5 x 5"):
+        trainer(tmp_path, small_config(), "run", validation=[np.zeros((*size, 3), np.uint8)])
+    run = trainer(tmp_path, small_config(iterations=1), "run", validation=[photo(5, 5, 1)])
+    assert run.train() is not None
+
+
+def test_a_resumed_run_says_what_is_otherwise_than_before(tmp_path: pathlib.Path) -> None:
+    trainer(tmp_path, small_config(iterations=1), "run").train()
+    said: list[str] = []
+    trainer(tmp_path, small_config(iterations=9), "run", resume=True, say=said.append)
+    assert said == []
+    write_pictures(tmp_path / "more", count=1)
+    pool = PicturePool([tmp_path / "more"], cache=tmp_path / "cache")
+    loss = dataclasses.replace(LOSS, lr=9)
+    Trainer(small_config(seed=5, loss=loss), pool, tmp_path / "run", resume=True, say=said.append)
+    assert [line.split(", and was ")[0] for line in said] == [
+        "from here on data is {'sources': ['more'], 'pictures': 1}",
+        "from here on seed is 5",
+        "from here on loss.lr is 9",
+    ]

@@ -95,9 +95,9 @@ class Trainer:
         self.step, self.elapsed_s = 0, 0.0
         self._setbacks, self._attempts, self._saved_at = 0, 0, 0
         self._last: Validation | None = None
+        self._data: dict[str, Any] = {"sources": pool.names, "pictures": len(pool)}
         if resume:
-            for line in _changes(self._restore(), self._state()):
-                self._say(line)
+            self._go_on_from(self._restore())
         elif self.checkpoint.exists():
             raise CheckpointError(f"{self.checkpoint} exists; pass --resume to go on, or choose another folder.")
         self._parallel: nn.Module = self._step
@@ -304,7 +304,7 @@ class Trainer:
         """What a checkpoint holds."""
         return {
             "config": self.config.to_dict(),
-            "data": {"sources": self._pool.names, "pictures": len(self._pool)},
+            "data": self._data,
             "validation": None if self._last is None else dataclasses.asdict(self._last),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
@@ -331,6 +331,17 @@ class Trainer:
         self._saved_at = self.step
         return state
 
+    def _go_on_from(self, before: dict[str, Any]) -> None:
+        """Say what is otherwise than in the part before, whose data the card has to name: they may be licensed."""
+        for line in _changes(before, self._state()):
+            self._say(line)
+        data = before.get("data", self._data)
+        if {key: data.get(key) for key in self._data} == self._data:
+            self._data = data
+        else:
+            self._say(f"from here on data is {self._data}, and was {data}; the model's card will name both")
+            self._data = {**self._data, "before": data}
+
 
 def _check_validation(pictures: list[NDArray[np.uint8]], *, scale: int) -> None:
     """Before the training, after which there would be nothing to show for it."""
@@ -344,11 +355,7 @@ def _check_validation(pictures: list[NDArray[np.uint8]], *, scale: int) -> None:
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """One line for every setting with which a resumed run goes on otherwise; more iterations are what it is for."""
     old, new = (
-        {
-            "data": one.get("data"),
-            **one["config"],
-            **{f"loss.{key}": value for key, value in one["config"].get("loss", {}).items()},
-        }
+        {**one["config"], **{f"loss.{key}": value for key, value in one["config"].get("loss", {}).items()}}
         for one in (before, now)
     )
     ignored = ("model", "loss", "iterations")

@@ -283,9 +283,17 @@ def test_a_resumed_run_says_what_is_otherwise_than_before(tmp_path: pathlib.Path
     write_pictures(tmp_path / "more", count=1)
     pool = PicturePool([tmp_path / "more"], cache=tmp_path / "cache")
     loss = dataclasses.replace(LOSS, lr=9)
-    Trainer(small_config(seed=5, loss=loss), pool, tmp_path / "run", resume=True, say=said.append)
+    run = Trainer(small_config(seed=5, loss=loss, iterations=2), pool, tmp_path / "run", resume=True, say=said.append)
     assert [line.split(", and was ")[0] for line in said] == [
-        "from here on data is {'sources': ['more'], 'pictures': 1}",
         "from here on seed is 5",
         "from here on loss.lr is 9",
+        "from here on data is {'sources': ['more'], 'pictures': 1}",
     ]
+    run.train()
+    said.clear()
+    again = Trainer(small_config(seed=5, loss=loss), pool, tmp_path / "run", resume=True, say=said.append)
+    assert said == []
+    again.train()
+    assert load_checkpoint(again.checkpoint)["data"] == {
+        "sources": ["more"], "pictures": 1, "before": {"sources": ["pictures"], "pictures": 3},
+    }  # fmt: skip

@@ -63,6 +63,7 @@ class PictureQuality:
     lr_psnr: float
     """LR against MATLAB-style bicubic LR, all of RGB."""
     lr_psnr_y: float
+    """The same of luma, of a grey picture's LR too."""
     lr_ssim: float | None
     """LR against MATLAB-style bicubic LR, mean over the channels."""
     lr_ssim_y: float | None

@@ -111,7 +111,10 @@ def _torch(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:
 def _onnxruntime(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(card.check_graph(direction)), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Else int8 weights are made floating-point in every run; its constant folding leaves them alone otherwise.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(str(card.check_graph(direction)), options, ["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs() if output.name != "mean"]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 

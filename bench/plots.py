@@ -104,16 +104,26 @@ def pareto(scale: int, sets: tuple[str, ...] = ("Set5", "Set14", "BSD100")) -> F
 
 
 def learning_curves() -> Figure:
-    """PSNR-Y on the validation pictures against steps, for every released model whose run was kept."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
+    """PSNR-Y on Set5 against steps for every released model whose run was kept, a panel per scale; IRN's for the gap."""
+    curves: dict[int, list[dict[str, Any]]] = {}
     for one in read_all("training/*.json"):
-        steps = [point["step"] for point in one["validations"]]
-        axes.plot(steps, [point["psnr_y"] for point in one["validations"]], ".-", label=one["model"])
-    axes.set_xlabel("step")
-    axes.set_ylabel(AXES["psnr_y"])
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=7)
+        curves.setdefault(one["config"]["model"]["scale"], []).append(one)
+    figure = Figure(figsize=(10, 7.5), layout="constrained")
+    panels = list(figure.subplots(2, -(-len(curves) // 2), squeeze=False).flat)
+    for axes, scale in zip(panels, sorted(curves), strict=False):
+        axes.set_title(f"x{scale}, Set5", fontsize=10)
+        for one in curves[scale]:
+            steps = [point["step"] for point in one["validations"]]
+            axes.plot(steps, [point["psnr_y"] for point in one["validations"]], ".-", label=one["model"])
+        for published in PUBLISHED:
+            if (published.name, published.scale) == ("IRN", scale):
+                axes.axhline(published.psnr_y["Set5"], color="#c0392b", linestyle="--", label="IRN, published")
+        axes.set_xlabel("step")
+        axes.set_ylabel(AXES["psnr_y"])
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=7)
+    for unused in panels[len(curves) :]:
+        unused.remove()
     return figure
 
 

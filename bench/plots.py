@@ -104,7 +104,7 @@ def pareto(scale: int, sets: tuple[str, ...] = ("Set5", "Set14", "BSD100")) -> F
 
 
 def learning_curves() -> Figure:
-    """PSNR-Y on Set5 against steps for every released model whose run was kept, a panel per scale; IRN's for the gap."""
+    """Set5 PSNR-Y by steps for every released model whose run was kept, a panel per scale; IRN's for the gap."""
     curves: dict[int, list[dict[str, Any]]] = {}
     for one in read_all("training/*.json"):
         curves.setdefault(one["config"]["model"]["scale"], []).append(one)

@@ -97,7 +97,7 @@ class Trainer:
         self._last: Validation | None = None
         self._data: dict[str, Any] = {"sources": pool.names, "pictures": len(pool)}
         if resume:
-            self._go_on_from(self._restore())
+            self._restore()
         elif self.checkpoint.exists():
             raise CheckpointError(f"{self.checkpoint} exists; pass --resume to go on, or choose another folder.")
         self._parallel: nn.Module = self._step
@@ -298,24 +298,22 @@ class Trainer:
         self._saved_at, self._attempts = self.step, 0
         if not self._ranks.first:
             return
-        save_checkpoint(self.checkpoint, self._state())
+        save_checkpoint(
+            self.checkpoint,
+            {
+                "config": self.config.to_dict(),
+                "data": self._data,
+                "validation": None if self._last is None else dataclasses.asdict(self._last),
+                "step": self.step,
+                "elapsed_s": self.elapsed_s,
+                "setbacks": self._setbacks,
+                "model": self.model.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+            },
+        )
 
-    def _state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {
-            "config": self.config.to_dict(),
-            "data": self._data,
-            "validation": None if self._last is None else dataclasses.asdict(self._last),
-            "step": self.step,
-            "elapsed_s": self.elapsed_s,
-            "setbacks": self._setbacks,
-            "model": self.model.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-        }
-
-    def _restore(self) -> dict[str, Any]:
-        """Go to the checkpoint's place in the run, and return what it holds."""
+    def _restore(self) -> None:
         state = load_checkpoint(self.checkpoint)
         try:
             if state["config"]["model"] != self.config.model.to_dict():
@@ -326,14 +324,14 @@ class Trainer:
             self.step, self.elapsed_s, self._setbacks = state["step"], state["elapsed_s"], state["setbacks"]
             validation = state.get("validation")
             self._last = None if validation is None else Validation(**validation)
+            self._go_on_from(state)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.checkpoint} is not a checkpoint of such a run: {error}") from None
         self._saved_at = self.step
-        return state
 
     def _go_on_from(self, before: dict[str, Any]) -> None:
         """Say what is otherwise than in the part before, whose data the card has to name: they may be licensed."""
-        for line in _changes(before, self._state()):
+        for line in _changes(before["config"], self.config.to_dict()):
             self._say(line)
         data = before.get("data", self._data)
         if {key: data.get(key) for key in self._data} == self._data:
@@ -355,8 +353,7 @@ def _check_validation(pictures: list[NDArray[np.uint8]], *, scale: int) -> None:
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """One line for every setting with which a resumed run goes on otherwise; more iterations are what it is for."""
     old, new = (
-        {**one["config"], **{f"loss.{key}": value for key, value in one["config"].get("loss", {}).items()}}
-        for one in (before, now)
+        {**one, **{f"loss.{key}": value for key, value in one.get("loss", {}).items()}} for one in (before, now)
     )
     ignored = ("model", "loss", "iterations")
     changed = [key for key, value in new.items() if key not in ignored and value != old.get(key, value)]

@@ -51,6 +51,16 @@ def check_options(*, device: Any, threads: Any, memory_limit_mib: Any, max_pixel
         raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number of at least 1.")
 
 
+def check_refine(steps: Any) -> None:
+    """Check the steps of a refinement.
+
+    Raises:
+        ArgumentError: they are no whole number, or negative.
+    """
+    if type(steps) is not int or steps < 0:
+        raise ArgumentError(f"refine is {steps!r}; it must be a whole number of steps, 0 for none.")
+
+
 def as_picture(image: UInt8Array, *, max_pixels: int) -> Picture:
     """A picture from an array: (H, W, 3) uint8 RGB as it is, (H, W) uint8 grey as three equal channels.
 

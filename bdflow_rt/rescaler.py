@@ -6,18 +6,19 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.arguments import Options, as_picture, as_sequence, check_options, check_packet, to_grey
+from bdflow_rt.arguments import Options, as_picture, as_sequence, check_options, check_packet, check_refine, to_grey
 from bdflow_rt.containers.image import Picture, check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, read_packet, write_packet
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS
 from bdflow_rt.engines.engine import Engine, Precision
-from bdflow_rt.engines.select import check_precision, open_engine, select
+from bdflow_rt.engines.select import check_precision, open_engine, prepare_torch, select
 from bdflow_rt.errors import ArgumentError, ClosedError, OutOfMemoryError
 from bdflow_rt.files import PathLike, check_output
 from bdflow_rt.latent import latent_rows
@@ -27,6 +28,8 @@ from bdflow_rt.zoo import DEFAULT_MODEL, Direction, ModelCard, find_model, find_
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from bdflow_rt.refine import Refiner
 
 MEMORY_LIMIT_MIB = 1024.0
 """Working memory of the network by default; larger pictures are cut into exact tiles."""
@@ -79,6 +82,7 @@ class Rescaler:
         self._memory_limit_mib = memory_limit_mib
         self._max_pixels = max_pixels
         self._engines: dict[Direction, Engine] = {}
+        self._refiner: Refiner | None = None
         self._lock = threading.RLock()
         self._closed = False
 
@@ -147,6 +151,7 @@ class Rescaler:
         *,
         z: ZPolicy | None = None,
         background: str | None = None,
+        refine: int = 0,
         progress: Progress | None = None,
     ) -> Packet:
         """Make a picture small.
@@ -156,30 +161,34 @@ class Rescaler:
                 channels; or the path of a picture file.
             z: what `upscale` shall use for Z; None is Z = 0.
             background: colour to flatten a transparent picture file over, as in CSS.
-            progress: called with the number of tiles done and in all, while other threads wait.
+            refine: steps of gradient descent on the LR pixels, which bring the restored picture nearer to this one and
+                cost time only here (`bdflow_rt.refine`); 0 is none, 10 to 40 are of use. Needs PyTorch.
+            progress: called with the number of tiles done and in all, while other threads wait; again for `refine`.
 
         Raises:
+            ArgumentError: `refine` is not a whole number of at least 0.
             ShapeError, DTypeError, EmptyImageError, ImageTooLargeError: the array cannot be used.
             InputError: the file cannot be read as a picture, or is of a kind that would be altered silently.
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: the engine failed or does not load.
             CorruptModelError, WeightsHashError: the model's files are not those of its card.
             ClosedError: the rescaler was closed.
         """
+        check_refine(refine)
         if isinstance(image, (str, os.PathLike)):
             picture = read_picture(image, background=background, max_pixels=self._max_pixels)
         else:
             picture = as_picture(image, max_pixels=self._max_pixels)
-        return self._downscale(picture, ZPolicy() if z is None else z, progress)
+        return self._downscale(picture, ZPolicy() if z is None else z, refine, progress)
 
     def downscale_batch(
-        self, images: UInt8Array | Sequence[UInt8Array | PathLike], *, z: ZPolicy | None = None
+        self, images: UInt8Array | Sequence[UInt8Array | PathLike], *, z: ZPolicy | None = None, refine: int = 0
     ) -> list[Packet]:
         """Make pictures small: (N, H, W, 3) uint8, or a sequence of what `downscale` takes, of any sizes.
 
         Raises:
             As `downscale`.
         """
-        return [self.downscale(image, z=z) for image in as_sequence("downscale_batch", images)]
+        return [self.downscale(image, z=z, refine=refine) for image in as_sequence("downscale_batch", images)]
 
     def upscale(
         self,
@@ -232,6 +241,7 @@ class Rescaler:
         *,
         z: ZPolicy | None = None,
         background: str | None = None,
+        refine: int = 0,
         progress: Progress | None = None,
     ) -> Packet:
         """Make a picture file small: writes a normal PNG with the packet inside, whole or not at all.
@@ -241,14 +251,14 @@ class Rescaler:
         Args:
             source: PNG, JPEG, WebP, TIFF, BMP, PPM or GIF.
             target: a .png.
-            z, background, progress: as for `downscale`.
+            z, background, refine, progress: as for `downscale`.
 
         Raises:
             As `downscale`; OutputError: the target cannot be written, or is the source.
         """
         check_packet_path(target)
         check_output(target, inputs=[source])
-        packet = self.downscale(os.fspath(source), z=z, background=background, progress=progress)
+        packet = self.downscale(os.fspath(source), z=z, background=background, refine=refine, progress=progress)
         write_packet(target, packet)
         return packet
 
@@ -299,6 +309,7 @@ class Rescaler:
             for engine in self._engines.values():
                 engine.close()
             self._engines.clear()
+            self._refiner = None
 
     def __enter__(self) -> Rescaler:
         return self
@@ -308,7 +319,7 @@ class Rescaler:
     ) -> None:
         self.close()
 
-    def _downscale(self, picture: Picture, z: ZPolicy, progress: Progress | None) -> Packet:
+    def _downscale(self, picture: Picture, z: ZPolicy, refine: int, progress: Progress | None) -> Packet:
         config = self.card.config
         pixels = picture.pixels
         height, width = pixels.shape[:2]
@@ -324,6 +335,8 @@ class Rescaler:
                 keep(boundary, results["boundary"][0], rows, columns)
 
         self._each_tile("downscale", (lr_height, lr_width), one, progress)
+        if refine:
+            lr = self._refine(pixels, lr, boundary, z, refine, progress)
         header = PacketHeader(
             model=self.card.id,
             weights_hash=self.card.weights_hash,
@@ -354,14 +367,7 @@ class Rescaler:
             if packet.boundary is not None:
                 inputs["boundary"] = packet.boundary[area][None]
             if policy.temperature:
-                inputs["latent"] = latent_rows(
-                    range(rows.start, rows.stop),
-                    columns=range(columns.start, columns.stop),
-                    width=packet.lr.shape[1],
-                    channels=config.latent_channels,
-                    temperature=policy.temperature,
-                    seed=policy.seed,
-                )[None]
+                inputs["latent"] = self._latent(policy, packet.lr.shape[1], rows, columns)[None]
             restored = self._run(direction, inputs)["image"][0]
             if header.colour.model == "grey":
                 restored = to_grey(restored)
@@ -369,6 +375,38 @@ class Rescaler:
 
         self._each_tile(direction, header.lr_size, one, progress)
         return image
+
+    def _refine(
+        self,
+        pixels: UInt8Array,
+        lr: UInt8Array,
+        boundary: UInt8Array | None,
+        z: ZPolicy,
+        steps: int,
+        progress: Progress | None,
+    ) -> UInt8Array:
+        with self._lock:
+            self._release(self._engines)
+            if self._refiner is None:
+                device = self._selection.device
+                prepare_torch(device, threads=self._threads)
+                from bdflow_rt.refine import Refiner
+
+                bf16, limit_mib = self._precision == "bf16", self._memory_limit_mib
+                self._refiner = Refiner(self.card, device=device, bf16=bf16, memory_limit_mib=limit_mib)
+            latent = partial(self._latent, z, lr.shape[1]) if z.temperature else None
+            return self._refiner.refine(pixels, lr, boundary, steps=steps, latent=latent, progress=progress)
+
+    def _latent(self, policy: ZPolicy, width: int, rows: Span, columns: Span) -> NDArray[np.float32]:
+        """Z of a window of an LR picture so wide."""
+        return latent_rows(
+            range(rows.start, rows.stop),
+            columns=range(columns.start, columns.stop),
+            width=width,
+            channels=self.card.config.latent_channels,
+            temperature=policy.temperature,
+            seed=policy.seed,
+        )
 
     def _each_tile(
         self,

@@ -80,13 +80,14 @@ def bytes_per_lr_pixel(config: ModelConfig, backend: str) -> int:
 
     Measured, not derived: three hidden maps and three maps of all channels of the largest level are 1.27 to 1.45 times
     the peak of OpenVINO with the paper's x2 to x16 networks, whatever the direction and size, and 1.02 to 1.4 times
-    with 16 to 96 hidden channels; PyTorch takes up to twice as much and varies more.
+    with 16 to 96 hidden channels; PyTorch takes up to twice as much and varies more. "gradient" is PyTorch's memory for
+    the gradient of the way back, whose blocks are computed anew in the backward pass.
     """
     largest = max(
         (3 * hidden + 3 * config.channels(level)) * 4 ** (config.levels - level)
         for level, hidden in enumerate(config.hidden, 1)
     )
-    return (8 if backend == "torch" else 4) * largest
+    return {"torch": 8, "gradient": 36}.get(backend, 4) * largest
 
 
 def tile_size(

@@ -147,6 +147,7 @@ def evaluate(
     rescaler: Rescaler,
     pictures: Iterable[pathlib.Path],
     *,
+    refine: int = 0,
     track: Callable[[Iterable[pathlib.Path]], Iterable[pathlib.Path]] = lambda items: items,
 ) -> dict[str, Any]:
     """Measure every picture and the means over them.
@@ -154,6 +155,7 @@ def evaluate(
     Args:
         rescaler: with the model to measure.
         pictures: files to measure on.
+        refine: steps of refinement of every LR picture, as for `Rescaler.downscale`.
         track: wraps the files, for a progress bar.
 
     Returns:
@@ -165,7 +167,9 @@ def evaluate(
     """
     judges = Judges.found()
     with tempfile.TemporaryDirectory() as folder:
-        measured = [measure(rescaler, path, pathlib.Path(folder), judges=judges) for path in track(pictures)]
+        measured = [
+            measure(rescaler, path, pathlib.Path(folder), refine=refine, judges=judges) for path in track(pictures)
+        ]
     means = {field.name: _mean(measured, field.name) for field in fields(PictureQuality) if field.name != "name"}
     means["lr_max_difference"] = max(one.lr_max_difference for one in measured)
     return {
@@ -173,6 +177,7 @@ def evaluate(
         "model": rescaler.card.id,
         "weights_sha256": rescaler.card.weights_sha256,
         "backend": rescaler.backend,
+        "refine": refine,
         "means": _finite(means),
         "left_out": [
             {**asdict(one), "columns": list(one.columns)}
@@ -182,7 +187,9 @@ def evaluate(
     }
 
 
-def measure(rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path, *, judges: Judges) -> PictureQuality:
+def measure(
+    rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path, *, refine: int, judges: Judges
+) -> PictureQuality:
     """One picture, by way of files in `folder`: nothing but the small PNG goes from one direction to the other.
 
     Raises:
@@ -198,7 +205,7 @@ def measure(rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path, *, jud
             f"'{path}' has {width} x {height} pixels; at least {least} x {least} are needed to measure it. "
             "Leave it out."
         )
-    rescaler.downscale_file(path, small)
+    rescaler.downscale_file(path, small, refine=refine)
     rescaler.upscale_file(small, restored_path)
     restored, packet = read_picture(restored_path, max_pixels=limit), read_packet(small, max_pixels=limit)
     scale, grey = packet.header.scale, hr.colour == "grey"

@@ -22,7 +22,7 @@ MAPPED = tuple(folder for folder in FOLDERS if folder != "bdflow_rt")
 
 EVERYTHING_BUT_CLI = {
     "kernels", "zoo", "models", "engines", "engines.torch", "packet", "containers", "interop", "arguments", "latent",
-    "tiles", "rescaler", "video", "export", "training", "metrics", "api",
+    "tiles", "refine", "rescaler", "video", "export", "training", "metrics", "api",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -40,7 +40,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "containers": {"packet"},
     "tiles": {"zoo"},
     "arguments": {"packet", "containers", "engines", "zoo"},
-    "rescaler": {"engines", "kernels", "packet", "containers", "arguments", "tiles", "latent", "zoo", "interop"},
+    "refine": {"engines", "engines.torch", "models", "metrics", "tiles", "zoo"},
+    "rescaler": {
+        "engines",
+        "kernels",
+        "packet",
+        "containers",
+        "arguments",
+        "tiles",
+        "latent",
+        "refine",
+        "zoo",
+        "interop",
+    },
     "video": {"rescaler", "containers", "packet", "kernels"},
     "export": {"models", "engines", "zoo"},
     "training": {"models", "kernels", "metrics", "zoo", "interop"},
@@ -63,7 +75,7 @@ THIRD_PARTY: dict[str, set[str]] = {
 """Units that are free of all other third-party packages, also inside functions."""
 
 HOMES: dict[str, set[str]] = {
-    "torch": {"models", "training", "export", "metrics", "bench", "engines.torch"},
+    "torch": {"models", "training", "export", "metrics", "bench", "engines.torch", "refine"},
     "cv2": {"kernels", "training", "metrics", "bench"},
     "PIL": {"training", "bench"},
     "onnx": {"export"},

@@ -6,7 +6,7 @@ import argparse
 import pathlib
 import time
 
-from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options, tiles_progress
+from bdflow_rt.cli.options import add_engine_options, add_output_options, add_refine, engine_options, tiles_progress
 from bdflow_rt.cli.output import note, print_json
 from bdflow_rt.zoo import DEFAULT_MODEL
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
     )
+    add_refine(parser)
     parser.add_argument("--background", metavar="COLOUR", help="flatten a transparent picture over this colour")
     add_output_options(parser)
     add_engine_options(parser)
@@ -30,7 +31,11 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     with Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler:
         packet = rescaler.downscale_file(
-            args.input, args.output, background=args.background, progress=tiles_progress(args, "downscale")
+            args.input,
+            args.output,
+            background=args.background,
+            refine=args.refine,
+            progress=tiles_progress(args, "downscale"),
         )
         height, width = packet.lr.shape[:2]
         result = {
@@ -40,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
             "backend": rescaler.backend,
             "hr_size": [packet.header.width, packet.header.height],
             "lr_size": [width, height],
+            "refine": args.refine,
             "input_bytes": args.input.stat().st_size,
             "output_bytes": args.output.stat().st_size,
             "seconds": round(time.monotonic() - started, 3),

@@ -6,7 +6,7 @@ import argparse
 import pathlib
 from typing import Any
 
-from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options
+from bdflow_rt.cli.options import add_engine_options, add_output_options, add_refine, engine_options
 from bdflow_rt.cli.output import note, print_json, print_text, progress
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.zoo import DEFAULT_MODEL
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
     )
+    add_refine(parser)
     parser.add_argument("--markdown", action="store_true", help="print the result as Markdown on stdout")
     add_output_options(parser)
     add_engine_options(parser)
@@ -56,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError("--json and --markdown are both given; the result is printed once, so give one of them.")
     pictures = list_pictures(args.folder)
     with Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler:
-        result = evaluate(rescaler, pictures, track=lambda items: progress(items, label="eval", quiet=args.quiet))
+        result = evaluate(
+            rescaler, pictures, refine=args.refine, track=lambda items: progress(items, label="eval", quiet=args.quiet)
+        )
     if not args.quiet:
         for line in _left_out(result):
             note(f"bdflow: note: {line}")
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _text(result: dict[str, Any]) -> str:
-    lines = [f"{result['model']} on {result['backend']}"]
+    lines = [f"{result['model']} on {result['backend']}{_refined(result)}"]
     for title, columns in (("restored", _RESTORED), ("LR", _LR)):
         shown = _shown(columns, result)
         widths = {name: max(len(name), 9) + 2 for name in shown}
@@ -82,7 +85,7 @@ def _text(result: dict[str, Any]) -> str:
 
 
 def _markdown(folder: str, result: dict[str, Any]) -> str:
-    lines = [f"## {result['model']} on {_escaped(folder)}"]
+    lines = [f"## {result['model']} on {_escaped(folder)}{_refined(result)}"]
     for title, columns in (("Restored against HR", _RESTORED), ("LR against bicubic", _LR)):
         shown = _shown(columns, result)
         lines += ["", f"### {title}", "", f"| picture | {' | '.join(columns[name] for name in shown)} |"]
@@ -96,6 +99,11 @@ def _markdown(folder: str, result: dict[str, Any]) -> str:
         *_left_out(result),
     ]
     return "\n".join([*lines, "", *(f"- {line}" for line in notes)])
+
+
+def _refined(result: dict[str, Any]) -> str:
+    steps = result["refine"]
+    return f", LR refined in {steps} step{'s' * (steps != 1)}" if steps else ""
 
 
 def _shown(columns: dict[str, str], result: dict[str, Any]) -> list[str]:

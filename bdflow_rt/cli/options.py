@@ -28,6 +28,17 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add_max_pixels(group)
 
 
+def add_refine(parser: argparse.ArgumentParser) -> None:
+    """Whether the LR picture is refined when it is made."""
+    parser.add_argument(
+        "--refine",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="steps of gradient descent on the LR picture: slower here, better restored; needs PyTorch (default: 0)",
+    )
+
+
 def add_max_pixels(parser: argparse._ActionsContainer) -> None:
     """The limit of what is read; `max_pixels_option` has its value."""
     parser.add_argument(

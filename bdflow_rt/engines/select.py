@@ -88,23 +88,34 @@ def open_engine(
         from bdflow_rt.engines.openvino import OpenVINOEngine
 
         return OpenVINOEngine(card, direction, precision=precision, threads=threads)
-    index = int(selection.device.partition(":")[2] or 0)
     if selection.backend != "torch":
         from bdflow_rt.engines.tensorrt import open_tensorrt
 
+        index = int(selection.device.partition(":")[2] or 0)
         return open_tensorrt(card, direction, flavour=selection.backend, index=index)
-    torch = _import("torch")
+    prepare_torch(selection.device, threads=threads)
     from bdflow_rt.engines.torch import TorchEngine
 
+    return TorchEngine(card, direction, device=selection.device, precision=precision)
+
+
+def prepare_torch(device: str, *, threads: int | None) -> None:
+    """Load PyTorch, see that it has a device, and set its number of CPU threads where one is given.
+
+    Raises:
+        BackendUnavailableError: it is not installed or does not load, or there is no such device.
+    """
+    if not is_installed("torch"):
+        raise BackendUnavailableError(f"This runs in PyTorch, which is not installed: {INSTALL['torch']}")
+    torch = _import("torch")
     devices = torch.cuda.device_count()
-    if selection.device != "cpu" and index >= devices:
+    if device != "cpu" and int(device.partition(":")[2] or 0) >= devices:
         raise BackendUnavailableError(
-            f"device is {selection.device!r}, but this PyTorch ({torch.__version__}) finds {devices or 'no'} CUDA "
+            f"device is {device!r}, but this PyTorch ({torch.__version__}) finds {devices or 'no'} CUDA "
             f"device{'s' * (devices > 1)}; `bdflow doctor` says what is missing."
         )
     if threads is not None:
         torch.set_num_threads(threads)
-    return TorchEngine(card, direction, device=selection.device, precision=precision)
 
 
 def explain() -> dict[str, Any]:

@@ -58,7 +58,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 def test_every_number_is_that_of_the_metric_on_the_files(
     rescaler: Rescaler, pictures: list[Path], tmp_path: Path
 ) -> None:
-    found = measure(rescaler, pictures[0], tmp_path, judges=NONE)
+    found = measure(rescaler, pictures[0], tmp_path, refine=0, judges=NONE)
     hr, packet = read_picture(pictures[0]).pixels, read_packet(tmp_path / "lr.png")
     restored = read_picture(tmp_path / "restored.png").pixels
     reference = bicubic_downscale(hr, scale=4)
@@ -99,7 +99,7 @@ def test_the_chunk_stays_within_its_limit(zoo: Path, tmp_path: Path, model: str)
     noise = np.random.default_rng(0).integers(0, 256, (101, 203, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     with Rescaler.from_pretrained(model) as rescaler:
-        found = measure(rescaler, tmp_path / "noise.png", tmp_path, judges=NONE)
+        found = measure(rescaler, tmp_path / "noise.png", tmp_path, refine=0, judges=NONE)
         config = rescaler.card.config
     lr_pixels = math.ceil(101 / config.scale) * math.ceil(203 / config.scale)
     assert found.chunk_limit_bytes == math.ceil(lr_pixels * config.bits / 8) + 256
@@ -119,7 +119,7 @@ def test_means_are_over_the_pictures_and_everything_is_json(rescaler: Rescaler, 
 @needs_data
 def test_perceptual_scores_are_those_of_the_files(rescaler: Rescaler, parameters: None, tmp_path: Path) -> None:
     Image.fromarray(photo(771, 769, 1)).save(tmp_path / "large.png")
-    found = measure(rescaler, tmp_path / "large.png", tmp_path, judges=Judges.found())
+    found = measure(rescaler, tmp_path / "large.png", tmp_path, refine=0, judges=Judges.found())
     hr, packet = read_picture(tmp_path / "large.png").pixels, read_packet(tmp_path / "lr.png")
     restored = read_picture(tmp_path / "restored.png").pixels
     reference = bicubic_downscale(hr, scale=4)
@@ -237,10 +237,10 @@ def test_a_perfect_score_is_null(rescaler: Rescaler, tmp_path: Path) -> None:
 
 def test_the_smallest_picture_that_can_be_measured(rescaler: Rescaler, tmp_path: Path) -> None:
     Image.fromarray(photo(11, 11, 1)).save(tmp_path / "a.png")
-    assert measure(rescaler, tmp_path / "a.png", tmp_path, judges=NONE).width == 11
+    assert measure(rescaler, tmp_path / "a.png", tmp_path, refine=0, judges=NONE).width == 11
     Image.fromarray(photo(11, 10, 1)).save(tmp_path / "a.png")
     with pytest.raises(ShapeError, match="10 x 11"):
-        measure(rescaler, tmp_path / "a.png", tmp_path, judges=NONE)
+        measure(rescaler, tmp_path / "a.png", tmp_path, refine=0, judges=NONE)
 
 
 def test_only_pictures_are_listed_in_the_order_of_their_names(tmp_path: Path) -> None:

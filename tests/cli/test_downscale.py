@@ -53,9 +53,28 @@ def test_json_is_alone_on_stdout_and_tells_what_was_done(zoo: Path, source: Path
         "backend": "openvino",
         "hr_size": [65, 63],
         "lr_size": [17, 16],
+        "refine": 0,
         "input_bytes": source.stat().st_size,
         "output_bytes": output.stat().st_size,
     }
+
+
+def test_refined_is_what_the_api_refines(zoo: Path, source: Path, hr: UInt8Array, tmp_path: Path) -> None:
+    done = succeeded("downscale", source, "-o", tmp_path / "lr.png", "--refine", "2", "--threads", "1", "--json")
+    with Rescaler.from_pretrained("bdflow-x4", threads=1) as rescaler:
+        wanted, plain = (rescaler.downscale(hr, refine=steps) for steps in (2, 0))
+    packet = read_packet(tmp_path / "lr.png")
+    assert done.json["refine"] == 2
+    assert same_packet(packet, wanted)
+    assert not np.array_equal(packet.lr, plain.lr)
+
+
+@pytest.mark.parametrize("steps", ["-1", "1.5", "many"])
+def test_steps_that_are_no_number_of_steps_leave_no_file(zoo: Path, source: Path, tmp_path: Path, steps: str) -> None:
+    done = bdflow("downscale", source, "-o", tmp_path / "lr.png", "--refine", steps)
+    assert (done.code, done.out) == (2, "")
+    assert steps in done.err
+    assert not (tmp_path / "lr.png").exists()
 
 
 def test_quiet_says_nothing(zoo: Path, source: Path, tmp_path: Path) -> None:

@@ -72,6 +72,16 @@ def check_rows(rows: list[list[str]], columns: list[str], result: dict[str, Any]
                 assert float(cell) == pytest.approx(entry[column], abs=0.51 if "." not in cell else 0.0051)
 
 
+def test_refined_pictures_are_measured_and_said_to_be(zoo: Path, folder: Path) -> None:
+    (folder / "a.JPG").unlink()
+    plain, refined = (succeeded("eval", folder, "--json", "--refine", steps).json for steps in ("0", "6"))
+    assert (plain["refine"], refined["refine"]) == (0, 6)
+    assert refined["means"]["psnr_rgb"] > plain["means"]["psnr_rgb"]
+    for form in ((), ("--markdown",)):
+        assert "LR refined in 1 step" in succeeded("eval", folder, "--refine", "1", *form).out
+        assert "refined" not in succeeded("eval", folder, *form).out
+
+
 def test_the_tables_for_people_say_the_same(zoo: Path, folder: Path) -> None:
     result = succeeded("eval", folder, "--json").json
     lines = succeeded("eval", folder).out.splitlines()

@@ -41,6 +41,20 @@ def latency_table() -> list[str]:
     return lines
 
 
+def refine_speed_table() -> list[str]:
+    """What a step of refinement takes on a CPU (`latency/*.json`)."""
+    lines = ["| model | HR size | precision | a step | upscale with openvino | cores |", "|---" * 6 + "|"]
+    for result in read_all("latency/*.json"):
+        width, height = result["size"]
+        for precision, step_ms in result.get("refine_step_ms", {}).items():
+            engine = "openvino_bf16" if precision == "bf16" else "openvino"
+            lines.append(
+                f"| {result['model']} | {width} x {height} | {precision} | {step_ms:,.0f} ms | "
+                f"{result['engines'][engine]['upscale']['median_ms']:.0f} ms | {result['cores']} |"
+            )
+    return lines
+
+
 def bits_table() -> list[str]:
     """What a boundary map gains and what its bytes would buy elsewhere (`bits.json`)."""
     result = read("bits.json")
@@ -313,6 +327,8 @@ PAGES: dict[pathlib.Path, Tables] = {
     ENGINES_PAGE: {"engines": engines_table},
     QUALITY_PAGE: {
         "gap": report_quality.gap_table,
+        "refined": report_quality.refined_table,
+        "refine-speed": refine_speed_table,
         "perception": report_quality.perception_table,
         "faces": report_quality.faces_table,
         "macs": report_quality.macs_table,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bdflow_rt.bench.measured import newest_quality
+from bdflow_rt.bench.measured import newest_quality, newest_refined
 from bdflow_rt.bench.published import FACES, PUBLISHED
 from bdflow_rt.zoo.registry import find_model
 
@@ -48,6 +48,39 @@ def gap_table() -> list[str]:
                 f"{means['psnr_y'] - target:+.2f} dB | {means['lr_psnr']:.2f} dB | {means['lr_max_difference']} |"
             )
     return lines
+
+
+def refined_table() -> list[str]:
+    """What refinement makes of the same weights, beside the published figures (`refined/MODEL-SET-STEPS.json`)."""
+    lines = [
+        f"| model | set | steps | PSNR-Y | gain | to {TARGET} | LPIPS | LR to bicubic | largest LR difference |",
+        "|---" * 9 + "|",
+    ]
+    plain = {(one["model"], one["folder"]): one["means"] for one in newest_quality()}
+    for one in newest_refined():
+        means, before = one["means"], plain.get((one["model"], one["folder"]))
+        if before is None:
+            continue
+        lines.append(
+            f"| {one['model']} | {one['folder']} | {one['refine']} | **{means['psnr_y']:.2f}** dB | "
+            f"{means['psnr_y'] - before['psnr_y']:+.2f} dB | {_to_target(one)} | "
+            f"{_pair(before, means, 'lpips', 4)} | {_pair(before, means, 'lr_psnr', 2)} dB | "
+            f"{_pair(before, means, 'lr_max_difference', 0)} |"
+        )
+    return lines
+
+
+def _to_target(one: dict[str, Any]) -> str:
+    scale, folder = find_model(one["model"]).config.scale, one["folder"]
+    rows = [
+        row.psnr_y[folder] for row in PUBLISHED if (row.name, row.scale) == (TARGET, scale) and folder in row.psnr_y
+    ]
+    return f"{one['means']['psnr_y'] - rows[0]:+.2f} dB" if rows else "-"
+
+
+def _pair(before: dict[str, Any], after: dict[str, Any], name: str, digits: int) -> str:
+    """A figure before and after; a dash where one is missing."""
+    return ", ".join("-" if one[name] is None else f"{one[name]:.{digits}f}" for one in (before, after))
 
 
 def perception_table() -> list[str]:

@@ -74,7 +74,7 @@ def progress(items: Iterable[T], *, label: str, total: int | None = None, quiet:
 
 
 def progress_callback(*, label: str, quiet: bool = False) -> Callable[[int, int], None]:
-    """A function that takes (done, total) and draws a bar on stderr; the bar is closed when all is done."""
+    """A function that takes (done, total) and draws a bar on stderr, anew after all was done."""
     bar: Any = None
 
     def show(done: int, total: int) -> None:
@@ -88,5 +88,6 @@ def progress_callback(*, label: str, quiet: bool = False) -> Callable[[int, int]
         bar.update(done - bar.n)
         if done == total:
             bar.close()
+            bar = None
 
     return show

@@ -18,6 +18,7 @@ def results(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
     monkeypatch.setattr(measured, "RESULTS", tmp_path)
     monkeypatch.setattr(report_quality, "find_model", _model)
     (tmp_path / "quality").mkdir()
+    (tmp_path / "refined").mkdir()
     return tmp_path
 
 
@@ -70,4 +71,26 @@ def test_faces_stand_beside_the_published_rows_of_their_scale_alone(results: pat
         "| m-x16@1, luma | x16 | no | 35.00 dB | 0.9000 | 0.1000 |",
         "| bicubic, luma | x16 | no | 30.00 dB | 0.7000 | - |",
         "| BDFlow, as published | x16 | yes | 31.97 dB | 0.8219 | 0.2476 |",
+    ]
+
+
+def test_refined_pictures_stand_beside_the_same_weights_unrefined(results: pathlib.Path) -> None:
+    before: dict[str, Any] = {"psnr_y": 36.0, "lpips": 0.08, "lr_psnr": 38.0, "lr_max_difference": 20}
+    for model in ("bdflow-x4@1", "bdflow-x4@2", "bdflow-x8@1"):
+        _write(results, model, **before)
+    for model, steps, quality in (
+        ("bdflow-x4@1", 20, 40.0),  # of older weights than the newest that were refined
+        ("bdflow-x4@2", 20, 36.69),
+        ("bdflow-x4@2", 5, 36.19),
+        ("bdflow-x8@1", 20, 36.5),
+        ("bdflow-x9@1", 20, 36.5),  # never measured without
+    ):
+        means = {"psnr_y": quality, "lpips": None, "lr_psnr": 38.25, "lr_max_difference": 21}
+        content = {"model": model, "folder": "Set5", "refine": steps, "means": means}
+        (results / "refined" / f"{model}-Set5-{steps}.json").write_text(json.dumps(content))
+    rest = "0.0800, - | 38.00, 38.25 dB | 20, 21 |"
+    assert report_quality.refined_table()[2:] == [
+        f"| bdflow-x4@2 | Set5 | 5 | **36.19** dB | +0.19 dB | +0.00 dB | {rest}",
+        f"| bdflow-x4@2 | Set5 | 20 | **36.69** dB | +0.69 dB | +0.50 dB | {rest}",
+        f"| bdflow-x8@1 | Set5 | 20 | **36.50** dB | +0.50 dB | - | {rest}",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from bdflow_rt._version import __version__
 from bdflow_rt.cli.main import COMMANDS
+from bdflow_rt.cli.output import progress_callback
 from tests.support import ROOT
 
 
@@ -173,3 +175,17 @@ def test_progress_passes_everything_and_stays_silent_without_a_terminal() -> Non
     body = "from bdflow_rt.cli import output; output.print_json(list(output.progress(range(5), label='x'))); return 0"
     code, out, err = _trial(body)
     assert (code, json.loads(out), err) == (0, [0, 1, 2, 3, 4], "")
+
+
+def test_a_bar_is_drawn_for_each_of_two_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    drawn = Terminal()
+    monkeypatch.setattr(sys, "stderr", drawn)
+    show = progress_callback(label="downscale")
+    for total in (2, 3):
+        for done in range(1, total + 1):
+            show(done, total)
+    assert [bar in drawn.getvalue() for bar in ("0/2", "0/3", "0/4")] == [True, True, False]

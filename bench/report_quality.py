@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bdflow_rt.bench.measured import newest_quality, newest_refined
+from bdflow_rt.bench.measured import newest_quality, newest_refined, read_all
 from bdflow_rt.bench.published import FACES, PUBLISHED
 from bdflow_rt.zoo.registry import find_model
 
@@ -56,7 +56,7 @@ def refined_table() -> list[str]:
         f"| model | set | steps | PSNR-Y | gain | to {TARGET} | LPIPS | LR to bicubic | largest LR difference |",
         "|---" * 9 + "|",
     ]
-    plain = {(one["model"], one["folder"]): one["means"] for one in newest_quality()}
+    plain = {(one["model"], one["folder"]): one["means"] for one in read_all("quality/*.json")}
     for one in newest_refined():
         means, before = one["means"], plain.get((one["model"], one["folder"]))
         if before is None:

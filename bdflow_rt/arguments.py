@@ -16,7 +16,7 @@ from bdflow_rt.errors import (
     PacketMismatchError,
     ShapeError,
 )
-from bdflow_rt.packet import Packet, UInt8Array
+from bdflow_rt.packet import Packet, UInt8Array, ZPolicy
 from bdflow_rt.zoo import ModelCard
 
 if TYPE_CHECKING:
@@ -49,6 +49,16 @@ def check_options(*, device: Any, threads: Any, memory_limit_mib: Any, max_pixel
         raise ArgumentError(f"memory_limit_mib is {memory_limit_mib!r}; it must be above 0, or infinite for no limit.")
     if type(max_pixels) is not int or max_pixels < 1:
         raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number of at least 1.")
+
+
+def check_z(z: Any) -> None:
+    """Check what is to be used for Z.
+
+    Raises:
+        ArgumentError: it is no ZPolicy.
+    """
+    if not isinstance(z, ZPolicy):
+        raise ArgumentError(f"z is {z!r}; it must be a ZPolicy, such as ZPolicy(temperature=0.45, seed=1).")
 
 
 def check_refine(steps: Any) -> None:

@@ -8,12 +8,21 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.arguments import Options, as_picture, as_sequence, check_options, check_packet, check_refine, to_grey
+from bdflow_rt.arguments import (
+    Options,
+    as_picture,
+    as_sequence,
+    check_options,
+    check_packet,
+    check_refine,
+    check_z,
+    to_grey,
+)
 from bdflow_rt.containers.image import Picture, check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, read_packet, write_packet
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS
@@ -23,7 +32,18 @@ from bdflow_rt.errors import ArgumentError, ClosedError, OutOfMemoryError
 from bdflow_rt.files import PathLike, check_output
 from bdflow_rt.latent import latent_rows
 from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, UInt8Array, ZPolicy
-from bdflow_rt.tiles import MIB, Span, bytes_per_lr_pixel, hr_window, keep, scaled, tile_size, windows
+from bdflow_rt.tiles import (
+    MIB,
+    Span,
+    Window,
+    bytes_per_lr_pixel,
+    halo_of,
+    hr_window,
+    keep,
+    scaled,
+    tile_size,
+    windows,
+)
 from bdflow_rt.zoo import DEFAULT_MODEL, Direction, ModelCard, find_model, find_model_by_hash
 
 if TYPE_CHECKING:
@@ -35,6 +55,7 @@ MEMORY_LIMIT_MIB = 1024.0
 """Working memory of the network by default; larger pictures are cut into exact tiles."""
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 class Rescaler:
@@ -162,11 +183,11 @@ class Rescaler:
             z: what `upscale` shall use for Z; None is Z = 0.
             background: colour to flatten a transparent picture file over, as in CSS.
             refine: steps of gradient descent on the LR pixels, which bring the restored picture nearer to this one and
-                cost time only here (`bdflow_rt.refine`); 0 is none, 10 to 40 are of use. Needs PyTorch.
+                cost time only here (`bdflow_rt.refine`); 0 is none, docs/quality.md has what 20 gain. Needs PyTorch.
             progress: called with the number of tiles done and in all, while other threads wait; again for `refine`.
 
         Raises:
-            ArgumentError: `refine` is not a whole number of at least 0.
+            ArgumentError: `refine` is not a whole number of at least 0, or `z` no ZPolicy.
             ShapeError, DTypeError, EmptyImageError, ImageTooLargeError: the array cannot be used.
             InputError: the file cannot be read as a picture, or is of a kind that would be altered silently.
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: the engine failed or does not load.
@@ -174,11 +195,13 @@ class Rescaler:
             ClosedError: the rescaler was closed.
         """
         check_refine(refine)
+        policy = ZPolicy() if z is None else z
+        check_z(policy)
         if isinstance(image, (str, os.PathLike)):
             picture = read_picture(image, background=background, max_pixels=self._max_pixels)
         else:
             picture = as_picture(image, max_pixels=self._max_pixels)
-        return self._downscale(picture, ZPolicy() if z is None else z, refine, progress)
+        return self._downscale(picture, policy, refine, progress)
 
     def downscale_batch(
         self, images: UInt8Array | Sequence[UInt8Array | PathLike], *, z: ZPolicy | None = None, refine: int = 0
@@ -334,9 +357,21 @@ class Rescaler:
             if boundary is not None:
                 keep(boundary, results["boundary"][0], rows, columns)
 
-        self._each_tile("downscale", (lr_height, lr_width), one, progress)
-        if refine:
-            lr = self._refine(pixels, lr, boundary, z, refine, progress)
+        with self._lock:
+            refiner = self._open_refiner() if refine else None  # what it lacks is better said at once
+            self._each_tile("downscale", (lr_height, lr_width), one, progress)
+            if refiner is not None:
+                run = partial(
+                    refiner.refine,
+                    pixels,
+                    lr,
+                    boundary,
+                    steps=refine,
+                    grey=picture.colour == "grey",
+                    latent=partial(self._latent, z, lr_width) if z.temperature else None,
+                    progress=progress,
+                )
+                lr = self._with_tiles("gradient", (lr_height, lr_width), run)
         header = PacketHeader(
             model=self.card.id,
             weights_hash=self.card.weights_hash,
@@ -356,8 +391,7 @@ class Rescaler:
             packet.check_pixels()
         config, header = self.card.config, packet.header
         policy = header.z if z is None else z
-        if not isinstance(policy, ZPolicy):
-            raise ArgumentError(f"z is {z!r}; it must be a ZPolicy, such as ZPolicy(temperature=0.45, seed=1).")
+        check_z(policy)
         direction: Direction = "upscale_z" if policy.temperature else "upscale"
         image = np.empty((header.height, header.width, 3), np.uint8)
 
@@ -376,26 +410,16 @@ class Rescaler:
         self._each_tile(direction, header.lr_size, one, progress)
         return image
 
-    def _refine(
-        self,
-        pixels: UInt8Array,
-        lr: UInt8Array,
-        boundary: UInt8Array | None,
-        z: ZPolicy,
-        steps: int,
-        progress: Progress | None,
-    ) -> UInt8Array:
-        with self._lock:
-            self._release(self._engines)
-            if self._refiner is None:
-                device = self._selection.device
-                prepare_torch(device, threads=self._threads)
-                from bdflow_rt.refine import Refiner
+    def _open_refiner(self) -> Refiner:
+        self._check_open()
+        if self._refiner is None:
+            prepare_torch(self._selection.device, threads=None)
+            from bdflow_rt.refine import Refiner
 
-                bf16, limit_mib = self._precision == "bf16", self._memory_limit_mib
-                self._refiner = Refiner(self.card, device=device, bf16=bf16, memory_limit_mib=limit_mib)
-            latent = partial(self._latent, z, lr.shape[1]) if z.temperature else None
-            return self._refiner.refine(pixels, lr, boundary, steps=steps, latent=latent, progress=progress)
+            self._refiner = Refiner(
+                self.card, device=self._selection.device, bf16=self._precision == "bf16", threads=self._threads
+            )
+        return self._refiner
 
     def _latent(self, policy: ZPolicy, width: int, rows: Span, columns: Span) -> NDArray[np.float32]:
         """Z of a window of an LR picture so wide."""
@@ -415,38 +439,50 @@ class Rescaler:
         function: Callable[[Span, Span], None],
         progress: Progress | None,
     ) -> None:
-        """Call a function for every window, again with smaller ones where memory runs out."""
-        config, limit_mib = self.card.config, self._memory_limit_mib
+        """Call a function for every window."""
+
+        def each(plan: list[Window]) -> None:
+            for done, (rows, columns) in enumerate(plan, 1):
+                function(rows, columns)
+                if progress is not None:
+                    progress(done, len(plan))
+
         # Held for the whole picture: another thread's tiles in between would have the engine prepare each tile anew.
         with self._lock:
-            while True:
-                tile = tile_size(*size, config, memory_limit_mib=limit_mib, backend=self.backend)
-                tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(config, self.backend) / MIB
-                if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
-                    self._release(key for key in self._engines if key != direction)
-                try:
-                    plan = list(windows(*size, tile, config.halo))
-                    for done, (rows, columns) in enumerate(plan, 1):
-                        function(rows, columns)
-                        if progress is not None:
-                            progress(done, len(plan))
-                    return
-                except (MemoryError, OutOfMemoryError) as error:
-                    self._release(self._engines)
-                    limit_mib = tile_mib / 2
-                    warnings.warn(
-                        f"Memory ran out at {tile_mib:.0f} MiB for a tile ({error}); trying again with smaller tiles. "
-                        f"Set memory_limit_mib to {limit_mib:.0f} to begin there.",
-                        stacklevel=4,
-                    )
+            self._with_tiles(direction, (size[0], size[1]), lambda *, plan: each(plan))
+
+    def _with_tiles(
+        self, work: Direction | Literal["gradient"], size: tuple[int, int], function: Callable[..., T]
+    ) -> T:
+        """Call a function with the windows of an LR picture, again with smaller ones where memory runs out."""
+        config, limit_mib = self.card.config, self._memory_limit_mib
+        backend = "gradient" if work == "gradient" else self.backend
+        while True:
+            tile = tile_size(*size, config, memory_limit_mib=limit_mib, backend=backend)
+            tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(config, backend) / MIB
+            if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
+                self._release(key for key in self._engines if key != work)
+            try:
+                return function(plan=list(windows(*size, tile, halo_of(config, backend))))
+            except (MemoryError, OutOfMemoryError) as error:
+                self._release(self._engines)
+                limit_mib = tile_mib / 2
+                warnings.warn(
+                    f"Memory ran out at {tile_mib:.0f} MiB for a tile ({error}); trying again with smaller tiles. "
+                    f"Set memory_limit_mib to {limit_mib:.0f} to begin there.",
+                    stacklevel=5,
+                )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("This Rescaler was closed; make a new one.")
 
     def _release(self, directions: Iterable[Direction]) -> None:
         for direction in directions:
             self._engines[direction].release()
 
     def _run(self, direction: Direction, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if self._closed:
-            raise ClosedError("This Rescaler was closed; make a new one.")
+        self._check_open()
         if direction not in self._engines:
             self._engines[direction] = open_engine(
                 self._selection, self.card, direction, precision=self._precision, threads=self._threads

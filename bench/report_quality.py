@@ -53,8 +53,8 @@ def gap_table() -> list[str]:
 def refined_table() -> list[str]:
     """What refinement makes of the same weights, beside the published figures (`refined/MODEL-SET-STEPS.json`)."""
     lines = [
-        f"| model | set | steps | PSNR-Y | gain | to {TARGET} | LPIPS | LR to bicubic | largest LR difference |",
-        "|---" * 9 + "|",
+        f"| model | set | steps | PSNR-Y | gain | to {TARGET} | LPIPS | LR to bicubic | largest LR difference | LR file |",
+        "|---" * 10 + "|",
     ]
     plain = {(one["model"], one["folder"]): one["means"] for one in read_all("quality/*.json")}
     for one in newest_refined():
@@ -65,7 +65,7 @@ def refined_table() -> list[str]:
             f"| {one['model']} | {one['folder']} | {one['refine']} | **{means['psnr_y']:.2f}** dB | "
             f"{means['psnr_y'] - before['psnr_y']:+.2f} dB | {_to_target(one)} | "
             f"{_pair(before, means, 'lpips', 4)} | {_pair(before, means, 'lr_psnr', 2)} dB | "
-            f"{_pair(before, means, 'lr_max_difference', 0)} |"
+            f"{_pair(before, means, 'lr_max_difference', 0)} | {_pair(before, means, 'file_bytes', 0)} B |"
         )
     return lines
 
@@ -80,7 +80,7 @@ def _to_target(one: dict[str, Any]) -> str:
 
 def _pair(before: dict[str, Any], after: dict[str, Any], name: str, digits: int) -> str:
     """A figure before and after; a dash where one is missing."""
-    return ", ".join("-" if one[name] is None else f"{one[name]:.{digits}f}" for one in (before, after))
+    return ", ".join("-" if one[name] is None else f"{one[name]:,.{digits}f}" for one in (before, after))
 
 
 def perception_table() -> list[str]:

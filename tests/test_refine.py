@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from bdflow_rt import Packet, Rescaler, ZPolicy, read_packet
+from bdflow_rt import Packet, Rescaler, ZPolicy, read_packet, refine
 from bdflow_rt.engines import select
 from bdflow_rt.errors import (
     ArgumentError,
@@ -22,10 +23,12 @@ from bdflow_rt.errors import (
     OutOfMemoryError,
     WeightsHashError,
 )
+from bdflow_rt.latent import latent_rows
 from bdflow_rt.metrics import bicubic_downscale, psnr
+from bdflow_rt.models.io import load_model
 from bdflow_rt.refine import LR_WEIGHT, LUMA, Refiner
-from bdflow_rt.tiles import MIB, bytes_per_lr_pixel
-from bdflow_rt.zoo import ModelCard
+from bdflow_rt.tiles import MIB, Span, Window, bytes_per_lr_pixel, halo_of, windows
+from bdflow_rt.zoo import ModelCard, find_model
 from tests.support import photo
 from tests.support_models import HAS_BF16, make_model, tiny_config
 
@@ -45,8 +48,92 @@ def rescaler(cards: dict[int, ModelCard]) -> Iterator[Rescaler]:
         yield opened
 
 
-def refiner(card: ModelCard, *, memory_limit_mib: float = float("inf")) -> Refiner:
-    return Refiner(card, device="cpu", bf16=False, memory_limit_mib=memory_limit_mib)
+def refiner(card: ModelCard) -> Refiner:
+    return Refiner(card, device="cpu", bf16=False, threads=1)
+
+
+def whole(lr: UInt8Array) -> list[Window]:
+    """The plan of one window."""
+    height, width = lr.shape[:2]
+    return [(Span(0, height, 0, height), Span(0, width, 0, width))]
+
+
+def limit_for(card: ModelCard, side: int) -> float:
+    """The memory limit with which a window has such a side."""
+    return side * side * bytes_per_lr_pixel(card.config, "gradient") / MIB * (1 + 1e-9)
+
+
+def loss_and_gradient(
+    made: Refiner, hr: UInt8Array, packet: Packet, plan: list[Window], *, grey: bool, z: ZPolicy | None
+) -> tuple[float, torch.Tensor]:
+    """One pass over the windows, as `refine` makes it."""
+    lr, boundary = packet.lr, packet.boundary
+    values = torch.from_numpy(lr / np.float32(255))
+    reference = torch.from_numpy(bicubic_downscale(hr, scale=packet.header.scale) / np.float32(255))
+    with made._settings():
+        loss, gradient = made._guide(values, reference, lr, hr.shape)
+        for window in plan:
+            area = tuple(slice(span.start, span.stop) for span in window)
+            latent = None if z is None else latent_of(made._card, z, lr, *window)
+            levels = None if boundary is None else boundary[area]
+            loss += made._window(hr, window, lr, levels, latent, gradient, grey=grey)
+    return loss, gradient
+
+
+def latent_of(card: ModelCard, z: ZPolicy, lr: UInt8Array, rows: Span, columns: Span) -> NDArray[np.float32]:
+    return latent_rows(
+        range(rows.start, rows.stop), columns=range(columns.start, columns.stop), width=lr.shape[1],
+        channels=card.config.latent_channels, temperature=z.temperature, seed=z.seed,
+    )  # fmt: skip
+
+
+def twin(
+    card: ModelCard, hr: UInt8Array, packet: Packet, *, grey: bool, z: ZPolicy | None
+) -> tuple[float, torch.Tensor]:
+    """The objective as `refine` describes it, of the whole picture in float64, times its pixels; and its gradient."""
+    model = load_model(card).double()
+    lr = (torch.from_numpy(packet.lr).double() / 255).requires_grad_()
+    levels = None if packet.boundary is None else torch.from_numpy(packet.boundary)[None, None].double()
+    boundary = None if levels is None or model.quantizer is None else model.quantizer.value(levels)
+    latent = None if z is None else torch.from_numpy(latent_of(card, z, packet.lr, *whole(packet.lr)[0])).double()[None]
+    restored = model.inverse(lr.permute(2, 0, 1)[None], boundary, latent)[0, :, : hr.shape[0], : hr.shape[1]]
+    shown = restored.mean(dim=0, keepdim=True).expand(3, -1, -1) if grey else restored
+    error = shown.clamp(0, 1) - torch.from_numpy(hr).double().permute(2, 0, 1) / 255
+    luma = (error * torch.tensor(LUMA).double()[:, None, None]).sum(dim=0)
+    reference = torch.from_numpy(bicubic_downscale(hr, scale=packet.header.scale)).double() / 255
+    distance = LR_WEIGHT * packet.header.scale * (lr - reference).square().mean()
+    loss = (error.square().mean() + luma.square().mean() + distance) * hr.shape[0] * hr.shape[1]
+    (gradient,) = torch.autograd.grad(loss, lr)
+    return float(loss.detach()), gradient
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "grey", "temperature"),
+    [
+        ("bdflow-x2", (75, 83), False, 0.0),
+        ("bdflow-x4-fast", (147, 201), False, 0.0),
+        ("bdflow-x4-fast", (5, 3), False, 0.0),
+        ("bdflow-x4-fast", (61, 45), True, 0.0),
+        ("bdflow-x4-fast", (61, 45), False, 0.5),
+    ],
+)
+def test_every_plan_has_the_gradient_of_the_promised_sum(
+    name: str, size: tuple[int, int], grey: bool, temperature: float
+) -> None:
+    card, hr = find_model(name), photo(*size, 3)
+    hr = np.repeat(hr[:, :, :1], 3, axis=2) if grey else hr
+    z = ZPolicy(temperature=temperature, seed=7) if temperature else None
+    with Rescaler(card, threads=1) as rescaler:
+        packet = rescaler.downscale(hr[:, :, 0] if grey else hr, z=z)
+    wanted_loss, wanted = twin(card, hr, packet, grey=grey, z=z)
+    height, width = packet.lr.shape[:2]
+    halo = halo_of(card.config, "gradient")
+    tiled = list(windows(height, width, (min(height, 2 * halo + 5), min(width, 2 * halo + 7)), halo))
+    assert len(tiled) > 5 or max(size) < 100
+    for plan in (whole(packet.lr), tiled):
+        loss, found = loss_and_gradient(refiner(card), hr, packet, plan, grey=grey, z=z)
+        assert loss == pytest.approx(wanted_loss, rel=1e-4)
+        assert float((found - wanted).norm() / wanted.norm()) < 2e-3
 
 
 def objective(restored: UInt8Array, hr: UInt8Array, lr: UInt8Array, scale: int) -> float:
@@ -83,46 +170,55 @@ def test_released_weights_gain_tenths_of_a_decibel(name: str) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_every_size_is_refined_and_none_gets_worse(rescaler: Rescaler, height: int, width: int) -> None:
+def test_every_size_is_refined(rescaler: Rescaler, height: int, width: int) -> None:
     hr = photo(height, width, 1)
     plain, refined = rescaler.downscale(hr), rescaler.downscale(hr, refine=3)
+    assert refined.lr.shape == plain.lr.shape
     before, after = (objective(rescaler.upscale(one), hr, one.lr, 4) for one in (plain, refined))
-    assert after <= before * 1.02  # the restored picture is rounded here, and is not where it is refined
+    assert after <= before * 1.02  # restored pictures are rounded here, which refinement does not see
+
+
+def test_where_every_step_makes_it_worse_the_network_s_own_pixels_stay(
+    cards: dict[int, ModelCard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hr = photo(40, 52, 2)
+    with Rescaler(cards[4], threads=1) as rescaler:
+        packet = rescaler.downscale(hr)
+        assert not np.array_equal(rescaler.downscale(hr, refine=3).lr, packet.lr)
+        monkeypatch.setattr(refine, "STEP_SIZE", 0.5)
+        assert np.array_equal(rescaler.downscale(hr, refine=3).lr, packet.lr)
 
 
 def test_no_steps_leave_the_network_s_own_pixels(cards: dict[int, ModelCard], rescaler: Rescaler) -> None:
     hr = photo(40, 52, 2)
     packet = rescaler.downscale(hr)
-    assert np.array_equal(refiner(cards[4]).refine(hr, packet.lr, packet.boundary, steps=0), packet.lr)
+    found = refiner(cards[4]).refine(hr, packet.lr, packet.boundary, steps=0, plan=whole(packet.lr))
+    assert np.array_equal(found, packet.lr)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
-def test_tiles_have_the_gradient_of_the_whole(cards: dict[int, ModelCard], scale: int) -> None:
-    card = cards[scale]
-    hr = photo(53 * scale + 1, 61 * scale - 1, 5)
-    with Rescaler(card, threads=1) as rescaler:
-        packet = rescaler.downscale(hr)
-    side = 2 * card.config.halo + 9
-    limit = side * side * bytes_per_lr_pixel(card.config, "gradient") / MIB
+def test_small_tiles_refine_as_one_does_and_are_counted(cards: dict[int, ModelCard]) -> None:
+    card, hr = cards[4], photo(213, 243, 5)
     calls: list[tuple[int, int]] = []
-    whole = refiner(card).refine(hr, packet.lr, packet.boundary, steps=2)
-    tiled = refiner(card, memory_limit_mib=limit).refine(
-        hr, packet.lr, packet.boundary, steps=2, progress=lambda *done: calls.append(done)
-    )
+    with Rescaler(card, threads=1) as large:
+        plain, wanted = large.downscale(hr), large.downscale(hr, refine=2)
+    with Rescaler(card, threads=1, memory_limit_mib=limit_for(card, 2 * card.config.halo + 9)) as small:
+        found = small.downscale(hr, refine=2, progress=lambda *done: calls.append(done))
     tiles = calls[-1][1] // 3
     assert tiles > 3
-    assert calls == [(done, 3 * tiles) for done in range(1, 3 * tiles + 1)]
+    assert calls[-3 * tiles :] == [(done, 3 * tiles) for done in range(1, 3 * tiles + 1)]
     # Sums in another order turn a step of Adam now and then, where a gradient is almost 0.
-    assert np.mean(whole != tiled) < 2e-3
-    assert np.mean(whole != packet.lr) > 0.1
+    assert np.mean(wanted.lr != found.lr) < 2e-3
+    assert np.mean(wanted.lr != plain.lr) > 0.1
 
 
 def test_a_limit_below_the_smallest_tile_names_one_that_works(cards: dict[int, ModelCard]) -> None:
     hr = photo(400, 400, 1)
-    with (
-        Rescaler(cards[4], threads=1, memory_limit_mib=0.5) as rescaler,
-        pytest.raises(OutOfMemoryError, match="raise"),
-    ):
+    limit = limit_for(cards[4], 2 * cards[4].config.halo)
+    with Rescaler(cards[4], threads=1, memory_limit_mib=limit) as rescaler, pytest.raises(OutOfMemoryError) as caught:
+        rescaler.downscale(hr, refine=1)
+    named = re.search(r"takes about (\d+) MiB", str(caught.value))
+    assert named is not None
+    with Rescaler(cards[4], threads=1, memory_limit_mib=int(named[1])) as rescaler:
         rescaler.downscale(hr, refine=1)
 
 
@@ -174,6 +270,13 @@ def test_a_device_that_is_not_there_is_named(cards: dict[int, ModelCard]) -> Non
         rescaler.downscale(photo(8, 8, 1), refine=1)
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_z_that_is_no_policy_is_refused_before_the_work(rescaler: Rescaler, steps: int) -> None:
+    wrong: Any = 0.45
+    with pytest.raises(ArgumentError, match="ZPolicy"):
+        rescaler.downscale(photo(8, 8, 1), z=wrong, refine=steps, progress=lambda *_: pytest.fail("it went to work"))
+
+
 def test_a_closed_rescaler_does_not_refine(rescaler: Rescaler) -> None:
     rescaler.downscale(photo(8, 8, 1), refine=1)
     rescaler.close()
@@ -192,28 +295,58 @@ def test_altered_weights_are_refused(tmp_path: Path) -> None:
             rescaler.downscale(photo(8, 8, 1), refine=1)
 
 
-def test_what_is_not_finite_is_no_picture(cards: dict[int, ModelCard]) -> None:
-    made = refiner(cards[4])
-    with torch.no_grad():
-        next(made._model.parameters()).fill_(float("nan"))
-    hr = photo(16, 16, 1)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_no_picture(cards: dict[int, ModelCard], value: float) -> None:
+    made, hr = refiner(cards[4]), photo(16, 16, 1)
+    inverse = made._model.inverse
+
+    def spoilt(*inputs: Any) -> torch.Tensor:
+        restored = inverse(*inputs)
+        restored.view(-1)[7] = value
+        return restored
+
+    made._model.inverse = spoilt  # type: ignore[assignment, method-assign]
+    lr = hr[::4, ::4].copy()
     with pytest.raises(NonFiniteOutputError):
-        made.refine(hr, hr[::4, ::4].copy(), np.zeros((4, 4), np.uint8), steps=1)
+        made.refine(hr, lr, np.zeros((4, 4), np.uint8), steps=0, plan=whole(lr))
 
 
-@pytest.mark.parametrize("raised", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
-def test_memory_that_runs_out_is_said_so(cards: dict[int, ModelCard], raised: Exception) -> None:
-    made = refiner(cards[4])
+@pytest.mark.parametrize(
+    "raised", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+)
+@pytest.mark.parametrize("place", ["bicubic_downscale", "_area", "_to_pixels"])
+def test_memory_that_runs_out_is_tried_again_with_smaller_tiles(
+    cards: dict[int, ModelCard], monkeypatch: pytest.MonkeyPatch, raised: Exception, place: str
+) -> None:
+    hr, real, failures = photo(213, 243, 5), getattr(refine, place), [raised]
 
-    def fail(*_: object) -> None:
-        raise raised
+    def fail(*args: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*args, **options)
 
-    next(module for module in made._model.modules() if isinstance(module, torch.nn.Conv2d)).register_forward_pre_hook(
-        fail
-    )
-    hr = photo(16, 16, 1)
-    with pytest.raises(OutOfMemoryError, match="memory_limit_mib"):
-        made.refine(hr, hr[::4, ::4].copy(), np.zeros((4, 4), np.uint8), steps=1)
+    with Rescaler(cards[4], threads=1) as rescaler:
+        wanted = rescaler.downscale(hr, refine=1)
+        monkeypatch.setattr(refine, place, fail)
+        with pytest.warns(UserWarning, match="trying again with smaller tiles"):
+            found = rescaler.downscale(hr, refine=1)
+    assert np.mean(wanted.lr != found.lr) < 2e-3
+
+
+def test_the_caller_s_settings_of_pytorch_neither_matter_nor_change(cards: dict[int, ModelCard]) -> None:
+    hr, threads = photo(61, 45, 1), torch.get_num_threads()
+    with Rescaler(cards[4], threads=1) as rescaler:
+        wanted = rescaler.downscale(hr, refine=3)
+    with Rescaler(cards[4], threads=1) as rescaler:
+        for setting in (torch.inference_mode(), torch.no_grad(), torch.autocast("cpu", torch.bfloat16)):
+            with setting:
+                found = rescaler.downscale(hr, refine=3)
+            assert np.array_equal(found.lr, wanted.lr)
+    with Rescaler(cards[4], threads=threads + 1) as rescaler:
+        seen: list[int] = []
+        rescaler.downscale(hr, refine=1, progress=lambda *_: seen.append(torch.get_num_threads()))
+    assert seen[-1] == threads + 1
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16")

@@ -75,7 +75,13 @@ def test_faces_stand_beside_the_published_rows_of_their_scale_alone(results: pat
 
 
 def test_refined_pictures_stand_beside_the_same_weights_unrefined(results: pathlib.Path) -> None:
-    before: dict[str, Any] = {"psnr_y": 36.0, "lpips": 0.08, "lr_psnr": 38.0, "lr_max_difference": 20}
+    before: dict[str, Any] = {
+        "psnr_y": 36.0,
+        "lpips": 0.08,
+        "lr_psnr": 38.0,
+        "lr_max_difference": 20,
+        "file_bytes": 1000.2,
+    }
     for model in ("bdflow-x4@1", "bdflow-x4@2", "bdflow-x8@1"):
         _write(results, model, **before)
     for model, steps, quality in (
@@ -86,10 +92,10 @@ def test_refined_pictures_stand_beside_the_same_weights_unrefined(results: pathl
         ("bdflow-x8@1", 20, 36.5),
         ("bdflow-x9@1", 20, 36.5),  # never measured without
     ):
-        means = {"psnr_y": quality, "lpips": None, "lr_psnr": 38.25, "lr_max_difference": 21}
+        means = {"psnr_y": quality, "lpips": None, "lr_psnr": 38.25, "lr_max_difference": 21, "file_bytes": 1003}
         content = {"model": model, "folder": "Set5", "refine": steps, "means": means}
         (results / "refined" / f"{model}-Set5-{steps}.json").write_text(json.dumps(content))
-    rest = "0.0800, - | 38.00, 38.25 dB | 20, 21 |"
+    rest = "0.0800, - | 38.00, 38.25 dB | 20, 21 | 1,000, 1,003 B |"
     assert report_quality.refined_table()[2:] == [
         f"| bdflow-x4@2 | Set5 | 5 | **36.19** dB | +0.19 dB | +0.00 dB | {rest}",
         f"| bdflow-x4@1 | Set5 | 10 | **36.30** dB | +0.30 dB | +0.11 dB | {rest}",

@@ -53,7 +53,7 @@ def gap_table() -> list[str]:
 def refined_table() -> list[str]:
     """What refinement makes of the same weights, beside the published figures (`refined/MODEL-SET-STEPS.json`)."""
     lines = [
-        f"| model | set | steps | PSNR-Y | gain | to {TARGET} | LPIPS | LR to bicubic | largest LR difference | LR file |",
+        f"| model | set | steps | PSNR-Y | gain | to {TARGET} | LPIPS | LR to bicubic | largest difference | LR file |",
         "|---" * 10 + "|",
     ]
     plain = {(one["model"], one["folder"]): one["means"] for one in read_all("quality/*.json")}

@@ -212,7 +212,7 @@ def test_small_tiles_refine_as_one_does_and_are_counted(cards: dict[int, ModelCa
 
 
 def test_a_limit_below_the_smallest_tile_names_one_that_works(cards: dict[int, ModelCard]) -> None:
-    hr = photo(400, 400, 1)
+    hr = photo(120, 104, 1)
     limit = limit_for(cards[4], 2 * cards[4].config.halo)
     with Rescaler(cards[4], threads=1, memory_limit_mib=limit) as rescaler, pytest.raises(OutOfMemoryError) as caught:
         rescaler.downscale(hr, refine=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep what tests compile and measure out of the user's cache: a folder for the run, which its processes share."""
+    """Keep what tests compile and measure out of the user's cache: a folder for the run, which its processes share.
+
+    And take Ctrl-C, which tests send: a shell has what it starts in the background ignore it, children included.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "BDFLOW_CACHE" not in os.environ:
         folder = tempfile.mkdtemp(prefix="bdflow-tests-")
         os.environ["BDFLOW_CACHE"] = folder

@@ -20,6 +20,7 @@ from torch import Tensor
 from bdflow_rt.engines.engine import check_finite, run_error
 from bdflow_rt.engines.torch import exact_convolutions
 from bdflow_rt.metrics.bicubic import bicubic_downscale
+from bdflow_rt.metrics.psnr import LUMA
 from bdflow_rt.models.io import load_model
 from bdflow_rt.tiles import Span, Window
 from bdflow_rt.zoo import ModelCard
@@ -31,7 +32,6 @@ STEP_SIZE = 0.75 / 255
 """Of Adam, in the units of the LR, where white is 1; it falls to 0 along a cosine."""
 BETAS = (0.7, 0.99)
 """Of Adam. Rounding to 8 bits makes every gradient noisy, and a longer memory than this carries the noise along."""
-LUMA = (0.299, 0.587, 0.114)
 
 UInt8Array = NDArray[np.uint8]
 Latent = Callable[[Span, Span], NDArray[np.float32]]

@@ -361,17 +361,13 @@ class Rescaler:
             refiner = self._open_refiner() if refine else None  # what it lacks is better said at once
             self._each_tile("downscale", (lr_height, lr_width), one, progress)
             if refiner is not None:
-                run = partial(
-                    refiner.refine,
-                    pixels,
-                    lr,
-                    boundary,
-                    steps=refine,
-                    grey=picture.colour == "grey",
-                    latent=partial(self._latent, z, lr_width) if z.temperature else None,
-                    progress=progress,
+                self._check_open()  # `progress` may have closed it
+                grey = picture.colour == "grey"
+                latent = partial(self._latent, z, lr_width) if z.temperature else None
+                best = partial(refiner.refine, pixels, lr, boundary, steps=refine, grey=grey, latent=latent)
+                lr = self._with_tiles(
+                    "gradient", (lr_height, lr_width), lambda plan: best(plan=plan, progress=progress)
                 )
-                lr = self._with_tiles("gradient", (lr_height, lr_width), run)
         header = PacketHeader(
             model=self.card.id,
             weights_hash=self.card.weights_hash,
@@ -449,10 +445,10 @@ class Rescaler:
 
         # Held for the whole picture: another thread's tiles in between would have the engine prepare each tile anew.
         with self._lock:
-            self._with_tiles(direction, (size[0], size[1]), lambda *, plan: each(plan))
+            self._with_tiles(direction, size, each)
 
     def _with_tiles(
-        self, work: Direction | Literal["gradient"], size: tuple[int, int], function: Callable[..., T]
+        self, work: Direction | Literal["gradient"], size: tuple[int, int], function: Callable[[list[Window]], T]
     ) -> T:
         """Call a function with the windows of an LR picture, again with smaller ones where memory runs out."""
         config, limit_mib = self.card.config, self._memory_limit_mib
@@ -463,7 +459,7 @@ class Rescaler:
             if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
                 self._release(key for key in self._engines if key != work)
             try:
-                return function(plan=list(windows(*size, tile, halo_of(config, backend))))
+                return function(list(windows(*size, tile, halo_of(config, backend))))
             except (MemoryError, OutOfMemoryError) as error:
                 self._release(self._engines)
                 limit_mib = tile_mib / 2

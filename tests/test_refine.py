@@ -25,8 +25,9 @@ from bdflow_rt.errors import (
 )
 from bdflow_rt.latent import latent_rows
 from bdflow_rt.metrics import bicubic_downscale, psnr
+from bdflow_rt.metrics.psnr import LUMA
 from bdflow_rt.models.io import load_model
-from bdflow_rt.refine import LR_WEIGHT, LUMA, Refiner
+from bdflow_rt.refine import LR_WEIGHT, Refiner
 from bdflow_rt.tiles import MIB, Span, Window, bytes_per_lr_pixel, halo_of, windows
 from bdflow_rt.zoo import ModelCard, find_model
 from tests.support import photo
@@ -282,6 +283,11 @@ def test_a_closed_rescaler_does_not_refine(rescaler: Rescaler) -> None:
     rescaler.close()
     with pytest.raises(ClosedError):
         rescaler.downscale(photo(8, 8, 1), refine=1)
+
+
+def test_a_rescaler_that_progress_closes_does_not_go_on(rescaler: Rescaler) -> None:
+    with pytest.raises(ClosedError):
+        rescaler.downscale(photo(8, 8, 1), refine=1, progress=lambda *_: rescaler.close())
 
 
 def test_altered_weights_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from bdflow_rt.errors import ArgumentError, DTypeError, ShapeError
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of R, G and B (BT.601) in full range, as losses take them; PSNR-Y's luma is the same in limited range."""
 _RGB_TO_Y = np.array([65.481, 128.553, 24.966]) / 255
 
 

@@ -15,11 +15,10 @@ from typing import TypeVar
 from torch import Tensor
 
 from bdflow_rt.errors import ArgumentError, TrainingConfigError
+from bdflow_rt.metrics.psnr import LUMA
 
 _T = TypeVar("_T")
 
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of R, G and B (BT.601), as in the Y that PSNR-Y is taken of, which is in limited range."""
 LATENT_VARIANCE = 0.2
 """Variance of the prior of Z (paper, section 3.3)."""
 

@@ -27,6 +27,10 @@ MAX_WORKERS = 1024
 """Far above what is of use; more processes than a machine takes would bring it down."""
 MAX_SEED = 2**31 - 1
 """Of Z: together with the step it has to fit the 64 bits of torch's generators."""
+MAX_LEARNING_RATE = 1e3
+"""Far above what any network stands; further up it is not even a float32."""
+MAX_CROP_PIXELS = 1 << 28
+"""Of all crops of a step: a network needs some hundred times their bytes, and their cutting alone would take minutes."""
 SHIPPED = pathlib.Path(__file__).parent / "configs"
 
 
@@ -99,9 +103,14 @@ class TrainConfig:
         for name in ("workers", "warmup", "seed"):
             if getattr(self, name) < 0:
                 raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at least 0.")
-        for name, most in (("workers", MAX_WORKERS), ("seed", MAX_SEED)):
+        for name, most in (("workers", MAX_WORKERS), ("seed", MAX_SEED), ("learning_rate", MAX_LEARNING_RATE)):
             if getattr(self, name) > most:
                 raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at most {most}.")
+        if self.batch * self.crop**2 > MAX_CROP_PIXELS:
+            raise TrainingConfigError(
+                f"batch is {self.batch} and crop {self.crop}, {self.batch * self.crop**2:,} pixels; at most "
+                f"{MAX_CROP_PIXELS:,} are allowed."
+            )
         if not 0 <= self.baw_after <= 1:
             raise TrainingConfigError(f"baw_after is {self.baw_after}; it must be a share of the run, 0 to 1.")
         if not 0 < self.final_learning_rate <= self.learning_rate:

@@ -35,7 +35,9 @@ def test_shipped_configurations_come_back_from_json(name: str) -> None:
 
 def test_the_shipped_configurations_are_these() -> None:
     assert set(shipped_configs()) == {f"paper-x{scale}" for scale in SCALES} | {
+        "fast-x2",
         "fast-x4",
+        "fast-x8",
         "hq-x4",
         "psnr-x2",
         "psnr-x4",
@@ -82,6 +84,8 @@ def test_lpips_weights_belong_to_the_losses(tmp_path: pathlib.Path) -> None:
         ({"loss": {"baw": 2}}, "loss.baw is 2"), ({"loss": {"baw": "no"}}, "loss.baw is 'no'"),
         ({"baw_after": 30}, "baw_after is 30"), ({"baw_after": -0.1}, "baw_after is -0.1"),
         ({"seed": 2**64}, f"seed is {2**64}"), ({"workers": 100_000}, "workers is 100000"),
+        ({"learning_rate": 1e300}, "learning_rate is 1e+300"), ({"batch": 10**8}, "batch is 100000000"),
+        ({"crop": 10**6}, "crop 1000000"),
     ],
 )  # fmt: skip
 def test_impossible_values_raise_and_are_named(changes: dict[str, Any], named: str) -> None:

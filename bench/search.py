@@ -177,14 +177,14 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, action="append", required=True, help="folder or .tar; repeat")
     parser.add_argument("--validation", type=pathlib.Path, action="append", required=True, help="folder; repeat")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/search"))
-    parser.add_argument("--output", type=pathlib.Path, default=RESULTS / "search.json")
+    parser.add_argument("--output", type=pathlib.Path, help="default: bench/results/NAME.json of NAME.toml")
     args = parser.parse_args()
-    trials = read_trials(args.trials)
+    trials, output = read_trials(args.trials), args.output or RESULTS / f"{args.trials.stem}.json"
     pool = PicturePool(args.data, cache=args.runs.parent / "cache")
     pictures = {folder.name: read_folder(folder) for folder in args.validation}
     if len(pictures) < len(args.validation):
         raise ArgumentError("Two folders of --validation have the same name, under which their figures are kept.")
-    done = _read_done(args.output)
+    done = _read_done(output)
     for trial in trials:
         if trial.name in done and _same(done[trial.name], trial, pool, pictures):
             continue
@@ -192,7 +192,7 @@ def main() -> None:
         done[trial.name] = {**environment(), **entry}
         _say(f"{trial.name}: {entry['sets']}")
         kept = [done[one.name] for one in trials if one.name in done]
-        write_result(args.output, {"trials": kept})
+        write_result(output, {"trials": kept})
 
 
 if __name__ == "__main__":

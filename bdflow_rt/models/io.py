@@ -115,6 +115,8 @@ def _stored(key: str, value: torch.Tensor, storage: Storage) -> dict[str, torch.
         # The gain stays float32: one number, and the levels hang on it.
         rounded = value.to(torch.float32 if key.startswith("quantizer.") else torch.float16)
         state, is_sound, limit = {key: rounded}, bool(rounded.isfinite().all()), 65504
+        if key == "quantizer.gain" and not rounded:
+            raise ArgumentError("quantizer.gain is 0, which the boundary channel is divided by; train the model again.")
     if not is_sound:
         raise ArgumentError(f"{key} holds values beyond {limit:.0f}, which cannot be stored; train the model again.")
     return state

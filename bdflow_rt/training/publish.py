@@ -47,6 +47,8 @@ def publish(
             "validation": _plain(state.get("validation")),
             "training": _without_folders(config),
         }
+        if state.get("earlier"):
+            details["training_earlier"] = [_by_name(part) for part in state["earlier"]]
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint} is not a checkpoint of a run: {error}") from None
     return save_model(model, folder, name=name, version=version, details=details, storage=storage)
@@ -54,13 +56,18 @@ def publish(
 
 def _without_folders(config: TrainConfig) -> dict[str, Any]:
     """The configuration as a card shows it: without the model, which the card has, and the paths of this machine."""
-    data = config.to_dict()
+    data = _by_name(config.to_dict())
     del data["model"]
-    if config.start_from is not None:
-        data["start_from"] = pathlib.PurePath(config.start_from).name
-    if config.lpips_weights is not None:
-        data["loss"]["lpips_weights"] = pathlib.PurePath(config.lpips_weights).name
-    return data
+    return {**data, "loss": _by_name(data["loss"])}
+
+
+def _by_name(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the last part of every path."""
+    paths = ("start_from", "lpips_weights", "loss.lpips_weights")
+    return {
+        key: pathlib.PurePath(value).name if key in paths and value is not None else value
+        for key, value in settings.items()
+    }
 
 
 def _plain(validation: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -96,6 +96,7 @@ class Trainer:
         self._setbacks, self._attempts, self._saved_at = 0, 0, 0
         self._last: Validation | None = None
         self._data: dict[str, Any] = {"sources": pool.names, "pictures": len(pool)}
+        self._earlier: list[dict[str, Any]] = []
         if resume:
             self._restore()
         elif self.checkpoint.exists():
@@ -303,6 +304,7 @@ class Trainer:
             {
                 "config": self.config.to_dict(),
                 "data": self._data,
+                "earlier": self._earlier,
                 "validation": None if self._last is None else dataclasses.asdict(self._last),
                 "step": self.step,
                 "elapsed_s": self.elapsed_s,
@@ -330,9 +332,12 @@ class Trainer:
         self._saved_at = self.step
 
     def _go_on_from(self, before: dict[str, Any]) -> None:
-        """Say what is otherwise than in the part before, whose data the card has to name: they may be licensed."""
-        for line in _changes(before["config"], self.config.to_dict()):
-            self._say(line)
+        """Say what is otherwise than in the part before, and keep it: the data may be licensed."""
+        old, new = _settings(before["config"]), _settings(self.config.to_dict())
+        changed = {key: old[key] for key, value in new.items() if value != old.get(key, value)}
+        for key, value in changed.items():
+            self._say(f"from here on {key} is {new[key]}, and was {value}; the model's card will name both")
+        self._earlier = before.get("earlier", []) + ([{"until_step": self.step, **changed}] if changed else [])
         data = before.get("data", self._data)
         if {key: data.get(key) for key in self._data} == self._data:
             self._data = data
@@ -350,14 +355,7 @@ def _check_validation(pictures: list[NDArray[np.uint8]], *, scale: int) -> None:
         )
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """One line for every setting with which a resumed run goes on otherwise; more iterations are what it is for."""
-    old, new = (
-        {**one, **{f"loss.{key}": value for key, value in one.get("loss", {}).items()}} for one in (before, now)
-    )
-    ignored = ("model", "loss", "iterations")
-    changed = [key for key, value in new.items() if key not in ignored and value != old.get(key, value)]
-    return [
-        f"from here on {key} is {new[key]}, and was {old[key]}; the model's card will tell of the new one alone"
-        for key in changed
-    ]
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What a resumed run may change by mistake, by its name in TOML; more iterations are what resuming is for."""
+    settings = {**config, **{f"loss.{key}": value for key, value in config.get("loss", {}).items()}}
+    return {key: value for key, value in settings.items() if key not in ("model", "loss", "iterations")}

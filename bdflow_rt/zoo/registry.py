@@ -104,7 +104,7 @@ def find_model_by_hash(model_id: str, weights_hash: bytes) -> ModelCard:
     """The card of the very weights a packet was made with.
 
     Args:
-        model_id: id in the packet; it only helps the error message.
+        model_id: id in the packet, which decides where several models have these weights, and helps the error message.
         weights_hash: first 8 bytes of the weights' SHA-256.
 
     Raises:
@@ -113,9 +113,8 @@ def find_model_by_hash(model_id: str, weights_hash: bytes) -> ModelCard:
         CorruptModelError: the model's folder has no readable card.
     """
     cards, damaged = _scan()
-    for card in cards:
-        if card.weights_hash == weights_hash:
-            return card
+    if matching := [card for card in cards if card.weights_hash == weights_hash]:
+        return next((card for card in matching if card.id == model_id), matching[0])
     same_id = [card for card in cards if card.id == model_id]
     if same_id:
         raise WeightsHashError(

@@ -159,6 +159,15 @@ def test_weights_beyond_int8_and_its_scales_are_refused(tmp_path: pathlib.Path, 
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_a_boundary_gain_of_0_is_refused(tmp_path: pathlib.Path, storage: Storage) -> None:
+    model = _model()
+    torch.nn.init.zeros_(model.quantizer.gain)
+    with pytest.raises(ArgumentError, match=r"quantizer\.gain is 0"):
+        save_model(model, tmp_path / "m", name="tiny", version=1, details={}, storage=storage)
+    assert not (tmp_path / "m").exists()
+
+
 def test_nothing_but_the_two_files_is_left(tmp_path: pathlib.Path) -> None:
     _save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CARD_FILE, WEIGHTS_FILE])

@@ -66,7 +66,14 @@ def test_no_path_of_the_machine_is_in_the_card(tmp_path: pathlib.Path) -> None:
     card = publish(path, tmp_path / "model", name="m", version=1)
     training = card.details["training"]
     assert (training["start_from"], training["loss"]["lpips_weights"]) == ("first", "alex.npz")
+    assert "training_earlier" not in card.details
     assert "/some/" not in (tmp_path / "model" / CARD_FILE).read_text()
+
+
+def test_what_earlier_parts_of_a_run_were_told_is_in_the_card_without_paths(tmp_path: pathlib.Path) -> None:
+    parts = [{"until_step": 3, "seed": 4, "start_from": "/some/first"}, {"until_step": 5, "start_from": None}]
+    card = publish(_checkpoint(tmp_path, earlier=parts), tmp_path / "model", name="m", version=1)
+    assert card.details["training_earlier"] == [{**parts[0], "start_from": "first"}, parts[1]]
 
 
 @pytest.mark.parametrize(

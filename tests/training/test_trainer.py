@@ -19,6 +19,7 @@ from bdflow_rt.errors import CheckpointError, DivergedError, TrainingDataError
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
 from bdflow_rt.training.data import PicturePool
+from bdflow_rt.training.publish import publish
 from bdflow_rt.training.trainer import MAX_SETBACKS, Trainer
 from bdflow_rt.training.validate import read_folder, validate
 from bdflow_rt.zoo.config import ModelConfig
@@ -297,3 +298,9 @@ def test_a_resumed_run_says_what_is_otherwise_than_before(tmp_path: pathlib.Path
     assert load_checkpoint(again.checkpoint)["data"] == {
         "sources": ["more"], "pictures": 1, "before": {"sources": ["pictures"], "pictures": 3},
     }  # fmt: skip
+    assert load_checkpoint(again.checkpoint)["earlier"] == [{"until_step": 1, "seed": 1, "loss.lr": LOSS.lr}]
+    trainer(tmp_path, small_config(seed=6, loss=loss, iterations=20), "run", resume=True).train()
+    card = publish(again.checkpoint, tmp_path / "model", name="m", version=1)
+    assert card.details["training_earlier"] == [
+        {"until_step": 1, "seed": 1, "loss.lr": LOSS.lr}, {"until_step": 12, "seed": 5},
+    ]  # fmt: skip

@@ -84,6 +84,13 @@ def test_packets_find_the_very_weights_under_whatever_name(zoo: pathlib.Path) ->
     assert find_model_by_hash("mine@1", wanted.weights_hash) == wanted
 
 
+def test_of_models_with_the_same_weights_that_of_the_packet_s_name_is_taken(zoo: pathlib.Path) -> None:
+    cards = [make_model(zoo, name, 1, weights=b"same") for name in ("first", "mine", "third")]
+    hashed = cards[0].weights_hash
+    assert [find_model_by_hash(f"{name}@1", hashed) for name in ("first", "mine", "third")] == cards
+    assert find_model_by_hash("gone@1", hashed) == cards[0]
+
+
 def test_other_weights_of_the_same_name_are_not_taken_for_them(zoo: pathlib.Path) -> None:
     make_model(zoo, "mine", 1)
     with pytest.raises(WeightsHashError, match="0102030405060708"):

@@ -30,7 +30,7 @@ MAX_SEED = 2**31 - 1
 MAX_LEARNING_RATE = 1e3
 """Far above what any network stands; further up it is not even a float32."""
 MAX_CROP_PIXELS = 1 << 28
-"""Of all crops of a step: a network needs some hundred times their bytes, and their cutting alone would take minutes."""
+"""Of all crops of a step: a network needs some hundred times their bytes, and cutting them would take minutes."""
 SHIPPED = pathlib.Path(__file__).parent / "configs"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +63,9 @@ class Ranks:
 def process_group(device: str) -> Iterator[tuple[Ranks, str]]:
     """Join the processes that torchrun started, and leave them at the end; without torchrun, a process alone.
 
+    The group's threads end with it if nothing holds on to it any more, as a `Trainer` does. A thread that lives on and
+    wants Python's lock when Python has gone aborts the process.
+
     Args:
         device: "cpu", "cuda" or "cuda:N"; plain "cuda" becomes the GPU with the process's local rank.
 
@@ -75,9 +80,12 @@ def process_group(device: str) -> Iterator[tuple[Ranks, str]]:
     if world == 1:
         yield Ranks(), device
         return
+    # Imported while there is a group, it would keep the group and its threads for good.
+    importlib.import_module("torch._dynamo")
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
     try:
         yield Ranks(rank=distributed.get_rank(), world=world, device=device), device
     finally:
         # After an error the others may be waiting in a collective; torchrun ends them.
+        gc.collect()
         distributed.destroy_process_group()

@@ -82,26 +82,32 @@ def train_model(
     check_name(name, version)
     device = _choose_device(device)
     with process_group(device) as (ranks, device):
-        pool = _open_pool(data, cache, ranks)
-        trainer = Trainer(
-            config,
-            pool,
-            output,
-            minutes=minutes,
-            resume=resume,
-            device=device,
-            validation=None if validation is None else read_folder(validation),
-            lpips=_perceptual(config),
-            ranks=ranks,
-            say=say,
+        signalled = _train(
+            Trainer(
+                config,
+                _open_pool(data, cache, ranks),
+                output,
+                minutes=minutes,
+                resume=resume,
+                device=device,
+                validation=None if validation is None else read_folder(validation),
+                lpips=_perceptual(config),
+                ranks=ranks,
+                say=say,
+            )
         )
-        with _signals() as interruption:
-            trainer.train(stop=lambda: bool(interruption))
-        if trainer.progress < 1:
-            return interruption.number or signal.SIGTERM  # another process had the signal
-        if ranks.first:
+        if not signalled and ranks.first:
             _publish(output, name=name, version=version, say=say)
+        return signalled
+
+
+def _train(trainer: Trainer) -> int:
+    """Train to the end of the schedule, or to a signal, whose number is returned; the trainer ends with the call."""
+    with _signals() as interruption:
+        trainer.train(stop=lambda: bool(interruption))
+    if trainer.progress >= 1:
         return 0
+    return interruption.number or signal.SIGTERM  # another process had the signal
 
 
 def _publish(output: pathlib.Path, *, name: str, version: int, say: Callable[[str], None]) -> None:

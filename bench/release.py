@@ -142,19 +142,20 @@ def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
         runs: folders of the runs that led to it, each started from the one before; steps and seconds add up.
     """
     curve: list[dict[str, Any]] = []
-    for run in runs:
-        before = curve[-1] if curve else {"step": 0, "elapsed_s": 0.0}
+    checkpoints = [load_checkpoint(run / CHECKPOINT_FILE) for run in runs]
+    for number, run in enumerate(runs):
+        before = checkpoints[:number]  # each may have gone on after its last validation
         curve += [
             {
-                "step": before["step"] + entry["step"],
-                "elapsed_s": before["elapsed_s"] + entry["elapsed_s"],
+                "step": sum(one["step"] for one in before) + entry["step"],
+                "elapsed_s": sum(one["elapsed_s"] for one in before) + entry["elapsed_s"],
                 "psnr_y": entry["psnr_y"],
                 "lr_psnr": entry["lr_psnr"],
             }
             for entry in read_history(run / LOG_FILE)
             if entry["event"] == "validation"
         ]
-    first = load_checkpoint(runs[0] / CHECKPOINT_FILE)["config"].get("start_from")
+    first = checkpoints[0].get("started_from") or checkpoints[0]["config"].get("start_from")
     return {
         "model": card.id,
         **environment(),

@@ -16,7 +16,7 @@ from bdflow_rt.zoo.config import ModelConfig
 from bdflow_rt.zoo.registry import find_model
 
 
-def start_from(model: BDFlow, name: str) -> None:
+def start_from(model: BDFlow, name: str) -> str:
     """Copy a model's blocks into the same places of a network with at least as many levels and blocks.
 
     The gain of the boundary's quantiser is taken over where scale and bits are equal.
@@ -24,6 +24,9 @@ def start_from(model: BDFlow, name: str) -> None:
     Args:
         model: new network, as its constructor makes it.
         name: of a model of the zoo, or the path of a model folder.
+
+    Returns:
+        The model's id with its version, which the name may leave open.
 
     Raises:
         UnknownModelError, CorruptModelError, WeightsHashError: the model cannot be found or read.
@@ -42,6 +45,7 @@ def start_from(model: BDFlow, name: str) -> None:
     }
     with torch.no_grad():
         model.load_state_dict(state, strict=False)
+    return card.id
 
 
 def _misfit(small: ModelConfig, large: ModelConfig) -> tuple[str, str] | None:

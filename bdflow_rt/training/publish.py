@@ -47,6 +47,8 @@ def publish(
             "validation": _plain(state.get("validation")),
             "training": _without_folders(config),
         }
+        if state.get("started_from"):
+            details["training"]["start_from"] = state["started_from"]
         if state.get("earlier"):
             details["training_earlier"] = [_by_name(part) for part in state["earlier"]]
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:

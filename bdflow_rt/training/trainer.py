@@ -89,6 +89,7 @@ class Trainer:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UnwritableOutputError(f"The run's folder {folder} cannot be made: {error.strerror}.") from None
+        self._started_from: str | None = None
         self.model, self.averaged = self._new_networks(resume=resume)
         self._optimizer = Optimizer(config.optimizer, self.model, learning_rate=config.learning_rate)
         self._step = TrainStep(self.model, config, lpips=None if lpips is None else lpips.to(self._device))
@@ -98,7 +99,7 @@ class Trainer:
         self._data: dict[str, Any] = {"sources": pool.names, "pictures": len(pool)}
         self._earlier: list[dict[str, Any]] = []
         if resume:
-            self._restore()
+            self._go_on_from(self._restore())
         elif self.checkpoint.exists():
             raise CheckpointError(f"{self.checkpoint} exists; pass --resume to go on, or choose another folder.")
         self._parallel: nn.Module = self._step
@@ -158,7 +159,7 @@ class Trainer:
             model = BDFlow(self.config.model)
         # A resumed run has its own weights, and goes on where the model it started from is gone.
         if self.config.start_from is not None and not resume:
-            start_from(model, self.config.start_from)
+            self._started_from = start_from(model, self.config.start_from)
         model = model.to(self._device)
         for parameter in model.parameters():
             if parameter.ndim == 4:
@@ -303,6 +304,7 @@ class Trainer:
             self.checkpoint,
             {
                 "config": self.config.to_dict(),
+                "started_from": self._started_from,
                 "data": self._data,
                 "earlier": self._earlier,
                 "validation": None if self._last is None else dataclasses.asdict(self._last),
@@ -315,7 +317,7 @@ class Trainer:
             },
         )
 
-    def _restore(self) -> None:
+    def _restore(self) -> dict[str, Any]:
         state = load_checkpoint(self.checkpoint)
         try:
             if state["config"]["model"] != self.config.model.to_dict():
@@ -326,13 +328,14 @@ class Trainer:
             self.step, self.elapsed_s, self._setbacks = state["step"], state["elapsed_s"], state["setbacks"]
             validation = state.get("validation")
             self._last = None if validation is None else Validation(**validation)
-            self._go_on_from(state)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.checkpoint} is not a checkpoint of such a run: {error}") from None
         self._saved_at = self.step
+        return state
 
     def _go_on_from(self, before: dict[str, Any]) -> None:
         """Say what is otherwise than in the part before, and keep it: the data may be licensed."""
+        self._started_from = before.get("started_from")
         old, new = _settings(before["config"]), _settings(self.config.to_dict())
         changed = {key: old[key] for key, value in new.items() if value != old.get(key, value)}
         for key, value in changed.items():

@@ -13,7 +13,7 @@ from bdflow_rt.errors import BdflowError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import save_model
-from bdflow_rt.training.checkpoint import save_checkpoint
+from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import RunLog
@@ -84,7 +84,19 @@ def test_the_learning_curve_has_every_validation_that_led_to_the_weights(run: pa
     assert once["started_from"] == "bdflow-x2@1"
     assert (once["model"], once["config"]["crop"], once["config"]["model"]["scale"]) == ("tiny@1", 16, 2)
     twice = learning_curve(card, [run, run])["validations"]
-    assert [(point["step"], point["elapsed_s"]) for point in twice] == [(5, 50), (7, 70), (12, 120), (14, 140)]
+    assert [(point["step"], point["elapsed_s"]) for point in twice] == [(5, 50), (7, 70), (12, 110), (14, 130)]
+
+
+def test_the_learning_curve_names_the_version_a_run_started_from_and_counts_what_followed_its_last_validation(
+    run: pathlib.Path,
+) -> None:
+    RunLog(run / LOG_FILE).add({"event": "validation", "step": 4, "elapsed_s": 30.0, "psnr_y": 30.0, "lr_psnr": 40.0})
+    state = load_checkpoint(run / CHECKPOINT_FILE)
+    save_checkpoint(run / CHECKPOINT_FILE, {**state, "started_from": "bdflow-x2@9"})
+    card = publish(run / CHECKPOINT_FILE, run / "model", name="tiny", version=1)
+    curve = learning_curve(card, [run, run])
+    assert [(point["step"], point["elapsed_s"]) for point in curve["validations"]] == [(4, 30), (11, 90)]
+    assert curve["started_from"] == card.details["training"]["start_from"] == "bdflow-x2@9"
 
 
 def test_a_model_that_cannot_be_moved_into_place_leaves_nothing(

@@ -162,7 +162,7 @@ def test_weights_beyond_int8_and_its_scales_are_refused(tmp_path: pathlib.Path, 
 @pytest.mark.parametrize("storage", ["float16", "int8"])
 def test_a_boundary_gain_of_0_is_refused(tmp_path: pathlib.Path, storage: Storage) -> None:
     model = _model()
-    torch.nn.init.zeros_(model.quantizer.gain)
+    torch.nn.init.zeros_(model.get_parameter("quantizer.gain"))
     with pytest.raises(ArgumentError, match=r"quantizer\.gain is 0"):
         save_model(model, tmp_path / "m", name="tiny", version=1, details={}, storage=storage)
     assert not (tmp_path / "m").exists()

@@ -97,4 +97,4 @@ def test_a_run_starts_from_the_model_and_its_card_says_so(trained: pathlib.Path,
     trained.rename(tmp_path / "moved")
     trainer(tmp_path, config, "run", resume=True)  # has its own weights, and does not miss the others
     card = publish(run.checkpoint, tmp_path / "model", name="grown", version=1)
-    assert card.details["training"]["start_from"] == "trained"  # the folder's name, not a path of this machine
+    assert card.details["training"]["start_from"] == "small@1"  # with its version, and no path

@@ -71,7 +71,10 @@ def test_no_path_of_the_machine_is_in_the_card(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_earlier_parts_of_a_run_were_told_is_in_the_card_without_paths(tmp_path: pathlib.Path) -> None:
-    parts = [{"until_step": 3, "seed": 4, "start_from": "/some/first"}, {"until_step": 5, "start_from": None}]
+    parts: list[dict[str, Any]] = [
+        {"until_step": 3, "seed": 4, "start_from": "/some/first"},
+        {"until_step": 5, "start_from": None},
+    ]
     card = publish(_checkpoint(tmp_path, earlier=parts), tmp_path / "model", name="m", version=1)
     assert card.details["training_earlier"] == [{**parts[0], "start_from": "first"}, parts[1]]
 

@@ -61,8 +61,9 @@ def bits_table() -> list[str]:
     same = ("set", "scale", "iterations", "started_from")
     of_run = {(*(run[key] for key in same), run["bits"]): run for run in result["runs"]}
     lines = [
-        "| scale | steps | set | PSNR-Y, 0 bits | with a map | gain | bytes | worth | wins |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| scale | steps | set | PSNR-Y, 0 bits | with a map | gain | LR to bicubic, 0 bits | with a map | bytes | "
+        "worth | wins |",
+        "|---" * 11 + "|",
     ]
     verdicts = result["verdicts"]
     for one in sorted(
@@ -77,6 +78,8 @@ def bits_table() -> list[str]:
             f"{bare['psnr_y']:.2f} dB",
             f"{run['psnr_y']:.2f} dB ({one['bits']} bit)",
             f"{one['gain_db']:+.2f} dB",
+            f"{bare['lr_psnr']:.2f} dB",
+            f"{run['lr_psnr']:.2f} dB",
             f"{100 * (one['bytes_ratio'] - 1):+.1f} %",
             f"{one['bytes_worth_db']:.2f} dB",
             "yes" if one["wins_per_byte"] else "no",
@@ -212,13 +215,17 @@ def both_pictures_table() -> list[str]:
         if form != "png":
             continue
         packet, small = model["forms"][form]["bytes"], model["small_png_bytes"]
-        cells = [one["folder"], name, f"{packet:,.0f}", f"{small:,.0f}"]
+        cells = [one["folder"], name, f"{packet:,.0f}{_lpips(model)}", f"{small:,.0f}"]
         for key in RIVALS:
             found = model["as_good"][key]
             whole = None if found is None else small + found["bytes"]
-            cells.append("-" if whole is None else f"{whole:,.0f} ({100 * (whole / packet - 1):+.0f} %)")
+            cells.append("-" if whole is None else f"{whole:,.0f} ({100 * (whole / packet - 1):+.0f} %){_lpips(found)}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _lpips(one: dict[str, Any]) -> str:
+    return "" if one["lpips"] is None else f", {one['lpips']:.3f}"
 
 
 def rate_settings() -> list[str]:

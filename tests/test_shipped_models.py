@@ -32,6 +32,7 @@ PROMISED = {
     "bdflow-x4-fast@1": (34.5, 30.7, 36.0),
     "bdflow-x4-fast@2": (34.8, 30.8, 36.0),
     "bdflow-x8@1": (29.1, 26.5, 34.0),
+    "bdflow-x8-fast@1": (29.5, 26.8, 35.0),
     "bdflow-x16@1": (24.7, 23.2, 31.0),
 }
 """PSNR-Y on Set5 and Set14, and LR PSNR to bicubic, in dB."""

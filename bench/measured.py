@@ -24,23 +24,20 @@ def read_all(pattern: str) -> list[dict[str, Any]]:
 
 def newest_quality() -> list[dict[str, Any]]:
     """Of every model and set the result of its newest weights (`quality/MODEL-SET.json`), by scale, model and set."""
-    return _newest("quality/*.json")
-
-
-def newest_refined() -> list[dict[str, Any]]:
-    """The same with refined LR pictures (`refined/MODEL-SET-STEPS.json`), by scale, model, set and steps."""
-    return _newest("refined/*.json")
-
-
-def _newest(pattern: str) -> list[dict[str, Any]]:
-    newest: dict[tuple[str, ...], dict[str, Any]] = {}
-    for one in read_all(pattern):
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in read_all("quality/*.json"):
         name, _, version = one["model"].partition("@")
-        key = name, one["folder"], str(one.get("refine", 0))
-        held = newest.get(key)
+        held = newest.get((name, one["folder"]))
         if held is None or int(version) > int(held["model"].partition("@")[2]):
-            newest[key] = one
+            newest[name, one["folder"]] = one
     return [newest[key] for key in sorted(newest, key=_by_numbers)]
+
+
+def refined() -> list[dict[str, Any]]:
+    """All results with refined LR pictures (`refined/MODEL-SET-STEPS.json`), by scale, weights, set and steps."""
+    return sorted(
+        read_all("refined/*.json"), key=lambda one: _by_numbers((one["model"], one["folder"], str(one["refine"])))
+    )
 
 
 def _by_numbers(key: tuple[str, ...]) -> list[list[str | int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bdflow_rt.bench.measured import newest_quality, newest_refined, read_all
+from bdflow_rt.bench.measured import newest_quality, read_all, refined
 from bdflow_rt.bench.published import FACES, PUBLISHED
 from bdflow_rt.zoo.registry import find_model
 
@@ -62,7 +62,7 @@ def refined_table() -> list[str]:
         "|---" * 11 + "|",
     ]
     plain = {(one["model"], one["folder"]): one["means"] for one in read_all("quality/*.json")}
-    for one in newest_refined():
+    for one in refined():
         means, before = one["means"], plain.get((one["model"], one["folder"]))
         if before is None:
             continue

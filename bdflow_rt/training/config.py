@@ -28,7 +28,7 @@ MAX_WORKERS = 1024
 MAX_SEED = 2**31 - 1
 """Of Z: together with the step it has to fit the 64 bits of torch's generators."""
 MAX_LEARNING_RATE = 1e6
-"""Far above what any network stands; further up it is not even a float32."""
+"""Far above what any network stands; much larger ones are no float32."""
 MAX_CROP_PIXELS = 1 << 28
 """Of all crops of a step: a network needs some hundred times their bytes, and cutting them would take minutes."""
 SHIPPED = pathlib.Path(__file__).parent / "configs"

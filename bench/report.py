@@ -41,6 +41,17 @@ def latency_table() -> list[str]:
     return lines
 
 
+def command_table() -> list[str]:
+    """What the command takes from its start to the written file (`latency/*.json`), once per model."""
+    lines = ["| model | `bdflow downscale` | `bdflow upscale` | cores |", "|---" * 4 + "|"]
+    for result in {one["model"]: one for one in read_all("latency/*.json")}.values():
+        times = result["cold_start_1mp"]
+        lines.append(
+            f"| {result['model']} | {times['downscale_s']:.1f} s | {times['upscale_s']:.1f} s | {result['cores']} |"
+        )
+    return lines
+
+
 def refine_speed_table() -> list[str]:
     """What a step of refinement takes on a CPU (`latency/*.json`)."""
     lines = ["| model | HR size | precision | a step | upscale with openvino | cores |", "|---" * 6 + "|"]
@@ -324,7 +335,12 @@ def _sampling(result: dict[str, Any], codec: str) -> str:
 
 Tables = dict[str, Callable[[], list[str]]]
 PAGES: dict[pathlib.Path, Tables] = {
-    README: {"quality": report_quality.quality_table, "latency": latency_table, "bits": bits_table},
+    README: {
+        "quality": report_quality.quality_table,
+        "latency": latency_table,
+        "command": command_table,
+        "bits": bits_table,
+    },
     KERNELS_PAGE: {
         "kernel-speed": speed_table,
         "kernel-spills": spills_table,

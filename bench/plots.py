@@ -98,7 +98,7 @@ def pareto(scale: int, sets: tuple[str, ...] = ("Set5", "Set14", "BSD100")) -> F
         for label, macs, quality, marker, colour in points:
             axes.plot([macs / PIXELS**2], [quality], marker, color=colour, label=label)
             axes.annotate(label, (macs / PIXELS**2, quality), textcoords="offset points", xytext=(5, 4), fontsize=7)
-        axes.set_xlim(1e4, 1e7)  # room for the names
+        axes.set_xlim(5e3, 1e7)  # room for the names
     panels[0].set_ylabel(AXES["psnr_y"])
     return figure
 

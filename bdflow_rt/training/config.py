@@ -27,8 +27,8 @@ MAX_WORKERS = 1024
 """Far above what is of use; more processes than a machine takes would bring it down."""
 MAX_SEED = 2**31 - 1
 """Of Z: together with the step it has to fit the 64 bits of torch's generators."""
-MAX_LEARNING_RATE = 1e6
-"""Far above what any network stands; much larger ones are no float32."""
+MAX_LEARNING_RATE = 1e30
+"""Runs diverge long before; beyond it an update may be no float32."""
 MAX_CROP_PIXELS = 1 << 28
 """Of all crops of a step: a network needs some hundred times their bytes, and cutting them would take minutes."""
 SHIPPED = pathlib.Path(__file__).parent / "configs"

@@ -10,10 +10,9 @@ import argparse
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
-from bdflow_rt.bench import report_quality, report_training
+from bdflow_rt.bench import report_quality, report_rate, report_training
 from bdflow_rt.bench.measured import ROOT, read, read_all
 
 README = ROOT / "README.md"
@@ -21,10 +20,6 @@ KERNELS_PAGE = ROOT / "docs" / "kernels.md"
 ENGINES_PAGE = ROOT / "docs" / "engines.md"
 QUALITY_PAGE = ROOT / "docs" / "quality.md"
 TRAINING_PAGE = ROOT / "docs" / "training.md"
-RIVALS = ("jpeg", "webp", "avif")
-MEASURES = {"psnr_y": ("PSNR-Y", " dB", 1), "lpips": ("LPIPS", "", -1)}
-"""Key -> name, unit, and -1 where less is better."""
-FORMS = {"png": "PNG packet", "webp_lossless": "lossless WebP + map"}
 
 
 def latency_table() -> list[str]:
@@ -174,165 +169,6 @@ def engines_table() -> list[str]:
     return lines
 
 
-def rate_table() -> list[str]:
-    """Every model's files beside the codecs' at the same bytes: PSNR-Y and LPIPS (`rate_distortion.json`)."""
-    result = read("rate_distortion.json")
-    titles = [result["codecs"][key]["title"] for key in RIVALS]
-    lines = [
-        f"| set | model | LR as | bytes | bits per HR pixel | ours | {' | '.join(titles)} |",
-        "|---" * (6 + len(titles)) + "|",
-    ]
-    for one, name, model, form in _stored(result):
-        stored = model["forms"][form]
-        cells = [one["folder"], name, FORMS[form], f"{stored['bytes']:,.0f}", f"{stored['bits_per_pixel']:.2f}"]
-        cells += [_scores(model), *(_scores(stored["same_bytes"][key]) for key in RIVALS)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def rate_verdict() -> list[str]:
-    """Who wins at equal bytes, how often and by how much; and what lossless WebP saves (`rate_distortion.json`)."""
-    result = read("rate_distortion.json")
-    rows = [(model, model["forms"][form]) for *_, model, form in _stored(result)]
-    measures = [measure for measure in MEASURES if all(model[measure] is not None for model, _ in rows)]
-    lines = []
-    for key in RIVALS:
-        told = [_gains(rows, key, measure) for measure in measures]
-        lines.append(f"- Against {result['codecs'][key]['title']}, ours has {' and '.join(told)}.")
-    for measure in measures:
-        winners = [_winner(model, stored, measure) for model, stored in rows]
-        counted = sorted({key: winners.count(key) for key in winners}.items(), key=lambda item: -item[1])
-        titles = {"ours": "ours", **{key: one["title"] for key, one in result["codecs"].items()}}
-        told = [f"{titles[key]} in {count}" for key, count in counted]
-        lines.append(f"- Best of all by {MEASURES[measure][0]}: {', '.join(told)} of {len(rows)} rows.")
-    packets, webps = ([m["forms"][form]["bytes"] for *_, m, of in _stored(result) if of == form] for form in FORMS)
-    saved = [100 * (1 - webp / packet) for webp, packet in zip(webps, packets, strict=True)]
-    lines.append(
-        f"- The same LR and map take {min(saved):.0f} to {max(saved):.0f} % fewer bytes as lossless WebP than as the "
-        "PNG packet."
-    )
-    return lines
-
-
-def both_pictures_table() -> list[str]:
-    """What a small and a large picture of our quality take without us: PNG of the bicubic LR, and a codec's HR."""
-    result = read("rate_distortion.json")
-    titles = [result["codecs"][key]["title"] for key in RIVALS]
-    lines = [
-        f"| set | model | packet | PNG of the bicubic LR | {' | '.join(f'with {title}' for title in titles)} |",
-        "|---" * (4 + len(titles)) + "|",
-    ]
-    for one, name, model, form in _stored(result):
-        if form != "png":
-            continue
-        packet, small = model["forms"][form]["bytes"], model["small_png_bytes"]
-        cells = [one["folder"], name, f"{packet:,.0f}{_lpips(model)}", f"{small:,.0f}"]
-        for key in RIVALS:
-            found = model["as_good"][key]
-            whole = None if found is None else small + found["bytes"]
-            cells.append("-" if whole is None else f"{whole:,.0f} ({100 * (whole / packet - 1):+.0f} %){_lpips(found)}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _lpips(one: dict[str, Any]) -> str:
-    return "" if one["lpips"] is None else f", {one['lpips']:.3f}"
-
-
-def rate_settings() -> list[str]:
-    """Settings and versions of the codecs, and whether LPIPS was measured (`rate_distortion.json`)."""
-    result = read("rate_distortion.json")
-    codecs = [
-        f"{one['title']} ({one['settings']}; {result['codecs'][key]['version']})"
-        for key, one in result["codecs"].items()
-        if key in RIVALS
-    ]
-    lpips = "LPIPS is of AlexNet, version 0.1." if result["lpips"] else "LPIPS was not measured."
-    return [f"Codecs by Pillow {result['versions']['pillow']}: {', '.join(codecs)}. {lpips}"]
-
-
-def jpeg_on_lr_table() -> list[str]:
-    """The restored picture where the LR went through JPEG (`rate_distortion.json`)."""
-    result = read("rate_distortion.json")
-    lines = [
-        "| set | model | LR as | bytes with the map | PSNR-Y | loss | LPIPS | the same LR enlarged by bicubic |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for one, name, model, codec, quality, found in _through_jpeg(result):
-        cells = [one["folder"], name, f"{_sampling(result, codec)}, {quality}", f"{found['bytes']:,.0f}"]
-        cells += [f"{found['psnr_y']:.2f} dB", f"{model['psnr_y'] - found['psnr_y']:.2f} dB"]
-        cells += ["" if found["lpips"] is None else f"{found['lpips']:.4f}", f"{found['bicubic_psnr_y']:.2f} dB"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def jpeg_on_lr_verdict() -> list[str]:
-    """The loss per quality, and whether restoring still beats enlarging (`rate_distortion.json`)."""
-    rows = list(_through_jpeg(read("rate_distortion.json")))
-    lines = []
-    for quality in sorted({row[4] for row in rows}, key=int, reverse=True):
-        of_quality = [(model, found) for _, _, model, _, at, found in rows if at == quality]
-        losses = [model["psnr_y"] - found["psnr_y"] for model, found in of_quality]
-        gains = [found["psnr_y"] - found["bicubic_psnr_y"] for _, found in of_quality]
-        wins = sum(gain > 0 for gain in gains)
-        lines.append(
-            f"- Quality {quality}: {min(losses):.2f} to {max(losses):.2f} dB are lost against the exact LR; restoring "
-            f"is better than enlarging the same LR by bicubic in {wins} of {len(gains)} rows "
-            f"({min(gains):+.2f} to {max(gains):+.2f} dB)."
-        )
-    return lines
-
-
-def _stored(result: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], str]]:
-    """Set, model's name, model and form of every file that was compared."""
-    for one in result["sets"]:
-        for name, model in one["models"].items():
-            for form in FORMS:
-                yield one, name, model, form
-
-
-def _through_jpeg(result: dict[str, Any]) -> Iterator[tuple[Any, str, Any, str, str, Any]]:
-    """Set, model's name, model, codec, quality and figures of every LR that went through JPEG."""
-    for one in result["sets"]:
-        for name, model in one["models"].items():
-            for codec, by_quality in model["jpeg_on_lr"].items():
-                for quality, found in by_quality.items():
-                    yield one, name, model, codec, quality, found
-
-
-def _gains(rows: list[tuple[Any, Any]], key: str, measure: str) -> str:
-    """In how many rows a measure of ours is better than a codec's, and the span of ours less theirs."""
-    title, unit, sign = MEASURES[measure]
-    rivals = [(model[measure], stored["same_bytes"][key]) for model, stored in rows]
-    gains = [ours - theirs[measure] for ours, theirs in rivals if theirs and theirs[measure] is not None]
-    if not gains:
-        return f"no {title} to compare with"
-    wins = sum(sign * gain > 0 for gain in gains)
-    span = f"{min(gains):+.{2 if unit else 3}f} to {max(gains):+.{2 if unit else 3}f}{unit}"
-    return f"the better {title} in {wins} of {len(gains)} rows ({span})"
-
-
-def _winner(model: dict[str, Any], stored: dict[str, Any], measure: str) -> str:
-    """Who is best in a row: "ours" or a codec's key."""
-    sign = MEASURES[measure][2]
-    scores = {key: one[measure] for key, one in stored["same_bytes"].items() if one and one[measure] is not None}
-    scores["ours"] = model[measure]
-    return max(scores, key=lambda key: sign * scores[key])
-
-
-def _scores(scores: dict[str, Any] | None) -> str:
-    """PSNR-Y and, where measured, LPIPS; "-" where no quality of the codec was small enough."""
-    if scores is None or scores["psnr_y"] is None:
-        return "-"
-    lpips = scores["lpips"]
-    return f"{scores['psnr_y']:.2f} dB" + ("" if lpips is None else f", {lpips:.4f}")
-
-
-def _sampling(result: dict[str, Any], codec: str) -> str:
-    """The chroma sampling, which the settings of a JPEG begin with."""
-    return str(result["codecs"][codec]["settings"].split(",")[0])
-
-
 Tables = dict[str, Callable[[], list[str]]]
 PAGES: dict[pathlib.Path, Tables] = {
     README: {
@@ -355,12 +191,12 @@ PAGES: dict[pathlib.Path, Tables] = {
         "perception": report_quality.perception_table,
         "faces": report_quality.faces_table,
         "macs": report_quality.macs_table,
-        "rate-settings": rate_settings,
-        "rate": rate_table,
-        "rate-verdict": rate_verdict,
-        "both-pictures": both_pictures_table,
-        "jpeg-on-lr": jpeg_on_lr_table,
-        "jpeg-on-lr-verdict": jpeg_on_lr_verdict,
+        "rate-settings": report_rate.rate_settings,
+        "rate": report_rate.rate_table,
+        "rate-verdict": report_rate.rate_verdict,
+        "both-pictures": report_rate.both_pictures_table,
+        "jpeg-on-lr": report_rate.jpeg_on_lr_table,
+        "jpeg-on-lr-verdict": report_rate.jpeg_on_lr_verdict,
         "base": report_training.base_settings,
         "ablation-boundary": report_training.search_table(("boundary",)),
         "ablation-z": report_training.search_table(("z",)),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bdflow_rt.bench import measured, plots, report
+from bdflow_rt.bench import measured, plots, report, report_rate
 
 every_plot = pytest.mark.parametrize("name", plots.PLOTS)
 
@@ -51,7 +51,7 @@ def made_result() -> dict[str, Any]:
                 "folder": "S",
                 "pictures": 2,
                 "models": {"x2@1": model(4.0, 40, 0.02, 1, -2), "x4@1": model(1.0, 30, 0.2, -1, -3)},
-                "curves": {key: copy.deepcopy(curve) for key in report.RIVALS},
+                "curves": {key: copy.deepcopy(curve) for key in report_rate.RIVALS},
             }
         ],
     }
@@ -108,7 +108,7 @@ def test_the_committed_plot_is_of_the_committed_result_and_is_shown(name: str) -
 
 
 def test_the_verdict_counts_rows_won_and_lost(result: dict[str, Any]) -> None:
-    text = "\n".join(report.rate_verdict())
+    text = "\n".join(report_rate.rate_verdict())
     assert "- Against JPEG, ours has the better PSNR-Y in 2 of 4 rows (-1.00 to +1.00 dB)" in text
     assert "- Against AVIF, ours has the better PSNR-Y in 4 of 4 rows (+2.00 to +3.00 dB)" in text
     assert "the better LPIPS in 4 of 4 rows (-0.030 to -0.020)" in text
@@ -120,17 +120,17 @@ def test_the_verdict_counts_rows_won_and_lost(result: dict[str, Any]) -> None:
 
 def test_both_pictures_are_compared_by_the_bytes_of_the_two_files(result: dict[str, Any]) -> None:
     row = "| S | x2@1 | 4,000, 0.020 | 3,200 | 5,200 (+30 %), 0.020 | - | 11,200 (+180 %), 0.020 |"
-    assert report.both_pictures_table()[2] == row
+    assert report_rate.both_pictures_table()[2] == row
 
 
 def test_a_rival_that_never_fits_is_a_dash_in_the_table(result: dict[str, Any]) -> None:
-    assert report.rate_table()[2] == (
+    assert report_rate.rate_table()[2] == (
         "| S | x2@1 | PNG packet | 4,000 | 4.00 | 40.00 dB, 0.0200 | 41.00 dB, 0.0100 | - | 38.00 dB, 0.0400 |"
     )
 
 
 def test_the_loss_by_jpeg_is_told_with_where_enlarging_would_be_better(result: dict[str, Any]) -> None:
-    good, bad = report.jpeg_on_lr_verdict()
+    good, bad = report_rate.jpeg_on_lr_verdict()
     assert "Quality 90: 2.00 to 2.00 dB are lost" in good
     assert "bicubic in 4 of 4 rows (+0.50 to +10.50 dB)" in good
     assert "bicubic in 2 of 4 rows (-2.50 to +7.50 dB)" in bad

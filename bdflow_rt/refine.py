@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,6 +37,23 @@ BETAS = (0.7, 0.99)
 UInt8Array = NDArray[np.uint8]
 Latent = Callable[[Span, Span], NDArray[np.float32]]
 """Z of a window of the LR picture, (Z, rows, columns)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What shall come back from the LR picture, and what comes back with it.
+
+    Args:
+        pixels: (H, W, 3) uint8, the HR picture.
+        boundary: (h, w) uint8 levels, which stay as they are; None for a model without.
+        grey: restore the mean of the channels, as for a grey picture.
+        latent: Z where it is not 0.
+    """
+
+    pixels: UInt8Array
+    boundary: UInt8Array | None
+    grey: bool = False
+    latent: Latent | None = None
 
 
 class Refiner:
@@ -65,29 +83,23 @@ class Refiner:
 
     def refine(
         self,
-        pixels: UInt8Array,
+        target: Target,
         lr: UInt8Array,
-        boundary: UInt8Array | None,
         *,
         steps: int,
         plan: Sequence[Window],
-        grey: bool = False,
-        latent: Latent | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> UInt8Array:
         """Look for better LR pixels than the network's own, `steps` times, and give the best of all that were tried.
 
         What is made small is the sum of three mean squares: of the restored picture's error, of its luma's error, and
-        the LR's distance to bicubic, weighted. The rounding to 8 bits is part of it; the boundary levels stay.
+        the LR's distance to bicubic, weighted. The rounding to 8 bits is part of it.
 
         Args:
-            pixels: (H, W, 3) uint8, the HR picture.
+            target: what shall come back.
             lr: (h, w, 3) uint8, where to start: what the network made of it.
-            boundary: (h, w) uint8 levels; None for a model without.
             steps: of gradient descent; each runs the way back and its gradient.
             plan: windows of the LR picture, with a halo of `tiles.halo_of(config, "gradient")`.
-            grey: restore the mean of the channels, as for a grey picture.
-            latent: Z where it is not 0.
             progress: called with the number of tiles done and in all.
 
         Returns:
@@ -98,32 +110,27 @@ class Refiner:
         """
         with self._settings():
             with self._failures("refining"):
-                reference = _to_values(bicubic_downscale(pixels, scale=self._card.config.scale))
+                reference = _to_values(bicubic_downscale(target.pixels, scale=self._card.config.scale))
                 values = _to_values(lr)
             optimizer = torch.optim.Adam([values], lr=STEP_SIZE, betas=BETAS)
             best, least = lr, math.inf
             for step in range(steps + 1):
                 with self._failures("refining"):
                     current = _to_pixels(values)
-                    loss, gradient = self._guide(values, reference, current, pixels.shape)
-                for tile, (rows, columns) in enumerate(plan, 1):
+                    loss, gradient = self._guide(values, reference, current, target.pixels.shape)
+                for tile, window in enumerate(plan, 1):
                     with self._failures("refining"):
-                        z = None if latent is None else latent(rows, columns)
-                        levels = None if boundary is None else boundary[_area(rows, columns)]
-                        target = gradient if step < steps else None
-                        loss += self._window(pixels, (rows, columns), current, levels, z, target, grey=grey)
+                        loss += self._window(target, window, current, gradient if step < steps else None)
                     if progress is not None:
                         progress(step * len(plan) + tile, (steps + 1) * len(plan))
                 check_finite(loss, backend="torch", model=self._card.id)
                 if loss < least:
                     best, least = current, loss
-                if step == steps:
-                    break
-                for group in optimizer.param_groups:
-                    group["lr"] = STEP_SIZE * (1 + math.cos(math.pi * step / steps)) / 2
-                values.grad = gradient
-                with self._failures("refining"):
-                    optimizer.step()
+                if step < steps:
+                    optimizer.param_groups[0]["lr"] = STEP_SIZE * (1 + math.cos(math.pi * step / steps)) / 2
+                    values.grad = gradient
+                    with self._failures("refining"):
+                        optimizer.step()
             return best
 
     def _guide(
@@ -136,35 +143,27 @@ class Refiner:
         loss = weight * float((_to_values(current) - reference).square().sum(dtype=torch.float64))
         return loss, 2 * weight * (values - reference)
 
-    def _window(
-        self,
-        pixels: UInt8Array,
-        window: Window,
-        lr: UInt8Array,
-        levels: UInt8Array | None,
-        latent: NDArray[np.float32] | None,
-        gradient: Tensor | None,
-        *,
-        grey: bool,
-    ) -> float:
+    def _window(self, target: Target, window: Window, lr: UInt8Array, gradient: Tensor | None) -> float:
         """The losses of what a window restores where it is kept, summed; their gradient is added at the window."""
         scale, quantizer = self._card.config.scale, self._model.quantizer
         truth = self._to_planes(
-            pixels[tuple(slice(span.keep_start * scale, span.keep_stop * scale) for span in window)]
+            target.pixels[tuple(slice(span.keep_start * scale, span.keep_stop * scale) for span in window)]
         )
         top, left = ((span.keep_start - span.start) * scale for span in window)
         kept = (..., slice(top, top + truth.shape[2]), slice(left, left + truth.shape[3]))
         with torch.set_grad_enabled(gradient is not None):
             planes = self._to_planes(lr[_area(*window)]).requires_grad_(gradient is not None)
-            boundary = None
-            if levels is not None and quantizer is not None:
-                boundary = quantizer.value(torch.tensor(levels, device=self._device)[None, None].float())
-            z = None if latent is None else torch.from_numpy(latent).to(self._device)[None]
+            boundary = z = None
+            if target.boundary is not None and quantizer is not None:
+                levels = torch.tensor(target.boundary[_area(*window)], device=self._device)
+                boundary = quantizer.value(levels[None, None].float())
+            if target.latent is not None:
+                z = torch.from_numpy(target.latent(*window)).to(self._device)[None]
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
                 restored = self._model.inverse(planes, boundary, z)
             # Before it is clamped, which would hide an infinity.
             check_finite(float(restored.detach().mean()), backend="torch", model=self._card.id)
-            restored = restored.mean(dim=1, keepdim=True) if grey else restored
+            restored = restored.mean(dim=1, keepdim=True) if target.grey else restored
             error = restored[kept].clamp(0, 1) - truth
             loss = error.square().sum() / 3 + (error * self._luma).sum(dim=1).square().sum()
             if gradient is not None:

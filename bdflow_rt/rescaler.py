@@ -3,59 +3,29 @@
 from __future__ import annotations
 
 import os
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bdflow_rt.arguments import (
-    Options,
-    as_picture,
-    as_sequence,
-    check_options,
-    check_packet,
-    check_refine,
-    check_z,
-    to_grey,
-)
+from bdflow_rt.arguments import Options, as_picture, as_sequence, check_options, check_packet, check_refine, check_z
 from bdflow_rt.containers.image import Picture, check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, read_packet, write_packet
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS
-from bdflow_rt.engines.engine import Engine, Precision
-from bdflow_rt.engines.select import check_precision, open_engine, prepare_torch, select
-from bdflow_rt.errors import ArgumentError, ClosedError, OutOfMemoryError
+from bdflow_rt.engines.engine import Precision
+from bdflow_rt.engines.select import check_precision, select
+from bdflow_rt.errors import ArgumentError
 from bdflow_rt.files import PathLike, check_output
-from bdflow_rt.latent import latent_rows
 from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, UInt8Array, ZPolicy
-from bdflow_rt.tiles import (
-    MIB,
-    Span,
-    Window,
-    bytes_per_lr_pixel,
-    halo_of,
-    hr_window,
-    keep,
-    scaled,
-    tile_size,
-    windows,
-)
-from bdflow_rt.zoo import DEFAULT_MODEL, Direction, ModelCard, find_model, find_model_by_hash
+from bdflow_rt.runner import Progress, Runner
+from bdflow_rt.zoo import DEFAULT_MODEL, ModelCard, find_model, find_model_by_hash
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from bdflow_rt.refine import Refiner
-
 MEMORY_LIMIT_MIB = 1024.0
 """Working memory of the network by default; larger pictures are cut into exact tiles."""
-
-Progress = Callable[[int, int], None]
-T = TypeVar("T")
 
 
 class Rescaler:
@@ -98,14 +68,10 @@ class Rescaler:
         self.card = card
         self._selection = select(backend, device)
         check_precision(self._selection, card, precision)
-        self._precision: Precision = precision
-        self._threads = threads
-        self._memory_limit_mib = memory_limit_mib
         self._max_pixels = max_pixels
-        self._engines: dict[Direction, Engine] = {}
-        self._refiner: Refiner | None = None
-        self._lock = threading.RLock()
-        self._closed = False
+        self._runner = Runner(
+            card, self._selection, precision=precision, threads=threads, memory_limit_mib=memory_limit_mib
+        )
 
     @classmethod
     def from_pretrained(
@@ -327,12 +293,7 @@ class Rescaler:
 
     def close(self) -> None:
         """Free the engines; using the rescaler again raises `ClosedError`."""
-        with self._lock:
-            self._closed = True
-            for engine in self._engines.values():
-                engine.close()
-            self._engines.clear()
-            self._refiner = None
+        self._runner.close()
 
     def __enter__(self) -> Rescaler:
         return self
@@ -343,38 +304,17 @@ class Rescaler:
         self.close()
 
     def _downscale(self, picture: Picture, z: ZPolicy, refine: int, progress: Progress | None) -> Packet:
-        config = self.card.config
-        pixels = picture.pixels
-        height, width = pixels.shape[:2]
-        lr_height, lr_width = -(-height // config.scale), -(-width // config.scale)
-        lr = np.empty((lr_height, lr_width, 3), np.uint8)
-        boundary = np.empty((lr_height, lr_width), np.uint8) if config.bits else None
-
-        def one(rows: Span, columns: Span) -> None:
-            tile = hr_window(pixels, rows, columns, config.scale)
-            results = self._run("downscale", {"image": tile[None]})
-            keep(lr, results["lr"][0], rows, columns)
-            if boundary is not None:
-                keep(boundary, results["boundary"][0], rows, columns)
-
-        with self._lock:
-            refiner = self._open_refiner() if refine else None  # what it lacks is better said at once
-            self._each_tile("downscale", (lr_height, lr_width), one, progress)
-            if refiner is not None:
-                self._check_open()  # `progress` may have closed it
-                grey = picture.colour == "grey"
-                latent = partial(self._latent, z, lr_width) if z.temperature else None
-                best = partial(refiner.refine, pixels, lr, boundary, steps=refine, grey=grey, latent=latent)
-                lr = self._with_tiles(
-                    "gradient", (lr_height, lr_width), lambda plan: best(plan=plan, progress=progress)
-                )
+        height, width = picture.pixels.shape[:2]
+        lr, boundary = self._runner.downscale(
+            picture.pixels, z=z, grey=picture.colour == "grey", refine=refine, progress=progress
+        )
         header = PacketHeader(
             model=self.card.id,
             weights_hash=self.card.weights_hash,
-            scale=config.scale,
+            scale=self.card.config.scale,
             width=width,
             height=height,
-            bits=config.bits,
+            bits=self.card.config.bits,
             lr_crc32=Packet.crc32_of(lr),
             z=z,
             colour=ColourInfo(model=picture.colour),
@@ -385,102 +325,14 @@ class Rescaler:
         check_packet(packet, self.card, max_pixels=self._max_pixels)
         if not force:
             packet.check_pixels()
-        config, header = self.card.config, packet.header
+        header = packet.header
         policy = header.z if z is None else z
         check_z(policy)
-        direction: Direction = "upscale_z" if policy.temperature else "upscale"
-        image = np.empty((header.height, header.width, 3), np.uint8)
-
-        def one(rows: Span, columns: Span) -> None:
-            area = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-            inputs: dict[str, NDArray[Any]] = {"lr": packet.lr[area][None]}
-            if packet.boundary is not None:
-                inputs["boundary"] = packet.boundary[area][None]
-            if policy.temperature:
-                inputs["latent"] = self._latent(policy, packet.lr.shape[1], rows, columns)[None]
-            restored = self._run(direction, inputs)["image"][0]
-            if header.colour.model == "grey":
-                restored = to_grey(restored)
-            keep(image, restored, scaled(rows, config.scale), scaled(columns, config.scale))
-
-        self._each_tile(direction, header.lr_size, one, progress)
-        return image
-
-    def _open_refiner(self) -> Refiner:
-        self._check_open()
-        if self._refiner is None:
-            prepare_torch(self._selection.device, threads=None)
-            from bdflow_rt.refine import Refiner
-
-            self._refiner = Refiner(
-                self.card, device=self._selection.device, bf16=self._precision == "bf16", threads=self._threads
-            )
-        return self._refiner
-
-    def _latent(self, policy: ZPolicy, width: int, rows: Span, columns: Span) -> NDArray[np.float32]:
-        """Z of a window of an LR picture so wide."""
-        return latent_rows(
-            range(rows.start, rows.stop),
-            columns=range(columns.start, columns.stop),
-            width=width,
-            channels=self.card.config.latent_channels,
-            temperature=policy.temperature,
-            seed=policy.seed,
+        return self._runner.upscale(
+            packet.lr,
+            packet.boundary,
+            size=(header.height, header.width),
+            z=policy,
+            grey=header.colour.model == "grey",
+            progress=progress,
         )
-
-    def _each_tile(
-        self,
-        direction: Direction,
-        size: tuple[int, int],
-        function: Callable[[Span, Span], None],
-        progress: Progress | None,
-    ) -> None:
-        """Call a function for every window."""
-
-        def each(plan: list[Window]) -> None:
-            for done, (rows, columns) in enumerate(plan, 1):
-                function(rows, columns)
-                if progress is not None:
-                    progress(done, len(plan))
-
-        # Held for the whole picture: another thread's tiles in between would have the engine prepare each tile anew.
-        with self._lock:
-            self._with_tiles(direction, size, each)
-
-    def _with_tiles(
-        self, work: Direction | Literal["gradient"], size: tuple[int, int], function: Callable[[list[Window]], T]
-    ) -> T:
-        """Call a function with the windows of an LR picture, again with smaller ones where memory runs out."""
-        config, limit_mib = self.card.config, self._memory_limit_mib
-        backend = "gradient" if work == "gradient" else self.backend
-        while True:
-            tile = tile_size(*size, config, memory_limit_mib=limit_mib, backend=backend)
-            tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(config, backend) / MIB
-            if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
-                self._release(key for key in self._engines if key != work)
-            try:
-                return function(list(windows(*size, tile, halo_of(config, backend))))
-            except (MemoryError, OutOfMemoryError) as error:
-                self._release(self._engines)
-                limit_mib = tile_mib / 2
-                warnings.warn(
-                    f"Memory ran out at {tile_mib:.0f} MiB for a tile ({error}); trying again with smaller tiles. "
-                    f"Set memory_limit_mib to {limit_mib:.0f} to begin there.",
-                    stacklevel=5,
-                )
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("This Rescaler was closed; make a new one.")
-
-    def _release(self, directions: Iterable[Direction]) -> None:
-        for direction in directions:
-            self._engines[direction].release()
-
-    def _run(self, direction: Direction, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        self._check_open()
-        if direction not in self._engines:
-            self._engines[direction] = open_engine(
-                self._selection, self.card, direction, precision=self._precision, threads=self._threads
-            )
-        return self._engines[direction].run(inputs)

@@ -22,7 +22,7 @@ MAPPED = tuple(folder for folder in FOLDERS if folder != "bdflow_rt")
 
 EVERYTHING_BUT_CLI = {
     "kernels", "zoo", "models", "engines", "engines.torch", "packet", "containers", "interop", "arguments", "latent",
-    "tiles", "refine", "rescaler", "video", "export", "training", "metrics", "api",
+    "tiles", "refine", "runner", "rescaler", "video", "export", "training", "metrics", "api",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -41,18 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiles": {"zoo"},
     "arguments": {"packet", "containers", "engines", "zoo"},
     "refine": {"engines", "engines.torch", "models", "metrics", "tiles", "zoo"},
-    "rescaler": {
-        "engines",
-        "kernels",
-        "packet",
-        "containers",
-        "arguments",
-        "tiles",
-        "latent",
-        "refine",
-        "zoo",
-        "interop",
-    },
+    "runner": {"engines", "packet", "arguments", "tiles", "latent", "refine", "zoo"},
+    "rescaler": {"engines", "packet", "containers", "arguments", "runner", "zoo"},
     "video": {"rescaler", "containers", "packet", "kernels"},
     "export": {"models", "engines", "zoo"},
     "training": {"models", "kernels", "metrics", "zoo", "interop"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from bdflow_rt.latent import latent_rows
 from bdflow_rt.metrics import bicubic_downscale, psnr
 from bdflow_rt.metrics.psnr import LUMA
 from bdflow_rt.models.io import load_model
-from bdflow_rt.refine import LR_WEIGHT, Refiner
+from bdflow_rt.refine import LR_WEIGHT, Refiner, Target
 from bdflow_rt.tiles import MIB, Span, Window, bytes_per_lr_pixel, halo_of, windows
 from bdflow_rt.zoo import ModelCard, find_model
 from tests.support import photo
@@ -68,16 +69,15 @@ def loss_and_gradient(
     made: Refiner, hr: UInt8Array, packet: Packet, plan: list[Window], *, grey: bool, z: ZPolicy | None
 ) -> tuple[float, torch.Tensor]:
     """One pass over the windows, as `refine` makes it."""
-    lr, boundary = packet.lr, packet.boundary
+    lr = packet.lr
+    latent = None if z is None else partial(latent_of, made._card, z, lr)
+    target = Target(hr, packet.boundary, grey=grey, latent=latent)
     values = torch.from_numpy(lr / np.float32(255))
     reference = torch.from_numpy(bicubic_downscale(hr, scale=packet.header.scale) / np.float32(255))
     with made._settings():
         loss, gradient = made._guide(values, reference, lr, hr.shape)
         for window in plan:
-            area = tuple(slice(span.start, span.stop) for span in window)
-            latent = None if z is None else latent_of(made._card, z, lr, *window)
-            levels = None if boundary is None else boundary[area]
-            loss += made._window(hr, window, lr, levels, latent, gradient, grey=grey)
+            loss += made._window(target, window, lr, gradient)
     return loss, gradient
 
 
@@ -193,7 +193,7 @@ def test_where_every_step_makes_it_worse_the_network_s_own_pixels_stay(
 def test_no_steps_leave_the_network_s_own_pixels(cards: dict[int, ModelCard], rescaler: Rescaler) -> None:
     hr = photo(40, 52, 2)
     packet = rescaler.downscale(hr)
-    found = refiner(cards[4]).refine(hr, packet.lr, packet.boundary, steps=0, plan=whole(packet.lr))
+    found = refiner(cards[4]).refine(Target(hr, packet.boundary), packet.lr, steps=0, plan=whole(packet.lr))
     assert np.array_equal(found, packet.lr)
 
 
@@ -314,7 +314,7 @@ def test_what_is_not_finite_is_no_picture(cards: dict[int, ModelCard], value: fl
     made._model.inverse = spoilt  # type: ignore[assignment, method-assign]
     lr = hr[::4, ::4].copy()
     with pytest.raises(NonFiniteOutputError):
-        made.refine(hr, lr, np.zeros((4, 4), np.uint8), steps=0, plan=whole(lr))
+        made.refine(Target(hr, np.zeros((4, 4), np.uint8)), lr, steps=0, plan=whole(lr))
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_tiles_without_a_halo_would_show(cards: dict[int, ModelCard], monkeypatc
     image = photo(200, 200, 4)
     with Rescaler(cards[4], threads=1, memory_limit_mib=limit_for(cards[4], (30, 30))) as rescaler:
         wanted = down(rescaler, image).lr
-        monkeypatch.setattr("bdflow_rt.rescaler.windows", lambda h, w, tile, halo: (
+        monkeypatch.setattr("bdflow_rt.runner.windows", lambda h, w, tile, halo: (
             (rows, columns) for rows in spans(h, tile[0], 0) for columns in spans(w, tile[1], 0)
         ))  # fmt: skip
         found = down(rescaler, image).lr
@@ -339,7 +339,7 @@ def test_threads_sharing_a_rescaler_get_what_one_would(cards: dict[int, ModelCar
 def test_warm_up_loads_both_directions(cards: dict[int, ModelCard]) -> None:
     with Rescaler(cards[8], threads=1) as rescaler:
         rescaler.warm_up()
-        assert set(rescaler._engines) == {"downscale", "upscale"}
+        assert set(rescaler._runner.engines) == {"downscale", "upscale"}
         rescaler.warm_up(height=13, width=17)
 
 
@@ -436,13 +436,13 @@ def test_running_out_of_memory_retries_with_smaller_exact_tiles_and_says_so(
     def short(*args: Any, **options: Any) -> Any:
         return ShortOfMemory(open_engine(*args, **options), 300 * 300)
 
-    monkeypatch.setattr("bdflow_rt.rescaler.open_engine", short)
+    monkeypatch.setattr("bdflow_rt.runner.open_engine", short)
     with Rescaler(cards[4], threads=1) as tight:
         with pytest.warns(UserWarning, match="trying again with smaller tiles"):
             found = down(tight, image)
         assert_close_pixels(found.lr, wanted.lr)
     monkeypatch.setattr(
-        "bdflow_rt.rescaler.open_engine", lambda *args, **options: ShortOfMemory(open_engine(*args, **options), 0)
+        "bdflow_rt.runner.open_engine", lambda *args, **options: ShortOfMemory(open_engine(*args, **options), 0)
     )
     with (
         Rescaler(cards[4], threads=1) as hopeless,

@@ -21,18 +21,24 @@ from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.quality import evaluate, list_pictures
 from bdflow_rt.rescaler import Rescaler
 
+NETWORK = ("blocks", "hidden")
+"""Of a run: what its network is made of, level by level."""
+
 
 def measure_runs(models: list[pathlib.Path], folders: list[pathlib.Path]) -> list[dict[str, Any]]:
-    """One entry per model and folder: bits, scale, PSNR, bytes, and how long it was trained."""
+    """One entry per model and folder: bits, scale, network, PSNR, bytes, and how long it was trained."""
     runs = []
     for model in models:
         with Rescaler.from_pretrained(model) as rescaler:
+            config = rescaler.card.config
             for folder in folders:
                 means = evaluate(rescaler, list_pictures(folder))["means"]
                 runs.append(
                     {
-                        "scale": rescaler.card.config.scale,
-                        "bits": rescaler.card.config.bits,
+                        "scale": config.scale,
+                        "bits": config.bits,
+                        "blocks": list(config.blocks),
+                        "hidden": list(config.hidden),
                         "set": folder.name,
                         "iterations": rescaler.card.details.get("iterations"),
                         "started_from": rescaler.card.details.get("training", {}).get("start_from"),
@@ -46,7 +52,7 @@ def measure_runs(models: list[pathlib.Path], folders: list[pathlib.Path]) -> lis
 def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each boundary gains over the 0-bit model of equal training, what its bytes would buy, and who wins.
 
-    Equal is: as many iterations from the same start.
+    Equal is: the same network, as many iterations, from the same start.
 
     Left out are models of unknown training, which equals no other, and perfect scores (None), which have no gain.
     """
@@ -56,8 +62,8 @@ def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for run in runs:
         name, scale, bits = run["set"], run["scale"], run["bits"]
-        iterations, start = _training(run)
-        without = bare.get((name, scale, iterations, start))
+        iterations, start, *network = _training(run)
+        without = bare.get((name, scale, iterations, start, *network))
         if bits == 0 or without is None or name not in prices:
             continue
         # Of other trainings the dearest price: a map wins only if it beats that.
@@ -71,6 +77,7 @@ def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "bits": bits,
                 "iterations": iterations,
                 "started_from": start,
+                **{key: run.get(key) for key in NETWORK},
                 "gain_db": gain,
                 "bytes_ratio": run["file_bytes"] / without["file_bytes"],
                 "price_db_per_doubling": price,
@@ -81,8 +88,9 @@ def verdicts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _training(run: dict[str, Any]) -> tuple[int, str | None]:
-    return run["iterations"], run.get("started_from")
+def _training(run: dict[str, Any]) -> tuple[Any, ...]:
+    """Iterations, start, and what the network is made of."""
+    return run["iterations"], run.get("started_from"), *(tuple(run.get(key, ())) for key in NETWORK)
 
 
 def _prices(runs: list[dict[str, Any]]) -> dict[str, dict[tuple[int, bool], float]]:
@@ -91,7 +99,7 @@ def _prices(runs: list[dict[str, Any]]) -> dict[str, dict[tuple[int, bool], floa
     bare: dict[tuple[str, int, bool], dict[int, dict[str, Any]]] = {}
     for run in runs:
         if run["bits"] == 0:
-            iterations, start = _training(run)
+            iterations, start, *_ = _training(run)
             bare.setdefault((run["set"], iterations, start is None), {})[run["scale"]] = run
     prices: dict[str, dict[tuple[int, bool], float]] = {}
     for (name, iterations, from_nothing), by_scale in bare.items():

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 from bdflow_rt.bench import report_quality, report_rate, report_training
+from bdflow_rt.bench.bits import NETWORK
 from bdflow_rt.bench.measured import ROOT, read, read_all
 
 README = ROOT / "README.md"
@@ -64,21 +65,22 @@ def refine_speed_table() -> list[str]:
 def bits_table() -> list[str]:
     """What a boundary map gains and what its bytes would buy elsewhere (`bits.json`)."""
     result = read("bits.json")
-    same = ("set", "scale", "iterations", "started_from")
-    of_run = {(*(run[key] for key in same), run["bits"]): run for run in result["runs"]}
+    same = ("set", "scale", "iterations", "started_from", *NETWORK)
+    of_run = {(*(str(run[key]) for key in same), run["bits"]): run for run in result["runs"]}
     lines = [
-        "| scale | steps | set | PSNR-Y, 0 bits | with a map | gain | LR to bicubic, 0 bits | with a map | bytes | "
-        "worth | wins |",
-        "|---" * 11 + "|",
+        "| scale | K, hidden width | steps | set | PSNR-Y, 0 bits | with a map | gain | LR to bicubic, 0 bits | "
+        "with a map | bytes | worth | wins |",
+        "|---" * 12 + "|",
     ]
     verdicts = result["verdicts"]
     for one in sorted(
         verdicts, key=lambda one: (one["scale"], one["started_from"] or "", one["iterations"], one["set"])
     ):
-        bare, run = (of_run[(*(one[key] for key in same), bits)] for bits in (0, one["bits"]))
+        bare, run = (of_run[(*(str(one[key]) for key in same), bits)] for bits in (0, one["bits"]))
         start = f" on {one['started_from']}" if one["started_from"] else ""
         cells = (
             f"x{one['scale']}",
+            f"{one['blocks']}, {one['hidden']}",
             f"{one['iterations']:,}{start}",
             one["set"],
             f"{bare['psnr_y']:.2f} dB",

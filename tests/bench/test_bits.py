@@ -18,10 +18,11 @@ def run(
     file_bytes: float,
     iterations: int | None = 100,
     start: str | None = None,
+    width: int = 64,
 ) -> dict[str, object]:
     return {
         "set": "S", "scale": scale, "bits": bits, "psnr_y": psnr_y, "file_bytes": file_bytes, "iterations": iterations,
-        "started_from": start,
+        "started_from": start, "blocks": [2], "hidden": [width],
     }  # fmt: skip
 
 
@@ -55,6 +56,13 @@ def test_only_models_from_the_same_start_are_compared() -> None:
     (one,) = verdicts([*bare, run(4, 1, 36, 2000, start="x4@1"), run(4, 1, 39, 2000, start="x4@2")])
     assert (one["started_from"], one["gain_db"]) == ("x4@1", 1)
     assert one["price_db_per_doubling"] == pytest.approx(9), "of models trained on, as this one is"
+
+
+def test_only_models_of_one_network_are_compared() -> None:
+    runs = [run(4, 0, 32, 1000), run(2, 0, 38, 4000), run(4, 1, 34, 2000, width=32)]
+    assert verdicts(runs) == []
+    (one,) = verdicts([*runs, run(4, 0, 33, 1000, width=32)])
+    assert (one["hidden"], one["gain_db"]) == ([32], 1)
 
 
 def test_models_of_unknown_training_and_perfect_scores_get_no_verdict() -> None:

@@ -38,6 +38,7 @@ def test_the_shipped_configurations_are_these() -> None:
         "fast-x2",
         "fast-x4",
         "fast-x8",
+        "hq-x2",
         "hq-x4",
         "psnr-x2",
         "psnr-x4",

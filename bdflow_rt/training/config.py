@@ -46,6 +46,8 @@ class TrainConfig:
         baw_after: share of the run after which the boundary-aware weight sets in (0.3 in the paper, eq. 4); 1 is never.
         crop: side of the square HR crops in pixels, a multiple of the scale.
         batch: crops per step and process.
+        graphics: share of the crops that get lines and boxes of plain colours drawn over, as in charts and screenshots;
+            networks that were shown photographs alone overshoot there (docs/quality.md).
         iterations: length of the cosine schedule when it goes by iterations.
         optimizer: "adam" as in the paper, or "muon", which gets further in the same number of steps.
         learning_rate, final_learning_rate: where the cosine starts and ends.
@@ -71,6 +73,7 @@ class TrainConfig:
     baw_after: float = 0.3
     crop: int = 96
     batch: int = 8
+    graphics: float = 0.0
     iterations: int = 100_000
     optimizer: OptimizerName = "adam"
     learning_rate: float = 2e-4
@@ -111,8 +114,9 @@ class TrainConfig:
                 f"batch is {self.batch} and crop {self.crop}, {self.batch * self.crop**2:,} pixels; at most "
                 f"{MAX_CROP_PIXELS:,} are allowed."
             )
-        if not 0 <= self.baw_after <= 1:
-            raise TrainingConfigError(f"baw_after is {self.baw_after}; it must be a share of the run, 0 to 1.")
+        for name, whole in (("baw_after", "the run"), ("graphics", "the crops")):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be a share of {whole}, 0 to 1.")
         if not 0 < self.final_learning_rate <= self.learning_rate:
             raise TrainingConfigError(
                 f"learning_rate is {self.learning_rate} and final_learning_rate {self.final_learning_rate}; "

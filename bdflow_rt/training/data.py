@@ -70,16 +70,20 @@ class PicturePool:
 class CropBatches(Dataset[torch.Tensor]):
     """Batch number `step` of a run, a pure function of (seed, step, rank): resuming needs no random state.
 
-    Pictures are drawn in proportion to their area; each crop is flipped and turned at random.
+    Pictures are drawn in proportion to their area; each crop is flipped and turned at random, and `graphics` of them
+    (0 to 1) get lines and boxes drawn over.
     """
 
-    def __init__(self, pool: PicturePool, *, crop: int, batch: int, seed: int, rank: int = 0) -> None:
+    def __init__(
+        self, pool: PicturePool, *, crop: int, batch: int, seed: int, rank: int = 0, graphics: float = 0.0
+    ) -> None:
         self._usable = [i for i, (h, w) in enumerate(pool.shapes) if h >= crop and w >= crop]
         if not self._usable:
             raise TrainingDataError(f"No picture is at least {crop} x {crop}; use larger pictures or a smaller crop.")
         area = np.array([pool.shapes[i][0] * pool.shapes[i][1] for i in self._usable], np.float64)
         self._chance = np.cumsum(area / area.sum())
         self._pool, self._crop, self._batch, self._key = pool, crop, batch, (seed, rank)
+        self._graphics = graphics
 
     def __getitem__(self, step: int) -> torch.Tensor:
         """(batch, 3, crop, crop) uint8."""
@@ -93,7 +97,10 @@ class CropBatches(Dataset[torch.Tensor]):
         left = int(random.integers(picture.shape[1] - self._crop + 1))
         crop = np.rot90(picture[top : top + self._crop, left : left + self._crop], int(random.integers(4)))
         # Copied, because a view keeps the picture's file open: large batches would run out of descriptors.
-        return (crop[:, ::-1] if random.random() < 0.5 else crop).copy()
+        crop = (crop[:, ::-1] if random.random() < 0.5 else crop).copy()
+        if self._graphics and random.random() < self._graphics:
+            draw_graphics(crop, random)
+        return crop
 
     def batches(self, first: int, *, workers: int, pin_memory: bool = False) -> Generator[torch.Tensor, None, None]:
         """Batches first, first + 1, ... without end, cut ahead of time by worker processes.
@@ -128,6 +135,34 @@ def decode(name: str, data: bytes) -> NDArray[np.uint8]:
     if picture is None:
         raise TrainingDataError(f"{name} does not decode; mend or remove it.")
     return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def draw_graphics(pixels: NDArray[np.uint8], random: np.random.Generator) -> None:
+    """Draw one to six lines, boxes and grids, one to three pixels wide and half of them in fully saturated colours.
+
+    Args:
+        pixels: (H, W, 3) uint8, contiguous; drawn over in place.
+        random: where places and colours come from.
+    """
+    height, width = pixels.shape[:2]
+    for _ in range(int(random.integers(1, 7))):
+        saturated = random.random() < 0.5
+        colour = [
+            int(value) for value in (255 * random.integers(2, size=3) if saturated else random.integers(256, size=3))
+        ]
+        thickness, spacing = int(random.integers(1, 4)), int(random.integers(4, 33))
+        (left, right), (top, bottom) = random.integers(width, size=2).tolist(), random.integers(height, size=2).tolist()
+        kind = int(random.integers(5))
+        if kind == 0:
+            pixels[top : top + thickness] = colour
+        elif kind == 1:
+            pixels[:, left : left + thickness] = colour
+        elif kind == 2:
+            cv2.line(pixels, (left, top), (right, bottom), colour, thickness)
+        elif kind == 3:
+            cv2.rectangle(pixels, (left, top), (right, bottom), colour, thickness if saturated else cv2.FILLED)
+        else:
+            pixels[top % spacing :: spacing] = pixels[:, left % spacing :: spacing] = colour
 
 
 def _ignore_signals(_: int) -> None:

@@ -84,7 +84,14 @@ class Trainer:
         self._pool, self._pictures = pool, validation or []
         _check_validation(self._pictures, scale=config.model.scale)
         self._progress = Progress(iterations=config.iterations, minutes=minutes)
-        self._crops = CropBatches(pool, crop=config.crop, batch=config.batch, seed=config.seed, rank=self._ranks.rank)
+        self._crops = CropBatches(
+            pool,
+            crop=config.crop,
+            batch=config.batch,
+            seed=config.seed,
+            rank=self._ranks.rank,
+            graphics=config.graphics,
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

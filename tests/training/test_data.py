@@ -48,6 +48,20 @@ def _huge_png() -> bytes:
 _HUGE_PNG = _huge_png()
 
 
+def test_graphics_are_drawn_over_their_share_of_the_same_crops(tmp_path: pathlib.Path) -> None:
+    pool = PicturePool([write_pictures(tmp_path / "pictures")], cache=tmp_path / "cache")
+    plain, all_of_them, half = (
+        torch.cat([CropBatches(pool, crop=32, batch=1, seed=1, graphics=share)[step] for step in range(200)])
+        for share in (0.0, 1.0, 0.5)
+    )
+    changed = (plain != all_of_them).any(dim=1).float().mean(dim=(1, 2))
+    assert (changed > 0).all(), "the crops are the same, with something drawn over each"
+    assert 0.05 < changed.mean() < 0.7
+    assert 0.35 < (plain != half).any(dim=3).any(dim=2).any(dim=1).float().mean() < 0.65
+    again = CropBatches(pool, crop=32, batch=1, seed=1, graphics=1.0)[7]
+    assert torch.equal(again[0], all_of_them[7])
+
+
 def test_folders_and_tars_give_the_pictures_in_order(tmp_path: pathlib.Path) -> None:
     folder = write_pictures(tmp_path / "pictures")
     (folder / "deeper").mkdir()

@@ -188,6 +188,7 @@ PAGES: dict[pathlib.Path, Tables] = {
     ENGINES_PAGE: {"engines": engines_table},
     QUALITY_PAGE: {
         "gap": report_quality.gap_table,
+        "graphics": report_quality.graphics_table,
         "refined": report_quality.refined_table,
         "refine-speed": refine_speed_table,
         "perception": report_quality.perception_table,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bdflow_rt.bench.measured import newest_quality, read_all, refined
+from bdflow_rt.bench.measured import newest_quality, read, read_all, refined
 from bdflow_rt.bench.published import FACES, PUBLISHED
 from bdflow_rt.zoo.registry import find_model
 
@@ -85,6 +85,22 @@ def _to(name: str, one: dict[str, Any]) -> str:
 def _pair(before: dict[str, Any], after: dict[str, Any], name: str, digits: int) -> str:
     """A figure before and after; a dash where one is missing."""
     return ", ".join("-" if one[name] is None else f"{one[name]:,.{digits}f}" for one in (before, after))
+
+
+def graphics_table() -> list[str]:
+    """What lines of saturated colours do to the LR picture (`graphics.json`)."""
+    result = read("graphics.json")
+    lines = [
+        "| model | drawn over | largest LR difference | LR pixels further than "
+        f"{result['far']} levels | PSNR-Y | bicubic |",
+        "|---" * 6 + "|",
+    ]
+    lines += [
+        f"| {row['model']} | {row['drawing']} | {row['lr_max_difference']} | {100 * row['far_share']:.2f} % | "
+        f"{row['psnr_y']:.2f} dB | {row['bicubic_psnr_y']:.2f} dB |"
+        for row in result["rows"]
+    ]
+    return lines
 
 
 def perception_table() -> list[str]:

@@ -8,6 +8,10 @@ DIVERGED = 3.0
 """Times the lowest mean loss at which a run has gone astray: about 10 dB, far beyond the noise of the batches."""
 CALM = 2.0
 """Times the lowest mean loss up to which a run may be saved."""
+OUTLIER = 10.0
+"""Times the lowest mean loss as which a batch counts at most: a picture unlike all others may have a hundred times."""
+HOPELESS = 1000.0
+"""Times the lowest mean loss of which one batch is enough."""
 MEMORY = 50
 """Steps over which the mean loss is taken."""
 MAX_SKIPPED = 10
@@ -28,11 +32,11 @@ class DivergenceGuard:
     def diverged(self, loss: float, gradient_norm: float) -> bool:
         """Take in one step and say whether the run has gone astray."""
         self._skipped = 0 if math.isfinite(gradient_norm) else self._skipped + 1
-        if not math.isfinite(loss) or self._skipped > MAX_SKIPPED:
+        if not loss <= HOPELESS * self._lowest or self._skipped > MAX_SKIPPED:
             return True
-        self._mean += (loss - self._mean) / MEMORY
+        self._mean += (min(loss, OUTLIER * self._lowest) - self._mean) / MEMORY
         self._lowest = min(self._lowest, self._mean)
-        # Written so that a NaN, which a reference that is not finite has become, counts as diverged.
+        # Both written so that a NaN, which a reference that is not finite has become, counts as diverged.
         return not self._mean <= DIVERGED * self._lowest
 
     def calm(self, loss: float) -> bool:

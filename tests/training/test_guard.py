@@ -43,6 +43,16 @@ def test_a_single_bad_batch_is_no_divergence_but_no_time_to_save() -> None:
     assert guard.calm(0.1)
 
 
+def test_now_and_then_a_picture_unlike_all_others_is_no_divergence() -> None:
+    """Weights that had seen photographs alone had a hundred times their loss on a few drawings in a hundred."""
+    random = np.random.default_rng(2)
+    guard = DivergenceGuard(0.05)
+    losses = np.where(random.random(20_000) < 0.05, 5.0, 0.05)
+    assert not any(guard.diverged(float(loss), 1.0) for loss in losses)
+    assert guard.calm(0.05)
+    assert any(guard.diverged(5.0, 1.0) for _ in range(30))
+
+
 def test_progress_lowers_the_level_that_is_compared_with() -> None:
     guard = DivergenceGuard(1.0)
     assert not any(guard.diverged(0.01, 1.0) for _ in range(400))

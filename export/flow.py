@@ -60,6 +60,13 @@ class FlowGraph:
                 u1, u2 = self._forward(level, k, u1, u2, rows=self._boundary_rows if last else None)
         return u1, u2 or None
 
+    def mean(self, branches: Branches) -> str:
+        """The mean of the HR pixels of each LR pixel, (N, 3, h, w), from the branches of level 1."""
+        if self._config.levels == 1:
+            return branches[0]
+        size = [self._config.scale // 2] * 2
+        return self._b.node("AveragePool", branches[0], name="lr/mean", kernel_shape=size, strides=size)
+
     def up(self, lr: str, boundary: str | None, latent: str | None) -> Branches:
         """Y, B (channel values) and Z to the branches of level 1; Z = 0 where `latent` is None."""
         u1, u2 = lr, self._rest(boundary, latent)

@@ -22,6 +22,7 @@ from bdflow_rt.export.flow import FlowGraph
 from bdflow_rt.export.graph import GraphBuilder
 from bdflow_rt.files import write_atomically
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, Direction, ModelCard
+from bdflow_rt.zoo.config import LR_BOUND
 from bdflow_rt.zoo.weights import read_index
 
 GraphKind = Literal["public", "core"]
@@ -114,8 +115,8 @@ def _downscale(b: GraphBuilder, card: ModelCard, kind: GraphKind) -> None:
         half = b.input("planes", TensorProto.FLOAT16, _PLANES)
         branches = flow.split(b.node("Cast", half, name="planes/float32", to=TensorProto.FLOAT))
     lr, boundary = flow.down(branches)
-    b.output("lr", _to_pixels(b, lr, "lr"), TensorProto.UINT8, ["N", "h", "w", 3])
-    checked = lr
+    b.output("lr", _to_pixels(b, _bound_lr(b, lr, flow.mean(branches)), "lr"), TensorProto.UINT8, ["N", "h", "w", 3])
+    checked = lr  # before it is bounded, which would hide an infinity
     if boundary is not None:
         checked = b.node("Concat", lr, boundary, name="checked", axis=1)
         scaled = b.node("Div", boundary, b.weight("quantizer.gain", ()), name="boundary/scaled")
@@ -141,7 +142,8 @@ def _upscale(b: GraphBuilder, card: ModelCard, kind: GraphKind, *, sampled: bool
     branches = flow.up(lr, boundary, latent)
     if kind == "public":
         image = flow.synthesise(branches)
-        b.output("image", _to_pixels(b, image, "image"), TensorProto.UINT8, ["N", "H", "W", 3])
+        pixels = _to_pixels(b, _to_levels(b, image, "image/scaled"), "image")
+        b.output("image", pixels, TensorProto.UINT8, ["N", "H", "W", 3])
         _mean(b, image)
     else:
         planes = flow.merge(branches)
@@ -157,9 +159,20 @@ def _to_planes(b: GraphBuilder, pixels: str, name: str) -> str:
     return b.node("Div", planes, _float(b, "255", 255), name=f"{name}/normalised")
 
 
-def _to_pixels(b: GraphBuilder, planes: str, name: str) -> str:
-    scaled = b.node("Mul", planes, _float(b, "255", 255), name=f"{name}/scaled")
-    return _round(b, b.node("Transpose", scaled, name=f"{name}/pixels", perm=[0, 2, 3, 1]), 255, name)
+def _to_levels(b: GraphBuilder, planes: str, name: str) -> str:
+    return b.node("Mul", planes, _float(b, "255", 255), name=name)
+
+
+def _to_pixels(b: GraphBuilder, levels: str, name: str) -> str:
+    return _round(b, b.node("Transpose", levels, name=f"{name}/pixels", perm=[0, 2, 3, 1]), 255, name)
+
+
+def _bound_lr(b: GraphBuilder, lr: str, mean: str) -> str:
+    """See `models.quantize.bound_lr`; here in levels, for the bound has no exact float16 value in units of white."""
+    levels, centre = _to_levels(b, lr, "lr/scaled"), _to_levels(b, mean, "lr/centre")
+    bound = _float(b, "lr/bound", LR_BOUND)
+    least, most = (b.node(op, centre, bound, name=f"lr/{name}") for op, name in (("Sub", "least"), ("Add", "most")))
+    return b.node("Min", b.node("Max", levels, least, name="lr/at_least"), most, name="lr/bounded")
 
 
 def _round(b: GraphBuilder, x: str, largest: int, name: str) -> str:

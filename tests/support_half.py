@@ -41,6 +41,7 @@ def _conv_transpose(x: Any, weight: Any, *, strides: Any, kernel_shape: Any, gro
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "Abs": torch.abs,
     "Add": torch.add,
+    "AveragePool": lambda x, *, kernel_shape, strides: F.avg_pool2d(x, kernel_shape, strides),
     "Clip": torch.clamp,
     "Concat": lambda *x, axis: torch.cat(x, axis),
     "Conv": _conv,
@@ -50,6 +51,8 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Exp": torch.exp,
     "Gather": lambda x, which, *, axis: x.index_select(axis, which),
     "LeakyRelu": lambda x, *, alpha: F.leaky_relu(x, alpha),
+    "Max": torch.maximum,
+    "Min": torch.minimum,
     "Mul": torch.mul,
     "Neg": torch.neg,
     "ReduceMean": lambda x, *, keepdims: x.double().mean().float(),

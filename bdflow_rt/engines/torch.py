@@ -17,6 +17,7 @@ from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inp
 from bdflow_rt.engines.torch_graph import GraphedFlow, to_planes
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model
+from bdflow_rt.models.quantize import bound_lr
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 _exact = threading.Lock()
@@ -126,8 +127,10 @@ class TorchEngine:
         self._model = self._graphs = None
 
     def _downscale(self, model: BDFlow, image: Tensor) -> dict[str, NDArray[Any]]:
-        output = model(to_planes(image))
-        results = {"lr": self._to_pixels(output.lr)}
+        hr = to_planes(image)
+        output = model(hr)
+        self._check(output.lr)  # before it is bounded, which would hide an infinity
+        results = {"lr": _to_pixels(bound_lr(output.lr, hr))}
         if output.boundary is not None and model.quantizer is not None:
             self._check(output.boundary)
             levels = model.quantizer.levels(output.boundary)
@@ -139,11 +142,12 @@ class TorchEngine:
         if "boundary" in inputs and model.quantizer is not None:
             boundary = model.quantizer.value(inputs["boundary"][:, None].float())
         restored = model.inverse(to_planes(inputs["lr"]), boundary, inputs.get("latent"))
-        return {"image": self._to_pixels(restored)}
+        self._check(restored)
+        return {"image": _to_pixels(restored)}
 
     def _check(self, x: Tensor) -> None:
         check_finite(float(x.mean()), backend=self.backend, model=self._card.id)
 
-    def _to_pixels(self, planes: Tensor) -> NDArray[Any]:
-        self._check(planes)
-        return (planes.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+def _to_pixels(planes: Tensor) -> NDArray[Any]:
+    return (planes.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

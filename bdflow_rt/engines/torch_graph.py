@@ -16,6 +16,7 @@ from bdflow_rt.interop import has_cuda
 from bdflow_rt.kernels import egress, ingest
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.haar import haar_forward, haar_inverse
+from bdflow_rt.models.quantize import bound_lr
 from bdflow_rt.zoo.card import Direction
 
 _GRAPHS = 4
@@ -91,7 +92,7 @@ class GraphedFlow:
     def _downscale(self, image: Tensor) -> dict[str, Tensor]:
         planes = ingest(image) if self._use_kernels else haar_forward(to_planes(image)).half()
         output = self._model.down(planes.contiguous(memory_format=torch.channels_last))
-        results = {"lr": _to_pixels(output.lr)}
+        results = {"lr": _to_pixels(bound_lr(output.lr.float(), planes[:, :3].float()))}
         checked = output.lr.mean(dtype=torch.float32)
         if output.boundary is not None and self._model.quantizer is not None:
             results["boundary"] = self._model.quantizer.levels(output.boundary.float())[:, 0].to(torch.uint8)

@@ -116,11 +116,17 @@ class BDFlow(nn.Module):
             x = haar_inverse(x) if level else x
         return x
 
-    def quantize(self, output: FlowOutput) -> tuple[Tensor, Tensor | None]:
-        """What crosses the wire, as values: Y in steps of 1/255, B as (q - o)*g; gradients pass straight through."""
+    def quantize(self, output: FlowOutput, hr: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What crosses the wire, as values: Y in steps of 1/255, B as (q - o)*g; gradients pass straight through.
+
+        Args:
+            output: what `forward` made of `hr`.
+            hr: (N, 3, H, W) in [0, 1], to which Y is bound.
+        """
+        lr = quantize_lr(output.lr, hr)
         if self.quantizer is None or output.boundary is None:
-            return quantize_lr(output.lr), None
-        return quantize_lr(output.lr), self.quantizer(output.boundary)
+            return lr, None
+        return lr, self.quantizer(output.boundary)
 
     def sample_latent(self, lr: Tensor, *, temperature: float, seed: int) -> Tensor:
         """Z ~ N(0, temperature^2) for an LR batch; the paper's prior N(0, 0.2) has temperature sqrt(0.2).

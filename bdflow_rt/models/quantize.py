@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
-from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.zoo.config import LR_BOUND, ModelConfig
 
 INITIAL_GAIN = 0.04
 """The size of the Haar band that becomes the boundary channel, on photographs in [0, 1]."""
 
 
-def quantize_lr(y: Tensor) -> Tensor:
-    """Clamp Y to [0, 1] and round it to 8 bits; the gradient passes as if nothing had been done.
+def bound_lr(y: Tensor, hr: Tensor) -> Tensor:
+    """Y, no further in any channel than `LR_BOUND` levels from the mean of the HR pixels it stands for.
 
-    The clamp passes the gradient too: a pixel that left the range has to find its way back.
+    Args:
+        y: (N, 3, h, w), where white is 1.
+        hr: (N, 3, H, W), the HR picture, or its Haar averages (N, 3, H/2, W/2), whose means are the same.
+
+    Returns:
+        (N, 3, h, w); values that are not finite are hidden, so look for them before.
     """
-    return y + ((y.clamp(0, 1) * 255).round() / 255 - y).detach()
+    mean, bound = avg_pool2d(hr, hr.shape[-1] // y.shape[-1]), LR_BOUND / 255
+    return torch.minimum(torch.maximum(y, mean - bound), mean + bound)
+
+
+def quantize_lr(y: Tensor, hr: Tensor) -> Tensor:
+    """Bound Y, clamp it to [0, 1] and round it to 8 bits; its gradient passes as if nothing had been done.
+
+    Bound and clamp pass the gradient too: a pixel that left the range has to find its way back.
+    """
+    return y + ((bound_lr(y, hr).clamp(0, 1) * 255).round() / 255 - y).detach()
 
 
 class BoundaryQuantizer(nn.Module):

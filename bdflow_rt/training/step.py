@@ -51,7 +51,7 @@ class TrainStep(nn.Module):
             baw = boundary_aware_weight(crops, model.config.boundary, base=weights.reconstruction)
         with torch.autocast(hr.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             output = self._down(hr)
-            lr, boundary = model.quantize(output)
+            lr, boundary = model.quantize(output, hr)
             if model.quantizer is not None and self.config.transmit == "mask":
                 boundary = model.quantizer.value(boundary_levels(crops, lr.detach(), model.config))
             latent = self._sample_latent(output.latent, step) if self.config.temperature else None

@@ -70,7 +70,7 @@ def validate(
         height, width = picture.shape[:2]
         x = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
         x = functional.pad(x, (0, -width % scale, 0, -height % scale), mode="replicate")
-        lr, boundary = model.quantize(model(x))
+        lr, boundary = model.quantize(model(x), x)
         if transmit == "mask" and model.quantizer is not None:
             boundary = model.quantizer.value(boundary_levels((x * 255).round().to(torch.uint8), lr, model.config))
         latent = model.sample_latent(lr, temperature=temperature, seed=index) if temperature else None

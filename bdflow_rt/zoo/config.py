@@ -21,6 +21,12 @@ TRANSFORM_RADIUS = 3
 """Pixels that one transform reaches to each side: three 3x3 convolutions."""
 LEAKY_SLOPE = 0.2
 """Of the transforms' LeakyReLU; part of every model, whatever its configuration."""
+LR_BOUND = 64
+"""Levels of 255 by which an LR pixel may differ, in each channel, from the mean of the HR pixels it stands for.
+
+What a network puts beyond is cut off: on pictures unlike those it was trained on it overshoots, and the LR would get
+bright dots. Photographs are practically never cut (docs/quality.md), and the way back takes any LR.
+"""
 
 
 def _is_whole(value: Any, least: int, most: int) -> bool:

@@ -63,8 +63,9 @@ def test_resetting_the_parameters_starts_at_the_haar_pyramid_again() -> None:
 
 def test_quantised_stand_ins_go_back_through_the_same_inverse() -> None:
     model = _random(SMALL).double()
-    output = model(_picture(1, 3, 16, 12))
-    lr, boundary = model.quantize(output)
+    x = _picture(1, 3, 16, 12)
+    output = model(x)
+    lr, boundary = model.quantize(output, x)
     assert boundary is not None
     zero = torch.zeros(1, model.config.latent_channels, 4, 3, dtype=torch.float64)
     assert torch.equal(model.inverse(lr, boundary), model.inverse(lr, boundary, zero))
@@ -78,7 +79,7 @@ def test_gradient_checkpointing_changes_no_gradient(bits: int) -> None:
         model = _random(ModelConfig(scale=4, blocks=(2, 1), hidden=(6, 5), bits=bits))
         model.checkpoint_gradients = checkpointing
         output = model(x)
-        loss = (model.inverse(*model.quantize(output)) - x).abs().mean() + output.latent.square().mean()
+        loss = (model.inverse(*model.quantize(output, x)) - x).abs().mean() + output.latent.square().mean()
         loss.backward()
         gradients.append({name: value.grad for name, value in model.named_parameters() if value.grad is not None})
         assert len(gradients[-1]) == len(list(model.parameters()))

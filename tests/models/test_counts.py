@@ -29,7 +29,7 @@ def _counted(config: ModelConfig, size: int) -> tuple[int, int, int]:
         with FlopCounterMode(display=False) as down:
             output = model(x)
         with FlopCounterMode(display=False) as up:
-            model.inverse(*model.quantize(output))
+            model.inverse(*model.quantize(output, x))
     return parameters, down.get_total_flops() // 2, up.get_total_flops() // 2
 
 

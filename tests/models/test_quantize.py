@@ -6,27 +6,45 @@ import pytest
 import torch
 
 from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.models.quantize import INITIAL_GAIN, BoundaryQuantizer, quantize_lr
-from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.models.haar import haar_forward
+from bdflow_rt.models.quantize import INITIAL_GAIN, BoundaryQuantizer, bound_lr, quantize_lr
+from bdflow_rt.zoo.config import LR_BOUND, ModelConfig
 
 ALL_BITS = range(1, 9)
 
 
 def test_lr_values_are_whole_8_bit_levels_clamped_to_the_range() -> None:
-    y = torch.linspace(-0.2, 1.2, 1409, dtype=torch.float64)
+    y = torch.linspace(-0.2, 1.2, 1409, dtype=torch.float64).view(1, 1, 1, -1)
     wanted = (y * 255).round().clamp(0, 255) / 255
-    torch.testing.assert_close(quantize_lr(y), wanted, rtol=0, atol=1e-15)
+    torch.testing.assert_close(quantize_lr(y, y), wanted, rtol=0, atol=1e-15)
 
 
 def test_every_8_bit_level_survives_float32() -> None:
-    levels = torch.arange(256)
-    assert torch.equal((quantize_lr(levels.float() / 255) * 255).round().long(), levels)
+    levels = torch.arange(256).view(1, 1, 1, -1)
+    values = levels.float() / 255
+    assert torch.equal((quantize_lr(values, values) * 255).round().long(), levels)
+
+
+def test_lr_is_bounded_to_the_mean_of_its_hr_pixels_before_it_is_clamped() -> None:
+    mean = torch.tensor([0.0, 100.0, 100.0, 100.0, 250.0], dtype=torch.float64).view(1, 1, 1, -1) / 255
+    y = torch.tensor([500.0, -3.0, 163.5, 1e9, -1e9], dtype=torch.float64).view(1, 1, 1, -1) / 255
+    wanted = torch.tensor([64.0, 36.0, 164.0, 164.0, 186.0], dtype=torch.float64).view(1, 1, 1, -1)
+    torch.testing.assert_close(quantize_lr(y, mean) * 255, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 16])
+def test_lr_is_bounded_by_the_picture_and_by_its_haar_averages_alike(scale: int) -> None:
+    hr, y = torch.rand(2, 3, 3 * scale, 5 * scale, dtype=torch.float64), torch.rand(2, 3, 3, 5, dtype=torch.float64)
+    mean = hr.unfold(2, scale, scale).unfold(3, scale, scale).mean(dim=(4, 5))
+    wanted = y.clamp(mean - LR_BOUND / 255, mean + LR_BOUND / 255)
+    torch.testing.assert_close(bound_lr(y, hr), wanted)
+    torch.testing.assert_close(bound_lr(y, haar_forward(hr)[:, :3]), wanted)
 
 
 def test_lr_gradient_passes_straight_through_also_outside_the_range() -> None:
-    y = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7], requires_grad=True)
-    weight = torch.tensor([1.0, -2.0, 3.0, 4.0, 5.0])
-    (quantize_lr(y) * weight).sum().backward()
+    y = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7]).view(1, 1, 1, -1).requires_grad_()
+    weight = torch.tensor([1.0, -2.0, 3.0, 4.0, 5.0]).view(1, 1, 1, -1)
+    (quantize_lr(y, torch.full_like(y, 0.5)) * weight).sum().backward()
     assert y.grad is not None
     assert torch.equal(y.grad, weight)
 
@@ -86,9 +104,10 @@ def test_position_reaches_the_gain_and_the_channel() -> None:
 def test_zero_bits_have_no_quantiser_and_one_channel_more_of_latent() -> None:
     model = BDFlow(ModelConfig(hidden=(4, 4), bits=0))
     assert model.quantizer is None
-    output = model(torch.rand(1, 3, 8, 12))
+    x = torch.rand(1, 3, 8, 12)
+    output = model(x)
     assert output.boundary is None
     assert output.latent.shape == (1, 45, 2, 3)
-    lr, boundary = model.quantize(output)
+    lr, boundary = model.quantize(output, x)
     assert boundary is None
     assert model.inverse(lr).shape == (1, 3, 8, 12)

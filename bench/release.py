@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import lzma
 import math
 import pathlib
 import statistics
@@ -31,7 +32,7 @@ from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import read_history
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
-from bdflow_rt.zoo.card import CARD_FILE, ModelCard
+from bdflow_rt.zoo.card import CARD_FILE, PACKED_FILE, ModelCard
 from bdflow_rt.zoo.registry import SHIPPED
 
 _KEPT = ("psnr_y", "ssim_y", "lr_psnr", "file_bytes", "chunk_bytes")
@@ -87,7 +88,19 @@ def release(
                 f"'{final}' cannot be made ({error.strerror}); choose the next version."
             ) from None
         sync_folder(zoo)
+    pack_superseded(zoo, name)
     return ModelCard.read(final), results
+
+
+def pack_superseded(zoo: pathlib.Path, name: str) -> None:
+    """Pack the weights of all versions of a model but the newest, losslessly; `zoo.packed` unpacks them on demand."""
+    cards = [ModelCard.read(path.parent) for path in zoo.glob(f"{name}@*/{CARD_FILE}")]
+    for card in sorted(cards, key=lambda card: card.version)[:-1]:
+        if not card.is_packed:
+            card.check_weights()
+            packed = lzma.compress(card.weights_path.read_bytes(), preset=9 | lzma.PRESET_EXTREME)
+            write_atomically(card.folder / PACKED_FILE, packed)
+            card.weights_path.unlink()
 
 
 def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[list[dict[str, Any]], float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import pathlib
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 from bdflow_rt.bench.release import learning_curve, main, measure, release
 from bdflow_rt.errors import BdflowError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
+from bdflow_rt.files import CACHE_VARIABLE
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import save_model
 from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
@@ -18,6 +20,8 @@ from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import RunLog
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
+from bdflow_rt.zoo import find_model
+from bdflow_rt.zoo.card import PACKED_FILE, WEIGHTS_FILE
 from bdflow_rt.zoo.weights import read_index
 from tests.support import photo
 from tests.support_models import HAS_BF16, CoreWithoutBf16, make_model, random_model, tiny_config
@@ -35,7 +39,9 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "run"
 
 
-def test_a_released_model_is_measured_and_never_written_again(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_released_model_is_measured_and_never_written_again(
+    run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pictures = tmp_path / "Set"
     pictures.mkdir()
     cv2.imwrite(str(pictures / "one.png"), photo(64, 80, 1))
@@ -56,14 +62,20 @@ def test_a_released_model_is_measured_and_never_written_again(run: pathlib.Path,
     assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before
     assert release(run, version=2, **options)[0].id == "tiny@2"
     assert sorted(path.name for path in zoo.iterdir()) == ["tiny@1", "tiny@2"]
+    # The weights of the first version are packed now, and nothing else of it has changed.
+    packed = {path.name: path.read_bytes() for path in card.folder.iterdir()}
+    assert lzma.decompress(packed.pop(PACKED_FILE)) == before.pop(WEIGHTS_FILE)
+    assert packed == before
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    assert measure(find_model(card.folder), [pictures])[0][0]["means"] == result["means"]
 
 
 def test_a_model_released_in_int8_is_measured_as_it_is_stored(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     pictures = tmp_path / "Set"
     pictures.mkdir()
     cv2.imwrite(str(pictures / "one.png"), photo(64, 80, 1))
-    options = {"name": "tiny", "folders": [pictures], "note": "none", "zoo": tmp_path / "zoo"}
-    whole, small = (release(run, version=i, storage=one, **options)[0] for i, one in enumerate(("float16", "int8"), 1))
+    options = {"version": 1, "folders": [pictures], "note": "none", "zoo": tmp_path / "zoo"}
+    whole, small = (release(run, name=one, storage=one, **options)[0] for one in ("float16", "int8"))
     assert "I8" in {tensor.dtype for tensor in read_index(small.weights_path).values()}
     assert small.weights_path.stat().st_size < 0.75 * whole.weights_path.stat().st_size
     means = measure(small, [pictures])[0][0]["means"]

@@ -20,6 +20,7 @@ from bdflow_rt.errors import (
 )
 from bdflow_rt.metrics.lpips import Lpips
 from bdflow_rt.models.io import check_name
+from bdflow_rt.training.bf16 import SLOWER, bf16_time
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.distributed import Ranks, process_group
@@ -81,6 +82,7 @@ def train_model(
     """
     check_name(name, version)
     device = _choose_device(device)
+    _advise(config, device, say=say)
     with process_group(device) as (ranks, device):
         signalled = _train(
             Trainer(
@@ -138,6 +140,15 @@ def _choose_device(device: str) -> str:
             "number. 'bdflow doctor' says more."
         )
     return device
+
+
+def _advise(config: TrainConfig, device: str, *, say: Callable[[str], None]) -> None:
+    """Say so where the configuration's precision costs time on this processor instead of saving it."""
+    if config.precision == "bf16" and device == "cpu" and (slower := bf16_time(max(config.model.hidden))) > SLOWER:
+        say(
+            f"bfloat16 takes {slower:.1f} times as long as float32 on this processor; a run with precision = "
+            '"fp32" gets further in the same time'
+        )
 
 
 def _open_pool(data: Sequence[pathlib.Path], cache: pathlib.Path, ranks: Ranks) -> PicturePool:

@@ -1,4 +1,4 @@
-"""Writing files whole: a failed or killed write leaves the old one. And where the cache is."""
+"""Writing whole files: a failed or killed write leaves the old file, never half of the new one."""
 
 from __future__ import annotations
 
@@ -13,27 +13,9 @@ from typing import BinaryIO
 
 from bdflow_rt.errors import DiskFullError, OutputError, OutputExistsAsInputError, UnwritableOutputError
 
-CACHE_VARIABLE = "BDFLOW_CACHE"
-"""Environment variable with the folder of everything that is compiled for a machine, or unpacked."""
 PathLike = str | os.PathLike[str]
 Writer = Callable[[BinaryIO], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def cache_folder() -> Path:
-    """The folder that BDFLOW_CACHE names; else bdflow-rt in XDG_CACHE_HOME, else in ~/.cache.
-
-    Raises:
-        UnwritableOutputError: none is named, and the user has no home.
-    """
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "bdflow-rt"
-    try:
-        return Path.home() / ".cache" / "bdflow-rt"
-    except RuntimeError as error:
-        raise UnwritableOutputError(f"This user has no home folder. Name a cache in {CACHE_VARIABLE}.") from error
 
 
 def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o666) -> None:

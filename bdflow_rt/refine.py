@@ -25,6 +25,7 @@ from bdflow_rt.metrics.psnr import LUMA
 from bdflow_rt.models.io import load_model
 from bdflow_rt.tiles import Span, Window
 from bdflow_rt.zoo import ModelCard
+from bdflow_rt.zoo.config import LR_BOUND
 
 LR_WEIGHT = 1 / 8
 """Times the scale: weight of the LR's mean square distance to bicubic beside the restored picture's errors in RGB and
@@ -93,7 +94,8 @@ class Refiner:
         """Look for better LR pixels than the network's own, `steps` times, and give the best of all that were tried.
 
         What is made small is the sum of three mean squares: of the restored picture's error, of its luma's error, and
-        the LR's distance to bicubic, weighted. The rounding to 8 bits is part of it.
+        the LR's distance to bicubic, weighted. The rounding to 8 bits is part of it. Like the network's own, the LR
+        pixels stay within `LR_BOUND` levels of the mean of their HR pixels.
 
         Args:
             target: what shall come back.
@@ -112,6 +114,7 @@ class Refiner:
             with self._failures("refining"):
                 reference = _to_values(bicubic_downscale(target.pixels, scale=self._card.config.scale))
                 values = _to_values(lr)
+                darkest, brightest = _bounds(target.pixels, self._card.config.scale)
             optimizer = torch.optim.Adam([values], lr=STEP_SIZE, betas=BETAS)
             best, least = lr, math.inf
             for step in range(steps + 1):
@@ -131,6 +134,7 @@ class Refiner:
                     values.grad = gradient
                     with self._failures("refining"):
                         optimizer.step()
+                        torch.clamp(values, darkest, brightest, out=values)
             return best
 
     def _guide(
@@ -197,6 +201,15 @@ class Refiner:
 
 def _area(rows: Span, columns: Span) -> tuple[slice, slice]:
     return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+
+
+def _bounds(pixels: UInt8Array, scale: int) -> tuple[Tensor, Tensor]:
+    """The least and the largest LR values that are stored, (h, w, 3); a picture's edge is repeated to whole cells."""
+    height, width = pixels.shape[:2]
+    whole = np.pad(pixels, ((0, -height % scale), (0, -width % scale), (0, 0)), mode="edge")
+    rows, columns = (side // scale for side in whole.shape[:2])
+    mean = whole.reshape(rows, scale, columns, scale, 3).mean(axis=(1, 3), dtype=np.float32)
+    return torch.from_numpy((mean - LR_BOUND) / 255), torch.from_numpy((mean + LR_BOUND) / 255)
 
 
 def _to_values(pixels: UInt8Array) -> Tensor:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bdflow_rt.errors import OutputError
-from bdflow_rt.files import CACHE_VARIABLE, cache_folder, write_atomically
+from bdflow_rt.errors import OutputError, UnwritableOutputError
+from bdflow_rt.files import write_atomically
+
+CACHE_VARIABLE = "BDFLOW_CACHE"
+"""Environment variable with the folder of everything that is compiled for a machine."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,22 @@ class Compiled:
     name: str
     log: str
     cubin: bytes
+
+
+def cache_folder() -> Path:
+    """The folder that BDFLOW_CACHE names; else bdflow-rt in XDG_CACHE_HOME, else in ~/.cache.
+
+    Raises:
+        UnwritableOutputError: none is named, and the user has no home.
+    """
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "bdflow-rt"
+    try:
+        return Path.home() / ".cache" / "bdflow-rt"
+    except RuntimeError as error:
+        raise UnwritableOutputError(f"This user has no home folder. Name a cache in {CACHE_VARIABLE}.") from error
 
 
 class KernelCache:

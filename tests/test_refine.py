@@ -31,6 +31,7 @@ from bdflow_rt.models.io import load_model
 from bdflow_rt.refine import LR_WEIGHT, Refiner, Target
 from bdflow_rt.tiles import MIB, Span, Window, bytes_per_lr_pixel, halo_of, windows
 from bdflow_rt.zoo import ModelCard, find_model
+from bdflow_rt.zoo.config import LR_BOUND
 from tests.support import photo
 from tests.support_models import HAS_BF16, make_model, tiny_config
 
@@ -182,11 +183,18 @@ def test_every_size_is_refined(rescaler: Rescaler, height: int, width: int) -> N
 def test_where_every_step_makes_it_worse_the_network_s_own_pixels_stay(
     cards: dict[int, ModelCard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def uphill(self: Refiner, target: Target, window: Window, lr: UInt8Array, gradient: torch.Tensor | None) -> float:
+        loss = downhill(self, target, window, lr, gradient)
+        if gradient is not None:
+            gradient.neg_()
+        return loss
+
+    downhill = Refiner._window
     hr = photo(40, 52, 2)
     with Rescaler(cards[4], threads=1) as rescaler:
         packet = rescaler.downscale(hr)
         assert not np.array_equal(rescaler.downscale(hr, refine=3).lr, packet.lr)
-        monkeypatch.setattr(refine, "STEP_SIZE", 0.5)
+        monkeypatch.setattr(Refiner, "_window", uphill)
         assert np.array_equal(rescaler.downscale(hr, refine=3).lr, packet.lr)
 
 
@@ -361,3 +369,15 @@ def test_bfloat16_refines_as_well(tmp_path: Path) -> None:
     with Rescaler.from_pretrained("bdflow-x4-fast", threads=1, precision="bf16") as rescaler:
         plain, refined = (psnr(rescaler.upscale(rescaler.downscale(hr, refine=steps)), hr) for steps in (0, 8))
     assert refined > plain + 0.2
+
+
+@pytest.mark.parametrize("size", [(48, 64), (45, 62)])
+def test_refined_lr_pixels_stay_near_the_mean_of_their_hr_pixels(size: tuple[int, int]) -> None:
+    """On noise, where the gradient drives them away from it."""
+    hr = np.random.default_rng(3).integers(0, 2, (*size, 3), np.uint8) * 255
+    with Rescaler.from_pretrained("bdflow-x4-fast@2", threads=1) as rescaler:
+        lr = rescaler.downscale(hr, refine=20).lr.astype(np.float64)
+    whole = np.pad(hr, ((0, -size[0] % 4), (0, -size[1] % 4), (0, 0)), mode="edge")
+    mean = whole.reshape(lr.shape[0], 4, lr.shape[1], 4, 3).mean(axis=(1, 3))
+    distance = np.abs(lr - mean)
+    assert LR_BOUND - 1 < distance.max() <= LR_BOUND + 0.51

@@ -32,7 +32,8 @@ from bdflow_rt.engines.cache_entry import (
     read_plan,
 )
 from bdflow_rt.errors import ArgumentError, OutputError, UnreadableFileError
-from bdflow_rt.files import CACHE_VARIABLE, cache_folder, write_atomically
+from bdflow_rt.files import write_atomically
+from bdflow_rt.kernels.cache import CACHE_VARIABLE, cache_folder
 
 LIMIT_VARIABLE = "BDFLOW_CACHE_MIB"
 """Environment variable with the size that the engines may take together, in MiB."""

@@ -1,15 +1,13 @@
 """Model cards: one folder per version of a model, described by its model.json.
 
 A folder holds `model.json`, `weights.safetensors`, and the public inference graphs `downscale.onnx`, `upscale.onnx`
-and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored. Where a
-newer version is there, the weights may be packed, `weights.safetensors.xz`; `zoo.packed` makes such a model usable.
+and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import lzma
 import math
 import pathlib
 import re
@@ -22,11 +20,8 @@ from bdflow_rt.zoo.config import ModelConfig
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
-PACKED_FILE = f"{WEIGHTS_FILE}.xz"
 CARD_FORMAT = 1
 MAX_CARD_BYTES = 1 << 20
-MAX_UNPACKED_BYTES = 1 << 30
-"""Of packed weights; far above those of any model, and a file of some kilobytes could hold more than any memory."""
 MAX_VERSION = 999_999
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 Direction = Literal["downscale", "upscale", "upscale_z"]
@@ -75,11 +70,6 @@ class ModelCard:
         return self.folder / WEIGHTS_FILE
 
     @property
-    def is_packed(self) -> bool:
-        """Whether there is no safetensors file, but a packed one."""
-        return not self.weights_path.exists() and (self.folder / PACKED_FILE).exists()
-
-    @property
     def size_multiple(self) -> int:
         """Heights and widths the network itself takes are multiples of this; other sizes are padded."""
         return self.config.scale
@@ -89,14 +79,13 @@ class ModelCard:
         return self.folder / f"{direction}.onnx"
 
     def check_weights(self) -> None:
-        """Compare the weights, packed or not, with the card.
+        """Compare the weights with the card.
 
         Raises:
-            CorruptModelError: the file is missing, or cannot be unpacked.
+            CorruptModelError: the file is missing.
             WeightsHashError: it is not the file the card was written for.
         """
-        path = self.folder / PACKED_FILE if self.is_packed else self.weights_path
-        self._check(path, self.weights_sha256, WeightsHashError)
+        self._check(self.weights_path, self.weights_sha256, WeightsHashError)
 
     def check_graph(self, direction: Direction) -> pathlib.Path:
         """Compare a graph with the card and return its path.
@@ -120,8 +109,7 @@ class ModelCard:
             seen = (path, wanted, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if seen in self._sound:
                 return
-            content = read_packed(path) if path.name == PACKED_FILE else path.read_bytes()
-            found = hashlib.sha256(content).hexdigest()
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise CorruptModelError(
                 f"Model {self.id} cannot be used: {path} cannot be read ({error.strerror}). Install it again."
@@ -232,25 +220,6 @@ class ModelCard:
                 raise CorruptModelError(
                     f"The model card {path} is damaged: {key} is {getattr(self, key)!r:.100}. Install the model again."
                 )
-
-
-def read_packed(path: pathlib.Path) -> bytes:
-    """What a packed weights file holds.
-
-    Raises:
-        CorruptModelError: it is damaged, or holds more than `MAX_UNPACKED_BYTES`.
-        OSError: it cannot be read.
-    """
-    try:
-        with lzma.open(path) as file:
-            content = file.read(MAX_UNPACKED_BYTES + 1)
-    except (lzma.LZMAError, EOFError) as error:
-        raise CorruptModelError(f"{path} cannot be unpacked: {error}. Install the model again.") from None
-    if len(content) > MAX_UNPACKED_BYTES:
-        raise CorruptModelError(
-            f"{path} holds more than {MAX_UNPACKED_BYTES} bytes, which no model has. Install the model again."
-        )
-    return content
 
 
 def _is_sha256(value: Any) -> bool:

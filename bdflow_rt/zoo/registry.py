@@ -2,7 +2,7 @@
 
 Models ship in `zoo/models/NAME@VERSION`; the folders in the environment variable BDFLOW_ZOO (separated as PATH is),
 each a model's own or one of such folders, are searched before them. Released weights never change: a new training is
-a new version. Models with packed weights are unpacked when they are found.
+a new version.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from bdflow_rt.errors import CorruptModelError, UnknownModelError, WeightsHashError
 from bdflow_rt.zoo.card import CARD_FILE, ModelCard
 from bdflow_rt.zoo.config import SCALES, ModelConfig, paper_config
-from bdflow_rt.zoo.packed import unpacked
 
 DEFAULT_MODEL = "bdflow-x4"
 SHIPPED = pathlib.Path(__file__).parent / "models"
@@ -76,10 +75,7 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
 
     Raises:
         UnknownModelError: there is none of that name or version.
-        CorruptModelError: the folder has no readable card, or a folder of that name in the zoo has none, or packed
-            weights are damaged.
-        WeightsHashError: packed weights are not those of the card.
-        OutputError: there is no place to unpack them.
+        CorruptModelError: the folder has no readable card, or a folder of that name in the zoo has none.
     """
     wanted, at, version = os.fspath(name).partition("@")
     cards, damaged = _scan()
@@ -90,11 +86,11 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
     matching = [card for card in cards if card.name == wanted and (not at or version == str(card.version))]
     if matching:
         # The first of equal versions: BDFLOW_ZOO comes before what ships.
-        return unpacked(max(matching, key=lambda card: card.version))
+        return max(matching, key=lambda card: card.version)
     folder = _expanded(name)
     with contextlib.suppress(OSError):  # a name that is too long for a path
         if (folder / CARD_FILE).exists():
-            return unpacked(ModelCard.read(folder))
+            return ModelCard.read(folder)
         if os.fspath(name) and folder.is_dir():
             raise CorruptModelError(f"{folder} is a folder, but no model: it has no {CARD_FILE}.")
     known = ", ".join(sorted({card.id for card in cards})) or "none"
@@ -114,12 +110,11 @@ def find_model_by_hash(model_id: str, weights_hash: bytes) -> ModelCard:
     Raises:
         UnknownModelError: no model of that id is here.
         WeightsHashError: the model is here, but with other weights.
-        CorruptModelError: the model's folder has no readable card, or packed weights are damaged.
-        OutputError: there is no place to unpack them.
+        CorruptModelError: the model's folder has no readable card.
     """
     cards, damaged = _scan()
     if matching := [card for card in cards if card.weights_hash == weights_hash]:
-        return unpacked(next((card for card in matching if card.id == model_id), matching[0]))
+        return next((card for card in matching if card.id == model_id), matching[0])
     same_id = [card for card in cards if card.id == model_id]
     if same_id:
         raise WeightsHashError(

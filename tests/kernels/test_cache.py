@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from bdflow_rt.files import cache_folder
 from bdflow_rt.kernels import compile as compiler
-from bdflow_rt.kernels.cache import Compiled, KernelCache
+from bdflow_rt.kernels.cache import Compiled, KernelCache, cache_folder
 from bdflow_rt.kernels.compile import Kernel, cache_key
 
 KEY = "0" * 64

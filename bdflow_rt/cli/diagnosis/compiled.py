@@ -53,7 +53,7 @@ _CACHES = """
 import os, shutil
 from bdflow_rt.engines.cache import EngineCache, limit_bytes
 from bdflow_rt.errors import BdflowError
-from bdflow_rt.files import cache_folder
+from bdflow_rt.kernels.cache import cache_folder
 def describe(folder):
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     sizes = [path.stat().st_size for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []

@@ -21,7 +21,7 @@ from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.curves import draw_curves
 from bdflow_rt.training.data import CropBatches, PicturePool
 from bdflow_rt.training.distributed import Ranks
-from bdflow_rt.training.guard import DivergenceGuard
+from bdflow_rt.training.guard import DivergenceGuard, usual
 from bdflow_rt.training.initial import start_from
 from bdflow_rt.training.optimizers import Optimizer
 from bdflow_rt.training.runlog import RunLog
@@ -35,7 +35,7 @@ CURVES_FILE = "curves.png"
 MAX_SETBACKS = 4
 """Times in a row a run may go back to the same checkpoint; the learning rate halves at each, for good."""
 REFERENCE_CROPS = 64
-"""Crops whose mean loss is taken for the loss of some weights: fewer, and flat or busy ones would decide."""
+"""Crops whose usual loss is taken for the loss of some weights: fewer, and flat or busy ones would decide."""
 
 
 class Trainer:
@@ -230,13 +230,13 @@ class Trainer:
 
     @torch.no_grad()
     def _measure(self) -> float:
-        """Mean loss of the present weights over the next batches, which stay in the run."""
+        """Usual loss of the present weights over the next batches, which stay in the run."""
         count = -(-REFERENCE_CROPS // self.config.batch)
         losses = [
             float(self._step(self._to_device(self._crops[step]), self.progress, step)[0])
             for step in range(self.step, self.step + count)
         ]
-        return self._ranks.mean(sum(losses) / count)
+        return self._ranks.mean(usual(losses))
 
     def _finish(self, *, asked: bool) -> bool:
         """Save the run's last weights; False where they turn out to have diverged and the run went back instead."""

@@ -88,7 +88,6 @@ def release(
                 f"'{final}' cannot be made ({error.strerror}); choose the next version."
             ) from None
         sync_folder(zoo)
-    pack_superseded(zoo, name)
     return ModelCard.read(final), results
 
 
@@ -203,6 +202,7 @@ def main() -> None:
     for result in results:
         write_result(RESULTS / "quality" / f"{card.id}-{result['folder']}.json", result)
     write_result(RESULTS / "training" / f"{card.id}.json", learning_curve(card, runs))
+    pack_superseded(SHIPPED, args.name)
     sys.stdout.write(card.to_json())
 
 

@@ -19,7 +19,7 @@ FOLDERS = {
     "export": "bdflow_rt/export",
     "bench": "bdflow_rt/bench",
 }
-SUFFIXES = {".py", ".typed", ".cuh", ".json", ".safetensors", ".onnx", ".toml"}
+SUFFIXES = {".py", ".typed", ".cuh", ".json", ".safetensors", ".xz", ".onnx", ".toml"}
 TOP_LEVEL = ("setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "README.md", "CHANGELOG.md", "LICENSE")
 
 BUILD = "import sys; from setuptools import build_meta; build_meta.{hook}(sys.argv[1])"

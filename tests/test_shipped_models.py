@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 
 import numpy as np
@@ -21,8 +20,7 @@ from bdflow_rt.zoo.registry import SHIPPED
 from tests.support import data_dir, needs_data, photo
 
 NAMES = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
-CARDS = [find_model(SHIPPED / name) for name in NAMES]
-"""Whole ones: those with packed weights are in the cache."""
+CARDS = [ModelCard.read(SHIPPED / name) for name in NAMES]
 PROMISED = {
     "bdflow-x2@1": (38.5, 35.0, 38.0),
     "bdflow-x2@2": (43.5, 39.6, 38.0),
@@ -54,9 +52,7 @@ def test_the_promised_models_ship() -> None:
 
 @pytest.mark.parametrize("card", CARDS, ids=NAMES)
 def test_files_are_those_of_the_card(card: ModelCard) -> None:
-    shipped = ModelCard.read(SHIPPED / card.id)
-    assert shipped == dataclasses.replace(card, folder=shipped.folder)
-    shipped.check_weights()
+    assert card.folder.name == card.id
     card.check_weights()
     for direction in ("downscale", "upscale", "upscale_z"):
         model = onnx.load(str(card.check_graph(direction)), load_external_data=False)

@@ -19,7 +19,8 @@ from typing import Any
 
 from bdflow_rt.errors import CacheTrustError
 
-FORMAT = 1
+FORMAT = 2
+"""Of sidecars and keys. 2: graphs hold LR pixels near the mean of their HR pixels, which engines of 1 do not."""
 MAX_SIDECAR_BYTES = 1 << 16
 ANY_GPU = "any"
 """GPU name and compute capability of an engine that is finished on whatever GPU loads it."""

@@ -1,7 +1,8 @@
 """Model cards: one folder per version of a model, described by its model.json.
 
 A folder holds `model.json`, `weights.safetensors`, and the public inference graphs `downscale.onnx`, `upscale.onnx`
-and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored.
+and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored. Where a
+newer version is there, the weights may be packed, `weights.safetensors.xz`; see `zoo.packed`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any, Literal, get_args
 
 from bdflow_rt.errors import CorruptModelError, ModelConfigError, ModelExistsError, WeightsHashError
 from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.zoo.packed import PACKED_SUFFIX, unpacked_folder
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
+PACKED_FILE = f"{WEIGHTS_FILE}{PACKED_SUFFIX}"
 CARD_FORMAT = 1
 MAX_CARD_BYTES = 1 << 20
 MAX_VERSION = 999_999
@@ -66,8 +69,22 @@ class ModelCard:
 
     @property
     def weights_path(self) -> pathlib.Path:
-        """The safetensors file."""
-        return self.folder / WEIGHTS_FILE
+        """The safetensors file; packed weights are unpacked for it.
+
+        Raises:
+            CorruptModelError, UnwritableOutputError, BackendUnavailableError: they cannot be unpacked.
+        """
+        return self._readable_folder / WEIGHTS_FILE
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the folder has packed weights and no others."""
+        return not (self.folder / WEIGHTS_FILE).exists() and (self.folder / PACKED_FILE).is_file()
+
+    @property
+    def _readable_folder(self) -> pathlib.Path:
+        """Where weights and graphs lie beside each other."""
+        return unpacked_folder(self.folder / PACKED_FILE) if self.is_packed else self.folder
 
     @property
     def size_multiple(self) -> int:
@@ -75,8 +92,8 @@ class ModelCard:
         return self.config.scale
 
     def graph_path(self, direction: Direction) -> pathlib.Path:
-        """The ONNX file of a direction, whether it exists or not."""
-        return self.folder / f"{direction}.onnx"
+        """The ONNX file of a direction, whether it exists or not, beside the weights of `weights_path`."""
+        return self._readable_folder / f"{direction}.onnx"
 
     def check_weights(self) -> None:
         """Compare the weights with the card.

@@ -1,56 +1,94 @@
-"""Models whose weights are packed: unpacked into the cache, where runtimes can read them in place.
+"""Packed weights: what versions that have a successor ship with, in an eighth fewer bytes.
 
-Versions that have a successor are there for the packets that were made with them. Their weights ship packed, in an
-eighth fewer bytes.
+Such versions are there for the packets that were made with them. Runtimes read weights in place, from a graph beside
+them, so the first use of a packed model makes both in a temporary folder, which goes when the process ends.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import hashlib
+import atexit
+import os
 import pathlib
+import shutil
+import tempfile
+import threading
 
-from bdflow_rt.errors import UnwritableOutputError
-from bdflow_rt.files import CACHE_VARIABLE, cache_folder, write_atomically
-from bdflow_rt.zoo.card import CARD_FILE, PACKED_FILE, WEIGHTS_FILE, ModelCard, read_packed
+from bdflow_rt.errors import BackendUnavailableError, CorruptModelError, UnwritableOutputError
+
+PACKED_SUFFIX = ".xz"
+MAX_UNPACKED_BYTES = 1 << 30
+"""Far above the weights of any model; a file of some kilobytes could fill any disk."""
+_MAX_MEMORY_BYTES = 256 << 20
+"""For the decompressor's dictionary, of which xz -9 takes 64 MiB."""
+_CHUNK = 1 << 20
+_unpacked: dict[pathlib.Path, pathlib.Path] = {}
+"""Packed file -> temporary folder with its content."""
+_lock = threading.Lock()
 
 
-def unpacked(card: ModelCard) -> ModelCard:
-    """The card as it is, or where its weights are packed, of a whole model folder in the cache.
+def unpacked_folder(packed: pathlib.Path) -> pathlib.Path:
+    """A temporary folder with a packed file's content under its name without ".xz", and with the graphs beside it.
 
-    What is in the cache is used again as long as it is what the card says, and written anew where it is not.
+    Nothing here vouches for the content: whoever reads it compares it with the card.
 
     Raises:
-        CorruptModelError, WeightsHashError: the model's files are damaged or missing.
-        OutputError: the cache cannot be written.
+        CorruptModelError: it cannot be read or unpacked, or holds more than `MAX_UNPACKED_BYTES`.
+        UnwritableOutputError: there is no room for it.
+        BackendUnavailableError: this Python has no lzma.
     """
-    if not card.is_packed:
-        return card
-    folder = cache_folder() / "models" / f"{card.id}-{card.weights_hash.hex()}"
-    wanted = {WEIGHTS_FILE: card.weights_sha256} | {f"{name}.onnx": one for name, one in card.graphs_sha256.items()}
-    missing = [name for name, sha256 in wanted.items() if _sha256(folder / name) != sha256]
-    if missing:
-        card.check_weights()
-        contents = {
-            name: read_packed(card.folder / PACKED_FILE)
-            if name == WEIGHTS_FILE
-            else card.check_graph(pathlib.PurePath(name).stem).read_bytes()  # type: ignore[arg-type]
-            for name in missing
-        }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnwritableOutputError(
-                f"The packed weights of {card.id} cannot be unpacked into '{folder}' ({error.strerror}). Set "
-                f"{CACHE_VARIABLE} to a folder that can be written."
-            ) from None
-        for name, content in {**contents, CARD_FILE: card.to_json().encode()}.items():
-            write_atomically(folder / name, content)
-    return dataclasses.replace(card, folder=folder)
+    key = packed.resolve()
+    with _lock:
+        folder = _unpacked.get(key)
+        if folder is None or not folder.exists():
+            folder = _unpacked[key] = _unpack(packed)
+        return folder
 
 
-def _sha256(path: pathlib.Path) -> str | None:
-    with contextlib.suppress(OSError):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    return None
+def _unpack(packed: pathlib.Path) -> pathlib.Path:
+    try:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="bdflow-model-"))
+        # A forked child that ends must not take its parent's files along.
+        atexit.register(_remove, folder, os.getpid())
+        for graph in packed.parent.glob("*.onnx"):
+            shutil.copyfile(graph, folder / graph.name)
+        _decompress(packed, folder / packed.name.removesuffix(PACKED_SUFFIX))
+    except OSError as error:
+        raise UnwritableOutputError(
+            f"{packed} cannot be unpacked into a temporary folder ({error.strerror}). Free some space, or name another "
+            "folder in TMPDIR."
+        ) from None
+    return folder
+
+
+def _decompress(packed: pathlib.Path, whole: pathlib.Path) -> None:
+    try:
+        import lzma
+    except ImportError:
+        raise BackendUnavailableError(
+            f"{packed} is packed with xz, which this Python was built without. Install a Python with the module lzma."
+        ) from None
+    decompressor, written = lzma.LZMADecompressor(memlimit=_MAX_MEMORY_BYTES), 0
+    try:
+        source = packed.open("rb")
+    except OSError as error:
+        raise CorruptModelError(f"{packed} cannot be read ({error.strerror}). Install the model again.") from None
+    with source, whole.open("wb") as target:
+        while not decompressor.eof:
+            data = source.read(_CHUNK) if decompressor.needs_input else b""
+            if decompressor.needs_input and not data:
+                raise CorruptModelError(f"{packed} is cut off. Install the model again.")
+            try:
+                part = decompressor.decompress(data, _CHUNK)
+            except lzma.LZMAError as error:
+                raise CorruptModelError(f"{packed} cannot be unpacked: {error}. Install the model again.") from None
+            written += len(part)
+            if written > MAX_UNPACKED_BYTES:
+                raise CorruptModelError(
+                    f"{packed} holds more than {MAX_UNPACKED_BYTES} bytes, which no model has. Install the model again."
+                )
+            target.write(part)
+
+
+def _remove(folder: pathlib.Path, process: int) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)

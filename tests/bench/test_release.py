@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from bdflow_rt.bench.release import learning_curve, main, measure, release
+from bdflow_rt.bench.release import learning_curve, main, measure, pack_superseded, release
 from bdflow_rt.errors import BdflowError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
-from bdflow_rt.files import CACHE_VARIABLE
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import save_model
 from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
@@ -20,7 +19,6 @@ from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import RunLog
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
-from bdflow_rt.zoo import find_model
 from bdflow_rt.zoo.card import PACKED_FILE, WEIGHTS_FILE
 from bdflow_rt.zoo.weights import read_index
 from tests.support import photo
@@ -39,9 +37,7 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "run"
 
 
-def test_a_released_model_is_measured_and_never_written_again(
-    run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_released_model_is_measured_and_never_written_again(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     pictures = tmp_path / "Set"
     pictures.mkdir()
     cv2.imwrite(str(pictures / "one.png"), photo(64, 80, 1))
@@ -62,12 +58,12 @@ def test_a_released_model_is_measured_and_never_written_again(
     assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before
     assert release(run, version=2, **options)[0].id == "tiny@2"
     assert sorted(path.name for path in zoo.iterdir()) == ["tiny@1", "tiny@2"]
-    # The weights of the first version are packed now, and nothing else of it has changed.
+    # The weights of the first version are packed, and nothing else of it changes.
+    pack_superseded(zoo, "tiny")
     packed = {path.name: path.read_bytes() for path in card.folder.iterdir()}
     assert lzma.decompress(packed.pop(PACKED_FILE)) == before.pop(WEIGHTS_FILE)
     assert packed == before
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    assert measure(find_model(card.folder), [pictures])[0][0]["means"] == result["means"]
+    assert measure(card, [pictures])[0][0]["means"] == result["means"]
 
 
 def test_a_model_released_in_int8_is_measured_as_it_is_stored(run: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -74,7 +74,7 @@ def test_people_can_read_the_sidecar(tmp_path: Path) -> None:
     cached = EngineCache(tmp_path).get_or_build(KEY, lambda: time.sleep(0.05) or PLAN)  # type: ignore[func-returns-value]
     assert cached.path is not None
     data = json.loads(cached.path.with_suffix(".json").read_text())
-    assert data["format"] == 1
+    assert data["format"] == 2
     assert data["key"]["gpu"] == "NVIDIA GeForce RTX 4090"
     assert set(data["key"]) == {field.name for field in dataclasses.fields(EngineKey)}
     assert data["build_seconds"] >= 0.05

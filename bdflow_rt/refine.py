@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bdflow_rt.engines.engine import check_finite, run_error
 from bdflow_rt.engines.torch import exact_convolutions
-from bdflow_rt.metrics.bicubic import bicubic_downscale
+from bdflow_rt.metrics.bicubic import bicubic_downscale, cell_means
 from bdflow_rt.metrics.psnr import LUMA
 from bdflow_rt.models.io import load_model
 from bdflow_rt.tiles import Span, Window
@@ -204,12 +204,9 @@ def _area(rows: Span, columns: Span) -> tuple[slice, slice]:
 
 
 def _bounds(pixels: UInt8Array, scale: int) -> tuple[Tensor, Tensor]:
-    """The least and the largest LR values that are stored, (h, w, 3); a picture's edge is repeated to whole cells."""
-    height, width = pixels.shape[:2]
-    whole = np.pad(pixels, ((0, -height % scale), (0, -width % scale), (0, 0)), mode="edge")
-    rows, columns = (side // scale for side in whole.shape[:2])
-    mean = whole.reshape(rows, scale, columns, scale, 3).mean(axis=(1, 3), dtype=np.float32)
-    return torch.from_numpy((mean - LR_BOUND) / 255), torch.from_numpy((mean + LR_BOUND) / 255)
+    """The least and the largest LR values that are stored, (h, w, 3)."""
+    mean = torch.from_numpy(cell_means(pixels, scale=scale))
+    return (mean - LR_BOUND) / 255, (mean + LR_BOUND) / 255
 
 
 def _to_values(pixels: UInt8Array) -> Tensor:

@@ -3,7 +3,8 @@
     python -m bdflow_rt.bench.graphics --folder Set14 --model bdflow-x4 --output bench/results/graphics.json
 
 Per model and drawing, over a folder: the largest difference of an LR pixel to MATLAB's bicubic, the share of LR pixels
-that lie further than `FAR` levels from it in any channel, and the PSNR-Y of what comes back beside bicubic's.
+that lie further than `FAR` levels from it in any channel, the share that is held back, `LR_BOUND` levels from the mean
+of their HR pixels, and the PSNR-Y of what comes back beside bicubic's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.quality import list_pictures
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
+from bdflow_rt.metrics.bicubic import cell_means
 from bdflow_rt.rescaler import Rescaler
+from bdflow_rt.zoo.config import LR_BOUND
 
 FAR = 60
 """Levels of 255: a difference that shows at a glance."""
@@ -61,7 +64,7 @@ def measure(rescaler: Rescaler, folder: pathlib.Path) -> list[dict[str, Any]]:
     pictures = [read_picture(path).pixels for path in list_pictures(folder)]
     rows = []
     for name, draw in DRAWINGS.items():
-        largest, far, restored, bicubic = [], [], [], []
+        largest, far, held, restored, bicubic = [], [], [], [], []
         for index, picture in enumerate(pictures):
             pixels = picture.copy()
             draw(pixels, COLOURS[index % len(COLOURS)])
@@ -70,6 +73,10 @@ def measure(rescaler: Rescaler, folder: pathlib.Path) -> list[dict[str, Any]]:
             difference = np.abs(packet.lr.astype(np.int16) - reference).max(axis=2)
             largest.append(int(difference.max()))
             far.append(float((difference > FAR).mean()))
+            # Rounding may take a held value half a level towards the mean.
+            held.append(
+                float((np.abs(packet.lr - cell_means(pixels, scale=scale)).max(axis=2) > LR_BOUND - 0.51).mean())
+            )
             enlarged = bicubic_resize(reference, scale=scale)[: pixels.shape[0], : pixels.shape[1]]
             restored.append(psnr_y(pixels, rescaler.upscale(packet), border=scale))
             bicubic.append(psnr_y(pixels, enlarged, border=scale))
@@ -80,6 +87,7 @@ def measure(rescaler: Rescaler, folder: pathlib.Path) -> list[dict[str, Any]]:
                 "drawing": name,
                 "lr_max_difference": max(largest),
                 "far_share": statistics.fmean(far),
+                "held_share": statistics.fmean(held),
                 "psnr_y": statistics.fmean(restored),
                 "bicubic_psnr_y": statistics.fmean(bicubic),
             }

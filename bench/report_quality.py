@@ -92,11 +92,12 @@ def graphics_table() -> list[str]:
     result = read("graphics.json")
     lines = [
         "| model | drawn over | largest LR difference | LR pixels further than "
-        f"{result['far']} levels | PSNR-Y | bicubic |",
-        "|---" * 6 + "|",
+        f"{result['far']} levels | held back | PSNR-Y | bicubic |",
+        "|---" * 7 + "|",
     ]
     lines += [
         f"| {row['model']} | {row['drawing']} | {row['lr_max_difference']} | {100 * row['far_share']:.2f} % | "
+        f"{100 * row['held_share']:.2f} % | "
         f"{row['psnr_y']:.2f} dB | {row['bicubic_psnr_y']:.2f} dB |"
         for row in result["rows"]
     ]

@@ -89,6 +89,22 @@ def bicubic_downscale(image: NDArray[Any], *, scale: int) -> NDArray[Any]:
     return bicubic_resize(image, scale=1 / scale)
 
 
+def cell_means(image: NDArray[np.uint8], *, scale: int) -> NDArray[np.float32]:
+    """The mean of each cell of scale x scale pixels, after padding as `bicubic_downscale` does.
+
+    Args:
+        image: (H, W, C) uint8.
+        scale: whole number >= 1.
+
+    Returns:
+        (ceil(H/scale), ceil(W/scale), C), in levels of 255.
+    """
+    bottom, right = (-length % scale for length in image.shape[:2])
+    whole = np.pad(image, [(0, bottom), (0, right), (0, 0)], mode="edge")
+    rows, columns = (side // scale for side in whole.shape[:2])
+    return whole.reshape(rows, scale, columns, scale, -1).mean(axis=(1, 3), dtype=np.float32)
+
+
 @functools.lru_cache(maxsize=64)
 def bicubic_taps(length: int, out_length: int, scale: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Which input samples make each output sample of one axis, and with what weights.

@@ -12,6 +12,7 @@ from bdflow_rt.bench.graphics import COLOURS, DRAWINGS, FAR, measure
 from bdflow_rt.errors import MissingFileError
 from bdflow_rt.metrics import bicubic_downscale
 from bdflow_rt.rescaler import Rescaler
+from bdflow_rt.zoo.config import LR_BOUND
 from tests.support import photo
 
 
@@ -21,15 +22,18 @@ def test_what_is_measured_is_what_the_rescaler_makes_of_the_drawn_picture(zoo: P
         Image.fromarray(picture).save(tmp_path / f"{index}.png")
     with Rescaler.from_pretrained(zoo / "bdflow-x4@99") as rescaler:
         rows = {row["drawing"]: row for row in measure(rescaler, tmp_path)}
-        found = []
+        found, held = [], []
         for picture, colour in zip(pictures, COLOURS, strict=False):
             drawn = picture.copy()
             drawn[::16] = drawn[:, ::16] = colour
             lr = rescaler.downscale(drawn).lr.astype(int)
             found.append(np.abs(lr - bicubic_downscale(drawn, scale=4)).max(axis=2))
+            mean = drawn.reshape(12, 4, 16, 4, 3).mean(axis=(1, 3))
+            held.append((np.abs(lr - mean).max(axis=2) >= LR_BOUND - 0.5).mean())
     assert set(rows) == set(DRAWINGS)
     assert rows["a grid"]["lr_max_difference"] == max(int(one.max()) for one in found)
     assert rows["a grid"]["far_share"] == pytest.approx(np.mean([(one > FAR).mean() for one in found]))
+    assert rows["a grid"]["held_share"] == pytest.approx(np.mean(held))
     assert rows["a grid"]["psnr_y"] != rows["nothing"]["psnr_y"] != rows["one line"]["psnr_y"]
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeError
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, rgb_to_y, ssim_y
-from bdflow_rt.metrics.bicubic import bicubic_taps
+from bdflow_rt.metrics.bicubic import bicubic_taps, cell_means
 from tests.support import data_dir, needs_data, photo
 
 
@@ -134,3 +134,12 @@ def test_published_bicubic_row(dataset, scale, published_psnr, published_ssim):
     mean_psnr, mean_ssim = np.mean(scores, axis=0)
     assert mean_psnr == pytest.approx(published_psnr, abs=0.02)
     assert mean_ssim == pytest.approx(published_ssim, abs=0.0005)
+
+
+def test_means_of_cells_repeat_the_edge_where_the_size_does_not_divide() -> None:
+    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    found = cell_means(image, scale=4)
+    assert found.shape == (2, 2, 3)
+    np.testing.assert_allclose(found[0, 0], image[:4, :4].mean(axis=(0, 1)))
+    # The last cell is row 4 four times over, and column 6 twice.
+    np.testing.assert_allclose(found[1, 1], image[4, [4, 5, 6, 6]].mean(axis=0))

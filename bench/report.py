@@ -11,6 +11,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from bdflow_rt.bench import report_quality, report_rate, report_training
 from bdflow_rt.bench.bits import NETWORK
@@ -25,39 +26,46 @@ TRAINING_PAGE = ROOT / "docs" / "training.md"
 
 def latency_table() -> list[str]:
     """Down and up of one picture per engine (`latency/*.json`)."""
-    lines = ["| model | HR size | engine | down | up | frames per second, the slower way | cores |", "|---" * 7 + "|"]
+    lines = [
+        "| model | HR size | engine | down | up | frames per second, the slower way | processor |",
+        "|---" * 7 + "|",
+    ]
     for result in read_all("latency/*.json"):
         width, height = result["size"]
         for name, timed in result["engines"].items():
             down, up = timed["downscale"]["median_ms"], timed["upscale"]["median_ms"]
             lines.append(
                 f"| {result['model']} | {width} x {height} | {name} | {down:.0f} ms | {up:.0f} ms | "
-                f"{1000 / max(down, up):.1f} | {result['cores']} |"
+                f"{1000 / max(down, up):.1f} | {_processor(result)} |"
             )
     return lines
 
 
+def _processor(result: dict[str, Any]) -> str:
+    return f"{result['cpu']}, {result['cores']} cores"
+
+
 def command_table() -> list[str]:
     """What the command takes from its start to the written file (`latency/*.json`), once per model."""
-    lines = ["| model | `bdflow downscale` | `bdflow upscale` | cores |", "|---" * 4 + "|"]
+    lines = ["| model | `bdflow downscale` | `bdflow upscale` | processor |", "|---" * 4 + "|"]
     for result in {one["model"]: one for one in read_all("latency/*.json")}.values():
         times = result["cold_start_1mp"]
         lines.append(
-            f"| {result['model']} | {times['downscale_s']:.1f} s | {times['upscale_s']:.1f} s | {result['cores']} |"
+            f"| {result['model']} | {times['downscale_s']:.1f} s | {times['upscale_s']:.1f} s | {_processor(result)} |"
         )
     return lines
 
 
 def refine_speed_table() -> list[str]:
     """What a step of refinement takes on a CPU (`latency/*.json`)."""
-    lines = ["| model | HR size | precision | a step | upscale with openvino | cores |", "|---" * 6 + "|"]
+    lines = ["| model | HR size | precision | a step | upscale with openvino | processor |", "|---" * 6 + "|"]
     for result in read_all("latency/*.json"):
         width, height = result["size"]
         for precision, step_ms in result.get("refine_step_ms", {}).items():
             engine = "openvino_bf16" if precision == "bf16" else "openvino"
             lines.append(
                 f"| {result['model']} | {width} x {height} | {precision} | {step_ms:,.0f} ms | "
-                f"{result['engines'][engine]['upscale']['median_ms']:.0f} ms | {result['cores']} |"
+                f"{result['engines'][engine]['upscale']['median_ms']:.0f} ms | {_processor(result)} |"
             )
     return lines
 

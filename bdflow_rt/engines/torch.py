@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs, closed, run_error
-from bdflow_rt.engines.torch_graph import GraphedFlow, to_planes
+from bdflow_rt.engines.torch_graph import GraphedFlow, to_pixels, to_planes
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model
 from bdflow_rt.models.quantize import bound_lr
@@ -130,7 +130,7 @@ class TorchEngine:
         hr = to_planes(image)
         output = model(hr)
         self._check(output.lr)  # before it is bounded, which would hide an infinity
-        results = {"lr": _to_pixels(bound_lr(output.lr, hr))}
+        results = {"lr": to_pixels(bound_lr(output.lr, hr)).cpu().numpy()}
         if output.boundary is not None and model.quantizer is not None:
             self._check(output.boundary)
             levels = model.quantizer.levels(output.boundary)
@@ -143,11 +143,7 @@ class TorchEngine:
             boundary = model.quantizer.value(inputs["boundary"][:, None].float())
         restored = model.inverse(to_planes(inputs["lr"]), boundary, inputs.get("latent"))
         self._check(restored)
-        return {"image": _to_pixels(restored)}
+        return {"image": to_pixels(restored).cpu().numpy()}
 
     def _check(self, x: Tensor) -> None:
         check_finite(float(x.mean()), backend=self.backend, model=self._card.id)
-
-
-def _to_pixels(planes: Tensor) -> NDArray[Any]:
-    return (planes.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

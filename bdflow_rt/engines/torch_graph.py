@@ -92,7 +92,7 @@ class GraphedFlow:
     def _downscale(self, image: Tensor) -> dict[str, Tensor]:
         planes = ingest(image) if self._use_kernels else haar_forward(to_planes(image)).half()
         output = self._model.down(planes.contiguous(memory_format=torch.channels_last))
-        results = {"lr": _to_pixels(bound_lr(output.lr.float(), planes[:, :3].float()))}
+        results = {"lr": to_pixels(bound_lr(output.lr.float(), planes[:, :3].float()))}
         checked = output.lr.mean(dtype=torch.float32)
         if output.boundary is not None and self._model.quantizer is not None:
             results["boundary"] = self._model.quantizer.levels(output.boundary.float())[:, 0].to(torch.uint8)
@@ -106,7 +106,7 @@ class GraphedFlow:
         latent = inputs["latent"].half() if "latent" in inputs else None
         lr = to_planes(inputs["lr"]).half().contiguous(memory_format=torch.channels_last)
         planes = self._model.up(lr, boundary, latent)
-        image = egress(planes) if self._use_kernels else _to_pixels(haar_inverse(planes.float()))
+        image = egress(planes) if self._use_kernels else to_pixels(haar_inverse(planes.float()))
         return {"image": image, "mean": planes.mean(dtype=torch.float32)}
 
 
@@ -187,5 +187,6 @@ def to_planes(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 255
 
 
-def _to_pixels(planes: Tensor) -> Tensor:
+def to_pixels(planes: Tensor) -> Tensor:
+    """(N, 3, H, W) floating point, clamped to [0, 1], as (N, H, W, 3) uint8."""
     return (planes.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

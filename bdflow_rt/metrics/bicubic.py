@@ -83,10 +83,7 @@ def bicubic_downscale(image: NDArray[Any], *, scale: int) -> NDArray[Any]:
     _check_image(image)
     if not isinstance(scale, int) or scale < 1:
         raise ArgumentError(f"scale is {scale!r}; it must be a whole number of at least 1.")
-    bottom, right = (-length % scale for length in image.shape[:2])
-    if bottom or right:
-        image = np.pad(image, [(0, bottom), (0, right)] + [(0, 0)] * (image.ndim - 2), mode="edge")
-    return bicubic_resize(image, scale=1 / scale)
+    return bicubic_resize(_whole_cells(image, scale), scale=1 / scale)
 
 
 def cell_means(image: NDArray[np.uint8], *, scale: int) -> NDArray[np.float32]:
@@ -99,8 +96,7 @@ def cell_means(image: NDArray[np.uint8], *, scale: int) -> NDArray[np.float32]:
     Returns:
         (ceil(H/scale), ceil(W/scale), C), in levels of 255.
     """
-    bottom, right = (-length % scale for length in image.shape[:2])
-    whole = np.pad(image, [(0, bottom), (0, right), (0, 0)], mode="edge")
+    whole = _whole_cells(image, scale)
     rows, columns = (side // scale for side in whole.shape[:2])
     return whole.reshape(rows, scale, columns, scale, -1).mean(axis=(1, 3), dtype=np.float32)
 
@@ -127,6 +123,14 @@ def bicubic_taps(length: int, out_length: int, scale: float) -> tuple[NDArray[np
     weights = np.ascontiguousarray(weights[:, used])
     indices.flags.writeable = weights.flags.writeable = False
     return indices, weights
+
+
+def _whole_cells(image: NDArray[Any], scale: int) -> NDArray[Any]:
+    """The image with its last row and column repeated up to a multiple of the scale."""
+    bottom, right = (-length % scale for length in image.shape[:2])
+    if not (bottom or right):
+        return image
+    return np.pad(image, [(0, bottom), (0, right)] + [(0, 0)] * (image.ndim - 2), mode="edge")
 
 
 def _keys_cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:

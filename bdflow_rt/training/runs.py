@@ -82,8 +82,9 @@ def train_model(
     """
     check_name(name, version)
     device = _choose_device(device)
-    _advise(config, device, say=say)
     with process_group(device) as (ranks, device):
+        if ranks.first:
+            _advise(config, device, say=say)
         signalled = _train(
             Trainer(
                 config,

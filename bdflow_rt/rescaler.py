@@ -158,7 +158,7 @@ class Rescaler:
             InputError: the file cannot be read as a picture, or is of a kind that would be altered silently.
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: the engine failed or does not load.
             CorruptModelError, WeightsHashError: the model's files are not those of its card.
-            UnwritableOutputError: there is no room to unpack the weights of an older version.
+            UnwritableOutputError: there is no room to unpack the model's weights, where they ship packed.
             ClosedError: the rescaler was closed.
         """
         check_refine(refine)

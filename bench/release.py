@@ -35,6 +35,11 @@ from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
 from bdflow_rt.zoo.card import CARD_FILE, PACKED_FILE, ModelCard
 from bdflow_rt.zoo.registry import SHIPPED
 
+PLAIN_BYTES = 1_000_000
+"""Up to this many bytes of weights of a newest version stay as they are."""
+_LZMA2: dict[str, Any] = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}
+_FILTERS = ({**_LZMA2, "lc": 3, "lp": 0, "pb": 0}, {**_LZMA2, "lc": 0, "lp": 1, "pb": 1})
+"""What suits int8, where the byte before tells a little of the next, and float16, where its place in the pair does."""
 _KEPT = ("psnr_y", "ssim_y", "lr_psnr", "file_bytes", "chunk_bytes")
 
 
@@ -91,13 +96,18 @@ def release(
     return ModelCard.read(final), results
 
 
-def pack_superseded(zoo: pathlib.Path, name: str) -> None:
-    """Pack the weights of all versions of a model but the newest, losslessly; `zoo.packed` unpacks them on demand."""
+def pack(zoo: pathlib.Path, name: str) -> None:
+    """Pack the weights of a model losslessly, where a version has a successor or takes more than `PLAIN_BYTES`.
+
+    Those are read seldom, or take long to compute with, so unpacking them on demand (`zoo.packed`) costs little.
+    """
     cards = [ModelCard.read(path.parent) for path in zoo.glob(f"{name}@*/{CARD_FILE}")]
-    for card in sorted(cards, key=lambda card: card.version)[:-1]:
-        if not card.is_packed:
+    newest = max((card.version for card in cards), default=0)
+    for card in cards:
+        if not card.is_packed and (card.version < newest or card.weights_path.stat().st_size > PLAIN_BYTES):
             card.check_weights()
-            packed = lzma.compress(card.weights_path.read_bytes(), preset=9 | lzma.PRESET_EXTREME)
+            content = card.weights_path.read_bytes()
+            packed = min((lzma.compress(content, filters=[one]) for one in _FILTERS), key=len)
             write_atomically(card.folder / PACKED_FILE, packed)
             card.weights_path.unlink()
 
@@ -202,7 +212,7 @@ def main() -> None:
     for result in results:
         write_result(RESULTS / "quality" / f"{card.id}-{result['folder']}.json", result)
     write_result(RESULTS / "training" / f"{card.id}.json", learning_curve(card, runs))
-    pack_superseded(SHIPPED, args.name)
+    pack(SHIPPED, args.name)
     sys.stdout.write(card.to_json())
 
 

@@ -49,8 +49,11 @@ def pictures(name: str) -> list[pathlib.Path]:
     return list_pictures(folder / "test" / name)
 
 
-def test_the_promised_models_ship() -> None:
+def test_the_promised_models_ship_within_20_mb_of_weights() -> None:
     assert set(PROMISED) <= set(NAMES)
+    weights = [path for name in NAMES for path in (SHIPPED / name).glob("weights*")]
+    assert len(weights) == len(NAMES)
+    assert sum(path.stat().st_size for path in weights) <= 20_000_000
 
 
 @pytest.mark.parametrize("card", CARDS, ids=NAMES)

@@ -1,8 +1,8 @@
 """Model cards: one folder per version of a model, described by its model.json.
 
 A folder holds `model.json`, `weights.safetensors`, and the public inference graphs `downscale.onnx`, `upscale.onnx`
-and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored. Where a
-newer version is there, the weights may be packed, `weights.safetensors.xz`; see `zoo.packed`.
+and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored. Large
+ones, and those of versions with a successor, ship packed, `weights.safetensors.xz`; see `zoo.packed`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Packed weights: what versions that have a successor ship with, in an eighth fewer bytes.
+"""Packed weights: how large ones, and those of versions with a successor, ship, in an eighth fewer bytes.
 
-Such versions are there for the packets that were made with them. Runtimes read weights in place, from a graph beside
-them, so the first use of a packed model makes both in a temporary folder, which goes when the process ends.
+Runtimes read weights in place, from a graph beside them, so the first use of a packed model makes both in a temporary
+folder, which goes when the process ends.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bdflow_rt.bench.release import learning_curve, main, measure, pack_superseded, release
+from bdflow_rt.bench.release import learning_curve, main, measure, pack, release
 from bdflow_rt.errors import BdflowError, UnwritableOutputError
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.models.bdflow import BDFlow
@@ -19,7 +19,7 @@ from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import RunLog
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
-from bdflow_rt.zoo.card import PACKED_FILE, WEIGHTS_FILE
+from bdflow_rt.zoo.card import PACKED_FILE, WEIGHTS_FILE, ModelCard
 from bdflow_rt.zoo.weights import read_index
 from tests.support import photo
 from tests.support_models import HAS_BF16, CoreWithoutBf16, make_model, random_model, tiny_config
@@ -37,7 +37,9 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "run"
 
 
-def test_a_released_model_is_measured_and_never_written_again(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_released_model_is_measured_and_never_written_again(
+    run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pictures = tmp_path / "Set"
     pictures.mkdir()
     cv2.imwrite(str(pictures / "one.png"), photo(64, 80, 1))
@@ -59,11 +61,17 @@ def test_a_released_model_is_measured_and_never_written_again(run: pathlib.Path,
     assert release(run, version=2, **options)[0].id == "tiny@2"
     assert sorted(path.name for path in zoo.iterdir()) == ["tiny@1", "tiny@2"]
     # The weights of the first version are packed, and nothing else of it changes.
-    pack_superseded(zoo, "tiny")
+    pack(zoo, "tiny")
     packed = {path.name: path.read_bytes() for path in card.folder.iterdir()}
     assert lzma.decompress(packed.pop(PACKED_FILE)) == before.pop(WEIGHTS_FILE)
     assert packed == before
     assert measure(card, [pictures])[0][0]["means"] == result["means"]
+    # Those of the newest only where they are large.
+    assert (zoo / "tiny@2" / WEIGHTS_FILE).exists()
+    monkeypatch.setattr("bdflow_rt.bench.release.PLAIN_BYTES", 1000)
+    pack(zoo, "tiny")
+    assert not (zoo / "tiny@2" / WEIGHTS_FILE).exists()
+    ModelCard.read(zoo / "tiny@2").check_weights()
 
 
 def test_a_model_released_in_int8_is_measured_as_it_is_stored(run: pathlib.Path, tmp_path: pathlib.Path) -> None:

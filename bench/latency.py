@@ -66,6 +66,17 @@ def engines(card: ModelCard, height: int, width: int) -> dict[str, Any]:
     return results
 
 
+def matrix_product(size: int = 3072) -> float:
+    """Multiply-accumulates per second of a square float32 matrix product in PyTorch on all cores.
+
+    What convolutions could at best come near to: products of matrices this large keep the processor's units busy.
+    """
+    import torch
+
+    a, b = torch.rand(2, size, size)
+    return size**3 / (time_call(lambda: torch.mm(a, b), repeats=5)["min_ms"] * 1e-3)
+
+
 def refine_step(card: ModelCard, height: int, width: int) -> dict[str, float]:
     """Milliseconds of one step of refinement by precision: what four steps more take, a quarter of it."""
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
@@ -161,6 +172,8 @@ def main() -> None:
         **environment(),
         "model": card.id,
         "size": [width, height],
+        "macs": card.config.macs(height, width),
+        "matrix_product_macs_per_s": matrix_product(),
         "engines": measured,
         "refine_step_ms": refine_step(card, height, width),
         "openvino_to_torch_eager": measured["openvino"]["both_median_ms"] / measured["torch_eager"]["both_median_ms"],

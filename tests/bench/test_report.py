@@ -31,3 +31,12 @@ def test_a_changed_table_is_noticed(page: Path) -> None:
         spoilt = text.replace(f"<!-- table: {name} -->\n", f"<!-- table: {name} -->\n| typed by hand |\n")
         assert spoilt != text
         assert report.render(spoilt, report.PAGES[page]) == text
+
+
+def test_the_share_of_a_matrix_product_is_of_both_ways_and_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    way = {"downscale": {"median_ms": 1.0}, "upscale": {"median_ms": 3.0}, "both_median_ms": 4.0}
+    result = {"model": "m", "size": [8, 8], "cpu": "c", "cores": 2, "engines": {"openvino": way, "openvino_bf16": way}}
+    measured = {**result, "macs": 10**6, "matrix_product_macs_per_s": 10**9}
+    monkeypatch.setattr(report, "read_all", lambda pattern: [result, measured])
+    shares = [line.split(" | ")[-2] for line in report.latency_table()[2:]]
+    assert shares == ["-", "-", "50%", "-"]

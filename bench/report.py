@@ -27,7 +27,7 @@ TRAINING_PAGE = ROOT / "docs" / "training.md"
 def latency_table() -> list[str]:
     """Down and up of one picture per engine (`latency/*.json`)."""
     lines = [
-        "| model | HR size | engine | down | up | frames per second, the slower way | of a matrix product | processor |",
+        "| model | HR size | engine | down | up | frames/s, the slower way | of a matrix product | processor |",
         "|---" * 8 + "|",
     ]
     for result in read_all("latency/*.json"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -73,9 +74,10 @@ def base_settings() -> list[str]:
 
 
 def step_table() -> list[str]:
-    """Milliseconds per training step, way by way (`training_speed.json`, and per GPU `GPU/training_speed.json`)."""
+    """Milliseconds per training step, way by way (`training_speed*.json`, and per GPU `GPU/training_speed.json`)."""
     lines = ["| on | step | time | steps per second | against the first |", "|---|---|---|---|---|"]
-    for result in [*read_all("training_speed.json"), *read_all("*/training_speed.json")]:
+    patterns = ("training_speed.json", "training_speed-*.json", "*/training_speed.json")
+    for result in itertools.chain.from_iterable(map(read_all, patterns)):
         where = result["device"] if result["device"] != "cpu" else f"{result['cpu']}, {result['threads']} thread"
         first = next(iter(result["ways"].values()))["median_ms"]
         for name, one in result["ways"].items():

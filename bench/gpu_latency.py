@@ -2,15 +2,18 @@
 
     python -m bdflow_rt.bench.gpu_latency --output bench/results/GPU/latency.json [--quick]
 
-Frames are on the GPU before and after; time is that of the GPU, by events. The arithmetic limit is the convolutions'
-multiply-accumulates at the rate that a large float16 matrix product reached in the same run.
+Frames are on the GPU before and after. There are two times: that of the GPU by events, with all work queued ahead, and
+that of the host from the call to the end of the work, which is what one frame at a time takes. The arithmetic limit is
+the convolutions' multiply-accumulates at the rate that a large float16 matrix product reached in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
 import pathlib
+import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +31,7 @@ from bdflow_rt.zoo.card import Direction, ModelCard
 SIZES = {"512": (512, 512), "1080p": (1080, 1920), "4K": (2160, 3840)}
 BATCHES = (1, 8)
 DIRECTIONS: tuple[Direction, ...] = ("downscale", "upscale")
+_WALL_REPEATS = 15
 _PRODUCT = 8192
 """Side of the matrices whose product is the arithmetic limit."""
 
@@ -38,11 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="bdflow-x4", help="name or folder of a model")
     parser.add_argument("--output", type=pathlib.Path, required=True, metavar="FILE", help="the JSON file")
     parser.add_argument("--quick", action="store_true", help="512 x 512 alone, few repeats")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="N", help="frames at a time")
+    parser.add_argument(
+        "--compiled-batches", type=int, nargs="*", default=BATCHES, metavar="N", help="of them with torch.compile"
+    )
     args = parser.parse_args(arguments)
-    return run_command("gpu_latency", lambda: _measure_all(args.model, args.output, quick=args.quick))
+    return run_command("gpu_latency", lambda: _measure_all(args))
 
 
-def _measure_all(model: str, output: pathlib.Path, *, quick: bool) -> None:
+def _measure_all(args: argparse.Namespace) -> None:
+    model, output, quick = args.model, args.output, args.quick
     timer = GpuTimer(repeats=10 if quick else 50)
     card = find_model(model)
     limit = _arithmetic_limit(timer)
@@ -50,9 +59,10 @@ def _measure_all(model: str, output: pathlib.Path, *, quick: bool) -> None:
     for name, (height, width) in SIZES.items():
         if quick and name != "512":
             continue
-        for batch in BATCHES:
+        for batch in args.batches:
             for direction in DIRECTIONS:
-                rows = measure(timer, card, direction, batch=batch, height=height, width=width)
+                compiled = batch in args.compiled_batches
+                rows = measure(timer, card, direction, batch=batch, height=height, width=width, compiled=compiled)
                 macs = batch * card.config.macs(height, width)
                 for row in rows:
                     if "median_us" in row:
@@ -64,7 +74,14 @@ def _measure_all(model: str, output: pathlib.Path, *, quick: bool) -> None:
 
 
 def measure(
-    timer: GpuTimer, card: ModelCard, direction: Direction, *, batch: int, height: int, width: int
+    timer: GpuTimer,
+    card: ModelCard,
+    direction: Direction,
+    *,
+    batch: int,
+    height: int,
+    width: int,
+    compiled: bool = True,
 ) -> list[dict[str, Any]]:
     """GPU time of one direction at one size by every way; a way that fails says why and costs no other.
 
@@ -73,6 +90,7 @@ def measure(
         card: of the model.
         direction: which one.
         batch, height, width: of the HR frames.
+        compiled: whether torch.compile, which takes most of the time, is measured too.
     """
     inputs = _inputs(card, direction, batch=batch, height=height, width=width)
 
@@ -84,10 +102,12 @@ def measure(
         "cuda_graph_without_kernels": lambda: flow(kernels=False).run,
         "eager": lambda: flow(kernels=True).compute,
         "eager_without_kernels": lambda: flow(kernels=False).compute,
-        "torch_compile": lambda: torch.compile(flow(kernels=False).compute, mode="max-autotune-no-cudagraphs"),
+        "torch_compile": lambda: torch.compile(flow(kernels=False).compute, dynamic=False),
     }
     rows = []
     for name, make in ways.items():
+        if name == "torch_compile" and not compiled:
+            continue
         rows.append({"way": name, **_time(timer, make, inputs)})
         torch.cuda.empty_cache()
     return rows
@@ -99,9 +119,21 @@ def _time(
     """A function of its own: what a way has allocated goes when it returns, before the next one allocates."""
     try:
         call = make()
-        return dict(timer.time(lambda: call(inputs)))
+        return {**timer.time(lambda: call(inputs)), "wall_us": _wall_us(lambda: call(inputs))}
     except Exception as error:  # a failure of one way is a result, and must not cost the others
         return {"failed": f"{type(error).__name__}: {str(error)[:300]}"}
+
+
+def _wall_us(work: Callable[[], Any]) -> float:
+    """Median time from the call to the end of the work on the GPU, in microseconds."""
+    times = []
+    for _ in range(_WALL_REPEATS):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        times.append(1e6 * (time.perf_counter() - started))
+    return statistics.median(times)
 
 
 def _inputs(card: ModelCard, direction: Direction, *, batch: int, height: int, width: int) -> dict[str, Tensor]:

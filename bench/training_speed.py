@@ -25,30 +25,37 @@ from bdflow_rt.bench.environment import environment
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.data import CropBatches, PicturePool
+from bdflow_rt.training.graphed import Gradients, GraphedGradients
 from bdflow_rt.training.optimizers import Optimizer
 from bdflow_rt.training.step import TrainStep
 
+LAYOUT = torch.channels_last
+GRAPHED = {"optimizer": "muon", "execution": "graphed"}
 WAYS: dict[str, tuple[torch.memory_format, dict[str, Any]]] = {
     "float32, planes, Adam": (torch.contiguous_format, {"precision": "fp32", "optimizer": "adam"}),
-    "float32, channels last, Adam": (torch.channels_last, {"precision": "fp32", "optimizer": "adam"}),
-    "bfloat16, channels last, Adam": (torch.channels_last, {"precision": "bf16", "optimizer": "adam"}),
-    "bfloat16, channels last, Muon": (torch.channels_last, {"precision": "bf16", "optimizer": "muon"}),
-    "the same, compiled": (
-        torch.channels_last,
-        {"precision": "bf16", "optimizer": "muon", "execution": "compiled"},
-    ),
+    "float32, channels last, Adam": (LAYOUT, {"precision": "fp32", "optimizer": "adam"}),
+    "bfloat16, channels last, Adam": (LAYOUT, {"precision": "bf16", "optimizer": "adam"}),
+    "bfloat16, channels last, Muon": (LAYOUT, {"precision": "bf16", "optimizer": "muon"}),
+    "the same, compiled": (LAYOUT, {"precision": "bf16", "optimizer": "muon", "execution": "compiled"}),
+    "bfloat16, channels last, Muon, CUDA graph": (LAYOUT, {"precision": "bf16", **GRAPHED}),
+    "float32, channels last, Muon, CUDA graph": (LAYOUT, {"precision": "fp32", **GRAPHED}),
 }
-"""Memory format of weights and crops, and what differs from the configuration."""
+"""Memory format of weights and crops, and what differs from the configuration; CUDA graphs are for a GPU."""
 
 
-def measure(config: TrainConfig, crops: CropBatches, *, device: str, repeats: int) -> dict[str, dict[str, float]]:
+def measure(
+    config: TrainConfig, crops: CropBatches, *, device: str, repeats: int, compiled: bool = True
+) -> dict[str, dict[str, float]]:
     """Median, least and largest milliseconds per step of every way; the ways take turns, so that all see the same load.
 
-    The first step of each way, which compiles and allocates, is not counted.
+    The first step of each way, which compiles and allocates, is not counted. Without `compiled`, that way is left out.
     """
+    left_out = {"graphed"} if device == "cpu" else set()
+    left_out |= set() if compiled else {"compiled"}
     steps = {
         name: _step(dataclasses.replace(config, **change), layout, device=device)
         for name, (layout, change) in WAYS.items()
+        if change.get("execution") not in left_out
     }
     spent: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(repeats + 1):
@@ -83,12 +90,11 @@ def _step(config: TrainConfig, layout: torch.memory_format, *, device: str) -> C
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=layout)
     both_ways = TrainStep(model, config)
+    gradients = GraphedGradients(both_ways) if config.execution == "graphed" else Gradients(both_ways)
     optimizer = Optimizer(config.optimizer, model, learning_rate=config.learning_rate)
 
     def step(crops: torch.Tensor, number: int) -> None:
-        model.zero_grad(set_to_none=True)
-        loss, _ = both_ways(crops.contiguous(memory_format=layout), 0.0, number)
-        loss.backward()
+        gradients(crops.contiguous(memory_format=layout), 0.0, number)
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step(config.learning_rate)
 
@@ -110,6 +116,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--without-compiled", action="store_true", help="leave out torch.compile, which takes minutes")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     config = TrainConfig.find(args.config)
@@ -120,12 +127,12 @@ def main() -> None:
         "config": config.to_dict(),
         "device": torch.cuda.get_device_name() if args.device.startswith("cuda") else "cpu",
         "threads": args.threads,
-        "ways": measure(config, crops, device=args.device, repeats=args.repeats),
+        "ways": measure(config, crops, device=args.device, repeats=args.repeats, compiled=not args.without_compiled),
         "crops_per_second": crops_per_second(crops, batch=config.batch),
     }
     write_result(args.output, result)
     for name, one in result["ways"].items():
-        sys.stdout.write(f"{name:<32}{one['median_ms']:8.1f} ms ({one['min_ms']:.1f} to {one['max_ms']:.1f})\n")
+        sys.stdout.write(f"{name:<44}{one['median_ms']:8.1f} ms ({one['min_ms']:.1f} to {one['max_ms']:.1f})\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ else:
 
 OptimizerName = Literal["adam", "muon"]
 Transmitted = Literal["channel", "mask"]
-Execution = Literal["eager", "compiled"]
+Execution = Literal["eager", "compiled", "graphed"]
 Precision = Literal["fp32", "bf16"]
 CHOICES = {"execution": Execution, "precision": Precision, "optimizer": OptimizerName, "transmit": Transmitted}
 MAX_WORKERS = 1024
@@ -59,7 +59,8 @@ class TrainConfig:
         ema: decay of the averaged weights that are validated and published.
         checkpoint_gradients: recompute each block in the backward pass instead of keeping its activations.
         execution: "compiled" has torch.compile fuse both directions, which takes a minute and a C++ compiler. Meant for
-            GPUs: on a CPU it was slower. The last bits of the weights then depend on the version of PyTorch.
+            GPUs: on a CPU it was slower. The last bits of the weights then depend on the version of PyTorch. "graphed"
+            replays loss and gradients as one CUDA graph: one GPU, Z = 0.
         precision: "bf16" runs the convolutions in bfloat16 (weights, couplings and losses stay float32).
         seed: of the initial weights and of every crop.
         workers: processes that cut crops.
@@ -126,6 +127,11 @@ class TrainConfig:
             raise TrainingConfigError(
                 f"temperature is {self.temperature} and transmit {self.transmit!r} at {self.model.bits} bits; "
                 "temperature >= 0, and at least 1 bit for a mask are needed."
+            )
+        if self.execution == "graphed" and self.temperature:
+            raise TrainingConfigError(
+                f"temperature is {self.temperature} and execution 'graphed', which replays the same step and draws no "
+                'Z; set temperature = 0, or execution = "eager".'
             )
         if not 0 <= self.ema < 1 or self.clip <= 0:
             raise TrainingConfigError(f"ema is {self.ema} and clip {self.clip}; 0 <= ema < 1 and clip > 0 are needed.")

@@ -7,11 +7,13 @@ mean the same for every crop, batch and scale.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from bdflow_rt.errors import ArgumentError, TrainingConfigError
@@ -72,8 +74,13 @@ def reconstruction_loss(restored: Tensor, hr: Tensor, weight: Tensor | float) ->
 
 def luma_loss(restored: Tensor, hr: Tensor) -> Tensor:
     """Mean |difference| of the luma of BT.601 in full range, both (N, 3, H, W) in [0, 1]."""
-    weights = restored.new_tensor(LUMA).view(1, 3, 1, 1)
-    return ((restored - hr) * weights).sum(dim=1).abs().mean()
+    return ((restored - hr) * _luma_weights(restored.device, restored.dtype)).sum(dim=1).abs().mean()
+
+
+@functools.cache
+def _luma_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
+    # Made once: a copy from the host has no place in a CUDA graph.
+    return torch.tensor(LUMA, device=device, dtype=dtype).view(1, 3, 1, 1)
 
 
 def boundary_loss(value: Tensor, target: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bdflow_rt.training.config import OptimizerName
 
@@ -15,6 +17,61 @@ MOMENTUM = 0.95
 """Of Muon, the default of its authors."""
 VECTOR_RATE = 0.3
 """Learning rate of what Muon leaves to Adam (biases and the boundary's gain), as a share of Muon's own."""
+
+
+class StackedMuon(torch.optim.Muon):
+    """torch.optim.Muon, its settings and its state, with all matrices of one shape orthogonalised at once.
+
+    A network has hundreds of matrices in a dozen shapes; one at a time, their products are so small that a GPU waits
+    for the host most of the time. On a CPU the iteration runs in float32, which is faster there than bfloat16.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all matrices that have a gradient; `closure` is not called."""
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    shapes[matrix.shape].append(matrix)
+            for shape, matrices in shapes.items():
+                update = orthogonal(self._momentum(matrices, group), group)
+                size = 0.2 * max(shape) ** 0.5  # "match_rms_adamw" of torch.optim.Muon
+                torch._foreach_add_(matrices, list(update.unbind()), alpha=-group["lr"] * size)
+
+    def _momentum(self, matrices: list[Tensor], group: dict[str, Any]) -> Tensor:
+        """Nesterov's momentum, (matrices, rows, columns); the buffers are updated."""
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        buffers = []
+        for matrix in matrices:
+            state = self.state[matrix]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(matrix)
+            buffers.append(state["momentum_buffer"])
+        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        return torch.stack(gradients).lerp_(torch.stack(buffers), group["momentum"])
+
+
+def orthogonal(matrices: Tensor, group: dict[str, Any]) -> Tensor:
+    """Nearly the orthogonal matrices nearest to these, by the Newton-Schulz iteration of `torch.optim.Muon`.
+
+    Args:
+        matrices: (N, rows, columns) float32.
+        group: settings of the optimiser, of which "ns_coefficients", "ns_steps" and "eps" are used.
+
+    Returns:
+        The same shape and dtype.
+    """
+    a, b, c = group["ns_coefficients"]
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=group["eps"])
+    x = x.bfloat16() if x.is_cuda else x
+    for _ in range(group["ns_steps"]):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    x = x.to(matrices.dtype)
+    return x.mT if tall else x
 
 
 class Optimizer:
@@ -43,7 +100,7 @@ class Optimizer:
                 if weight.ndim == 4
             ]
             vectors = [parameter for parameter in vectors if parameter.ndim != 4]
-            muon = torch.optim.Muon(
+            muon = StackedMuon(
                 [matrix for _, matrix in self._matrices],
                 lr=learning_rate,
                 weight_decay=0.0,

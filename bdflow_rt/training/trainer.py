@@ -14,13 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bdflow_rt.errors import CheckpointError, DivergedError, TrainingDataError, UnwritableOutputError
+from bdflow_rt.errors import (
+    CheckpointError,
+    DivergedError,
+    TrainingConfigError,
+    TrainingDataError,
+    UnwritableOutputError,
+)
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.curves import draw_curves
 from bdflow_rt.training.data import CropBatches, PicturePool
 from bdflow_rt.training.distributed import Ranks
+from bdflow_rt.training.graphed import Gradients, GraphedGradients
 from bdflow_rt.training.guard import DivergenceGuard, usual
 from bdflow_rt.training.initial import start_from
 from bdflow_rt.training.optimizers import Optimizer
@@ -58,7 +65,8 @@ class Trainer:
 
     Raises:
         CheckpointError: nothing to resume, something in the way, or a checkpoint of another network.
-        TrainingConfigError: the model to start from does not fit; what `start_from` raises where it cannot be read.
+        TrainingConfigError: the model to start from does not fit, or `execution` the device or number of processes;
+            what `start_from` raises where it cannot be read.
         TrainingDataError: a picture to validate on is too small for that.
         UnwritableOutputError: the folder cannot be made.
     """
@@ -109,10 +117,7 @@ class Trainer:
             self._go_on_from(self._restore())
         elif self.checkpoint.exists():
             raise CheckpointError(f"{self.checkpoint} exists; pass --resume to go on, or choose another folder.")
-        self._parallel: nn.Module = self._step
-        if self._ranks.world > 1:
-            ids = [self._device] if self._device.type == "cuda" else None
-            self._parallel = nn.parallel.DistributedDataParallel(self._step, device_ids=ids)
+        self._compute = self._new_gradients()
 
     @property
     def checkpoint(self) -> pathlib.Path:
@@ -175,6 +180,20 @@ class Trainer:
         model.checkpoint_gradients = self.config.checkpoint_gradients
         return model, averaged
 
+    def _new_gradients(self) -> Gradients:
+        graphed, several = self.config.execution == "graphed", self._ranks.world > 1
+        if graphed and several:
+            raise TrainingConfigError(
+                f"execution is 'graphed', which is for one process, but there are {self._ranks.world}; take "
+                'execution = "eager" or "compiled".'
+            )
+        if graphed:
+            return GraphedGradients(self._step)
+        if not several:
+            return Gradients(self._step)
+        ids = [self._device] if self._device.type == "cuda" else None
+        return Gradients(nn.parallel.DistributedDataParallel(self._step, device_ids=ids))
+
     def _start_stretch(self) -> None:
         """Begin a part of the run within which steps follow one another and the losses keep their weights."""
         self._log(event="start")
@@ -209,12 +228,9 @@ class Trainer:
 
     def _gradients(self, crops: Tensor) -> tuple[float, dict[str, Tensor], float]:
         """Loss of the present weights, its parts, and the norm of the gradient, which is clipped."""
-        crops = self._to_device(crops)
-        self.model.zero_grad(set_to_none=True)
-        loss, parts = self._parallel(crops, self.progress, self.step)
-        loss.backward()
+        loss, parts = self._compute(self._to_device(crops), self.progress, self.step)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        return self._ranks.mean(float(loss.detach())), parts, float(norm)
+        return self._ranks.mean(float(loss)), parts, float(norm)
 
     @torch.no_grad()
     def _update(self, norm: float) -> None:
@@ -225,8 +241,7 @@ class Trainer:
         self._optimizer.step(rate)
         # Early on the average would be dominated by the start; a shorter memory lets it follow.
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for average, current in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-            average.lerp_(current, 1 - decay)
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay)
 
     @torch.no_grad()
     def _measure(self) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import pathlib
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 from bdflow_rt.errors import CheckpointError
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.config import OptimizerName
-from bdflow_rt.training.optimizers import VECTOR_RATE, Optimizer
+from bdflow_rt.training.optimizers import MOMENTUM, VECTOR_RATE, Optimizer, StackedMuon
 from tests.training.small import MODEL, assert_same_run, small_config, trainer
 
 
@@ -58,6 +60,34 @@ def test_every_parameter_moves(name: OptimizerName) -> None:
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
     Optimizer(name, model, learning_rate=0.01).step(0.01)
     assert [key for key, value in model.named_parameters() if torch.equal(value, before[key])] == []
+
+
+def test_muon_is_torchs_own_with_its_state() -> None:
+    """A checkpoint of the one goes on with the other, which computes in bfloat16."""
+    shapes = [(8, 72), (8, 72), (30, 8), (4, 4), (30, 8)]
+    networks = [[torch.nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2)]
+    options: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.0, "momentum": MOMENTUM, "adjust_lr_fn": "match_rms_adamw"}
+    reference, stacked = torch.optim.Muon(networks[0], **options), StackedMuon(networks[1], **options)
+    for step in range(3):
+        torch.manual_seed(step)
+        for ours, theirs in zip(*networks, strict=True):
+            ours.grad = theirs.grad = torch.randn_like(ours)
+        reference.step()
+        stacked.step()
+        if step == 1:
+            stacked.load_state_dict(copy.deepcopy(reference.state_dict()))
+    for one, other in zip(*networks, strict=True):
+        assert (one - other).norm() < 0.03 * (other - 1).norm()
+    for index, state in reference.state_dict()["state"].items():
+        torch.testing.assert_close(stacked.state_dict()["state"][index], state, rtol=1e-5, atol=1e-6)
+
+
+def test_muon_leaves_a_matrix_without_a_gradient() -> None:
+    still, moved = (torch.nn.Parameter(torch.ones(4, 9)) for _ in range(2))
+    moved.grad = torch.randn(4, 9)
+    StackedMuon([still, moved], lr=0.1).step()
+    assert torch.equal(still, torch.ones(4, 9))
+    assert not torch.equal(moved, still)
 
 
 def test_muon_refuses_weights_it_could_only_copy() -> None:

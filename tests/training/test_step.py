@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bdflow_rt.errors import CheckpointError, TrainingConfigError
 from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.training.distributed import Ranks
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.step import TrainStep
 from bdflow_rt.training.validate import validate
@@ -105,3 +106,12 @@ def test_a_missing_compiler_is_named_before_training(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CXX", "/nowhere/c++")
     with pytest.raises(TrainingConfigError, match=r"no /nowhere/c\+\+\. Install"):
         TrainStep(BDFlow(CONFIG), small_config(model=CONFIG, execution="compiled"))
+
+
+def test_a_graph_needs_a_gpu_and_one_process_and_draws_no_z(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(TrainingConfigError, match="temperature = 0"):
+        small_config(execution="graphed", temperature=0.5)
+    with pytest.raises(TrainingConfigError, match="--device cuda"):
+        trainer(tmp_path, small_config(execution="graphed"), "run")
+    with pytest.raises(TrainingConfigError, match="for one process, but there are 2"):
+        trainer(tmp_path, small_config(execution="graphed"), "run", ranks=Ranks(rank=0, world=2))

@@ -1,0 +1,107 @@
+"""Loss and gradients of a training step, one operation after the other or as one CUDA graph.
+
+A step of these networks is thousands of small kernels, which the host takes longer to launch than a GPU to run.
+Captured once and replayed, they cost one launch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bdflow_rt.errors import TrainingConfigError
+from bdflow_rt.training.step import TrainStep
+
+WARM_UPS = 3
+"""Steps before the capture, in which libraries choose their algorithms and take their memory."""
+
+Losses = tuple[Tensor, dict[str, Tensor]]
+"""A loss, and its parts by name."""
+
+
+class Gradients:
+    """Sets the gradients of all parameters to those of one batch.
+
+    Args:
+        step: a `TrainStep`, perhaps wrapped for several processes.
+    """
+
+    def __init__(self, step: nn.Module) -> None:
+        self._step = step
+
+    def __call__(self, crops: Tensor, progress: float, number: int) -> Losses:
+        """Loss and parts, without gradient.
+
+        Args:
+            crops: (N, 3, H, W) uint8, on the network's device.
+            progress: 0..1, of the run.
+            number: of the step.
+        """
+        self._step.zero_grad(set_to_none=True)
+        loss, parts = self._step(crops, progress, number)
+        loss.backward()
+        return loss.detach(), parts
+
+
+class GraphedGradients(Gradients):
+    """The same from a CUDA graph for each phase of a run and shape of the crops, captured at their first batch.
+
+    The graph reads parameters where they lie: update them in place. What it returns, and the gradients, lie in its own
+    memory, and the next call of its phase writes over them.
+
+    Args:
+        step: a `TrainStep` on a CUDA device, not wrapped.
+
+    Raises:
+        TrainingConfigError: the network is on another device.
+    """
+
+    def __init__(self, step: TrainStep) -> None:
+        super().__init__(step)
+        self._config = step.config
+        self._parameters = list(step.parameters())
+        self._graphs: dict[tuple[bool, torch.Size], _Captured] = {}
+        device = self._parameters[0].device
+        if device.type != "cuda":
+            raise TrainingConfigError(
+                f"execution is 'graphed', which needs a GPU, but the device is {str(device)!r}. Pass --device cuda, or "
+                'take execution = "eager".'
+            )
+
+    def __call__(self, crops: Tensor, progress: float, number: int) -> Losses:
+        """As `Gradients`; of progress and number only the phase matters."""
+        key = (self._config.baw_active(progress), crops.shape)
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(crops, progress, number)
+        captured = self._graphs[key]
+        captured.crops.copy_(crops)
+        captured.graph.replay()
+        for parameter, gradient in zip(self._parameters, captured.gradients, strict=True):
+            parameter.grad = gradient
+        return captured.losses
+
+    def _capture(self, crops: Tensor, progress: float, number: int) -> _Captured:
+        crops = crops.clone(memory_format=torch.preserve_format)
+        stream = torch.cuda.Stream(crops.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(crops.device))
+        # All steps have the same shapes, so that trying the convolutions' algorithms pays at once.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=torch.backends.cudnn.allow_tf32):
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):
+                    super().__call__(crops, progress, number)
+            torch.cuda.current_stream(crops.device).wait_stream(stream)
+            self._step.zero_grad(set_to_none=True)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads, such as the one that pins the batches, may go on calling CUDA meanwhile.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                losses = super().__call__(crops, progress, number)
+        return _Captured(graph, crops, losses, [parameter.grad for parameter in self._parameters])
+
+
+class _Captured(NamedTuple):
+    graph: torch.cuda.CUDAGraph
+    crops: Tensor
+    losses: Losses
+    gradients: list[Tensor | None]

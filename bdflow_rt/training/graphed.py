@@ -6,6 +6,8 @@ Captured once and replayed, they cost one launch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -86,8 +88,7 @@ class GraphedGradients(Gradients):
         crops = crops.clone(memory_format=torch.preserve_format)
         stream = torch.cuda.Stream(crops.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(crops.device))
-        # All steps have the same shapes, so that trying the convolutions' algorithms pays at once.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=torch.backends.cudnn.allow_tf32):
+        with _chosen_algorithms():
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UPS):
                     super().__call__(crops, progress, number)
@@ -98,6 +99,17 @@ class GraphedGradients(Gradients):
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 losses = super().__call__(crops, progress, number)
         return _Captured(graph, crops, losses, [parameter.grad for parameter in self._parameters])
+
+
+@contextmanager
+def _chosen_algorithms() -> Iterator[None]:
+    """cuDNN tries its algorithms: all steps have the same shapes, so that this pays at once."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 class _Captured(NamedTuple):

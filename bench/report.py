@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from bdflow_rt.bench import report_quality, report_rate, report_training
+from bdflow_rt.bench import report_gpu, report_quality, report_rate, report_training
 from bdflow_rt.bench.bits import NETWORK
 from bdflow_rt.bench.measured import ROOT, read, read_all
 
@@ -136,24 +136,6 @@ def spills_table() -> list[str]:
     return [f"Of {len(builds)} builds by NVRTC {result['nvrtc']}, {spilling or 'none'} spill registers or use a stack."]
 
 
-def speed_table() -> list[str]:
-    """Every kernel on every GPU that was measured (`GPU/kernels.json`)."""
-    measured = read_all("*/kernels.json")
-    if not measured:
-        return ["**Not yet measured** on a GPU: `make gpu` does it."]
-    lines = ["| GPU | pictures | kernel | time | bandwidth | of a copy's | against |", "|---|---|---|---|---|---|---|"]
-    for result in measured:
-        for size, group in result["sizes"].items():
-            for one in group["kernels"]:
-                rivals = {name: timed for name, timed in one.get("rivals", {}).items() if "median_us" in timed}
-                against = ", ".join(f"{name}: {timed['median_us']:,.0f} µs" for name, timed in rivals.items())
-                lines.append(
-                    f"| {result['gpu']['name']} | {size} | {one['kernel']} | {one['median_us']:,.1f} µs | "
-                    f"{one['gb_per_s']:,.0f} GB/s | {100 * one['fraction_of_copy']:.0f} % | {against} |"
-                )
-    return lines
-
-
 def mask_cpu_table() -> list[str]:
     """The mask on the CPU against OpenCV's chain (`mask_cpu.json`)."""
     result = read("mask_cpu.json")
@@ -193,10 +175,11 @@ PAGES: dict[pathlib.Path, Tables] = {
         "quality": report_quality.quality_table,
         "latency": latency_table,
         "command": command_table,
+        "gpu-latency": report_gpu.latency_table,
         "bits": bits_table,
     },
     KERNELS_PAGE: {
-        "kernel-speed": speed_table,
+        "kernel-speed": report_gpu.speed_table,
         "kernel-spills": spills_table,
         "kernel-resources": resources_table,
         "mask-cpu": mask_cpu_table,

@@ -75,10 +75,14 @@ def base_settings() -> list[str]:
 
 def step_table() -> list[str]:
     """Milliseconds per training step, way by way (`training_speed*.json`, and per GPU `GPU/training_speed.json`)."""
-    lines = ["| on | step | time | steps per second | against the first |", "|---|---|---|---|---|"]
+    lines = ["| on | network, crops | step | time | steps per second | against the first |", "|---" * 6 + "|"]
     patterns = ("training_speed.json", "training_speed-*.json", "*/training_speed.json")
     for result in itertools.chain.from_iterable(map(read_all, patterns)):
         where = result["device"] if result["device"] != "cpu" else f"{result['cpu']}, {result['threads']} thread"
+        config = result["config"]
+        where += (
+            f" | x{config['model']['scale']}, K = {config['model']['blocks']}, {config['batch']} of {config['crop']}"
+        )
         first = next(iter(result["ways"].values()))["median_ms"]
         for name, one in result["ways"].items():
             ms = one["median_ms"]

@@ -84,7 +84,7 @@ class GraphedFlow:
         """Let every graph and its memory go."""
         self._captured.clear()
 
-    @torch.inference_mode()
+    @torch.no_grad()  # torch.compile takes this, and not the tensors of inference mode
     def compute(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The work itself, operator by operator: what a graph captures, and what it is compared with."""
         return self._downscale(inputs["image"]) if self._direction == "downscale" else self._upscale(inputs)

@@ -6,7 +6,7 @@ from bdflow_rt.bench.measured import read_all
 
 WAYS = {
     "cuda_graph": "float16, CUDA graph",
-    "eager": "float16, eager",
+    "eager_without_kernels": "float16, eager, PyTorch alone",
     "torch_compile": "float16, torch.compile",
 }
 """Ways of `bench.gpu_latency` that are shown, by their names in the table."""

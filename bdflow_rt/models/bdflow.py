@@ -149,5 +149,5 @@ class BDFlow(nn.Module):
         self, function: Callable[..., tuple[Tensor, Tensor]], u1: Tensor, u2: Tensor
     ) -> tuple[Tensor, Tensor]:
         if self.checkpoint_gradients and torch.is_grad_enabled():
-            return checkpoint(function, u1, u2, use_reentrant=False)
+            return checkpoint(function, u1, u2, use_reentrant=False, preserve_rng_state=False)
         return function(u1, u2)

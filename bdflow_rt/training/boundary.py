@@ -27,7 +27,6 @@ from bdflow_rt.kernels.boundary_definition import (
     check_options,
     level_table,
 )
-from bdflow_rt.kernels.boundary_reference import reflect_101
 from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
 
 
@@ -55,7 +54,7 @@ def boundary_mask(x: Tensor, config: BoundaryConfig, bits: int, *, cell: int = 1
     edges = _edges(x, config)
     level = edges.mask.to(torch.int32)
     if bits > 1:
-        table = torch.tensor(level_table(bits=bits, **options), device=x.device)
+        table = _level_table(x.device, bits, config)
         level += level * torch.bucketize(edges.measure, table, out_int32=True, right=True)
     count, height, width = level.shape
     masks = level.to(torch.uint8)
@@ -181,7 +180,7 @@ def _luma(x: Tensor) -> Tensor:
 
 def _blur(grey: Tensor) -> Tensor:
     height, width = grey.shape[1:]
-    padded = _take(_take(grey, 1, reflect_101(height, 2).tolist()), 2, reflect_101(width, 2).tolist())
+    padded = _mirrored(_mirrored(grey, 1), 2)
     rows = _weighted([padded[:, tap : tap + height] for tap in range(5)])
     total = _weighted([rows[:, :, tap : tap + width] for tap in range(5)])
     return (total + (1 << (BLUR_SHIFT - 1))) >> BLUR_SHIFT
@@ -195,9 +194,7 @@ def _weighted(taps: list[Tensor]) -> Tensor:
 
 
 def _sobel(smooth: Tensor) -> tuple[Tensor, Tensor]:
-    height, width = smooth.shape[1:]
-    rows, columns = ([0, *range(length), length - 1] for length in (height, width))
-    padded = _take(_take(smooth, 1, rows), 2, columns)
+    padded = _repeated(_repeated(smooth, 1), 2)
     across = padded[:, :, 2:] - padded[:, :, :-2]
     along = padded[:, :, 2:] + padded[:, :, :-2] + 2 * padded[:, :, 1:-1]
     return across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:], along[:, 2:] - along[:, :-2]
@@ -221,8 +218,27 @@ def _local_maximum(gx: Tensor, gy: Tensor, measure: Tensor) -> Tensor:
     return torch.where(y < low, horizontal, torch.where(y > high, vertical, diagonal))
 
 
-def _take(x: Tensor, axis: int, indices: list[int]) -> Tensor:
-    return x.index_select(axis, torch.tensor(indices, device=x.device))
+# Indices are computed where the pictures lie: a copy from the host has no place in a CUDA graph.
+
+
+def _mirrored(x: Tensor, axis: int, margin: int = 2) -> Tensor:
+    """`kernels.boundary_reference.reflect_101` applied to an axis: c b | a b c | b a."""
+    length = x.shape[axis]
+    period = max(2 * (length - 1), 1)
+    position = torch.arange(-margin, length + margin, device=x.device) % period
+    return x.index_select(axis, torch.minimum(position, period - position))
+
+
+def _repeated(x: Tensor, axis: int) -> Tensor:
+    """One more sample at both ends of an axis, equal to its neighbour."""
+    length = x.shape[axis]
+    return x.index_select(axis, torch.arange(-1, length + 1, device=x.device).clamp(0, length - 1))
+
+
+@functools.cache
+def _level_table(device: torch.device, bits: int, config: BoundaryConfig) -> Tensor:
+    options = {"threshold": config.threshold, "norm": config.norm, "saturation": config.saturation}
+    return torch.tensor(level_table(bits=bits, **options), device=device)
 
 
 def _check_batch(x: Tensor) -> None:

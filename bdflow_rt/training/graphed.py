@@ -50,8 +50,8 @@ class Gradients:
 class GraphedGradients(Gradients):
     """The same from a CUDA graph for each phase of a run and shape of the crops, captured at their first batch.
 
-    The graph reads parameters where they lie: update them in place. What it returns, and the gradients, lie in its own
-    memory, and the next call of its phase writes over them.
+    The graphs read parameters where they lie: update them in place. What they return, and the gradients, lie in memory
+    that all of them share, and the next call writes over it.
 
     Args:
         step: a `TrainStep` on a CUDA device, not wrapped.
@@ -72,6 +72,8 @@ class GraphedGradients(Gradients):
                 'take execution = "eager".'
             )
 
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
     def __call__(self, crops: Tensor, progress: float, number: int) -> Losses:
         """As `Gradients`; of progress and number only the phase matters."""
         key = (self._config.baw_active(progress), crops.shape)
@@ -86,7 +88,7 @@ class GraphedGradients(Gradients):
 
     def _capture(self, crops: Tensor, progress: float, number: int) -> _Captured:
         crops = crops.clone(memory_format=torch.preserve_format)
-        stream = torch.cuda.Stream(crops.device)  # type: ignore[no-untyped-call]
+        stream, pool = self._stream, next((other.graph.pool() for other in self._graphs.values()), None)
         stream.wait_stream(torch.cuda.current_stream(crops.device))
         with _chosen_algorithms():
             with torch.cuda.stream(stream):
@@ -96,7 +98,7 @@ class GraphedGradients(Gradients):
             self._step.zero_grad(set_to_none=True)
             graph = torch.cuda.CUDAGraph()
             # Other threads, such as the one that pins the batches, may go on calling CUDA meanwhile.
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
                 losses = super().__call__(crops, progress, number)
         return _Captured(graph, crops, losses, [parameter.grad for parameter in self._parameters])
 

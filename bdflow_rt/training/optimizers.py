@@ -20,11 +20,21 @@ VECTOR_RATE = 0.3
 
 
 class StackedMuon(torch.optim.Muon):
-    """torch.optim.Muon, its settings and its state, with all matrices of one shape orthogonalised at once.
+    """torch.optim.Muon with all matrices of one shape orthogonalised at once; the state is the same.
 
-    A network has hundreds of matrices in a dozen shapes; one at a time, their products are so small that a GPU waits
-    for the host most of the time. On a CPU the iteration runs in float32, which is faster there than bfloat16.
+    A network has hundreds of matrices in a dozen shapes, and one at a time their products are very small. On a CPU the
+    iteration runs in float32, which is faster there than bfloat16. There is no weight decay, the momentum is
+    Nesterov's, and the updates have the size of Adam's ("match_rms_adamw").
+
+    Args:
+        matrices: two-dimensional parameters.
+        learning_rate: of the first step.
     """
+
+    def __init__(self, matrices: list[nn.Parameter], learning_rate: float) -> None:
+        super().__init__(
+            matrices, lr=learning_rate, weight_decay=0.0, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw"
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -36,7 +46,7 @@ class StackedMuon(torch.optim.Muon):
                     shapes[matrix.shape].append(matrix)
             for shape, matrices in shapes.items():
                 update = orthogonal(self._momentum(matrices, group), group)
-                size = 0.2 * max(shape) ** 0.5  # "match_rms_adamw" of torch.optim.Muon
+                size = 0.2 * max(shape) ** 0.5  # "match_rms_adamw"
                 torch._foreach_add_(matrices, list(update.unbind()), alpha=-group["lr"] * size)
 
     def _momentum(self, matrices: list[Tensor], group: dict[str, Any]) -> Tensor:
@@ -100,14 +110,7 @@ class Optimizer:
                 if weight.ndim == 4
             ]
             vectors = [parameter for parameter in vectors if parameter.ndim != 4]
-            muon = StackedMuon(
-                [matrix for _, matrix in self._matrices],
-                lr=learning_rate,
-                weight_decay=0.0,
-                momentum=MOMENTUM,
-                adjust_lr_fn="match_rms_adamw",
-            )
-            self._parts["muon"] = muon, 1.0
+            self._parts["muon"] = StackedMuon([matrix for _, matrix in self._matrices], learning_rate), 1.0
             share = VECTOR_RATE
         self._parts["adam"] = torch.optim.Adam(vectors, lr=share * learning_rate, betas=BETAS), share
         self.learning_rate = learning_rate

@@ -25,4 +25,4 @@ def test_the_gpu_refines_as_the_cpu_does(precision: Any) -> None:
     assert after > before + 0.1
     assert abs(after - aim) < 0.05
     # Pixels near the middle of two levels go either way: 0.22 of a level was seen in half precision.
-    assert np.abs(refined.lr.astype(int) - wanted.lr).mean() < 0.4
+    assert np.abs(refined.lr.astype(int) - wanted.lr).mean() < (0.4 if precision == "fp16" else 0.2)

@@ -67,7 +67,7 @@ def test_muon_is_torchs_own_with_its_state() -> None:
     shapes = [(8, 72), (8, 72), (30, 8), (4, 4), (30, 8)]
     networks = [[torch.nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2)]
     options: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.0, "momentum": MOMENTUM, "adjust_lr_fn": "match_rms_adamw"}
-    reference, stacked = torch.optim.Muon(networks[0], **options), StackedMuon(networks[1], **options)
+    reference, stacked = torch.optim.Muon(networks[0], **options), StackedMuon(networks[1], options["lr"])
     for step in range(3):
         torch.manual_seed(step)
         for ours, theirs in zip(*networks, strict=True):
@@ -85,7 +85,7 @@ def test_muon_is_torchs_own_with_its_state() -> None:
 def test_muon_leaves_a_matrix_without_a_gradient() -> None:
     still, moved = (torch.nn.Parameter(torch.ones(4, 9)) for _ in range(2))
     moved.grad = torch.randn(4, 9)
-    StackedMuon([still, moved], lr=0.1).step()
+    StackedMuon([still, moved], 0.1).step()
     assert torch.equal(still, torch.ones(4, 9))
     assert not torch.equal(moved, still)
 

@@ -24,6 +24,7 @@ from bdflow_rt.kernels.boundary_definition import (
     LUMA_WEIGHTS,
     SECTOR_SHIFT,
     TAN_22_5,
+    Norm,
     check_options,
     level_table,
 )
@@ -54,7 +55,7 @@ def boundary_mask(x: Tensor, config: BoundaryConfig, bits: int, *, cell: int = 1
     edges = _edges(x, config)
     level = edges.mask.to(torch.int32)
     if bits > 1:
-        table = _level_table(x.device, bits, config)
+        table = _level_table(x.device, bits=bits, **options)
         level += level * torch.bucketize(edges.measure, table, out_int32=True, right=True)
     count, height, width = level.shape
     masks = level.to(torch.uint8)
@@ -218,14 +219,12 @@ def _local_maximum(gx: Tensor, gy: Tensor, measure: Tensor) -> Tensor:
     return torch.where(y < low, horizontal, torch.where(y > high, vertical, diagonal))
 
 
-# Indices are computed where the pictures lie: a copy from the host has no place in a CUDA graph.
-
-
-def _mirrored(x: Tensor, axis: int, margin: int = 2) -> Tensor:
-    """`kernels.boundary_reference.reflect_101` applied to an axis: c b | a b c | b a."""
+def _mirrored(x: Tensor, axis: int) -> Tensor:
+    """Two more samples at both ends of an axis, mirrored at the edge pixel: c b | a b c | b a."""
     length = x.shape[axis]
     period = max(2 * (length - 1), 1)
-    position = torch.arange(-margin, length + margin, device=x.device) % period
+    # Computed where the pictures lie: a copy from the host has no place in a CUDA graph.
+    position = torch.arange(-2, length + 2, device=x.device) % period
     return x.index_select(axis, torch.minimum(position, period - position))
 
 
@@ -236,9 +235,9 @@ def _repeated(x: Tensor, axis: int) -> Tensor:
 
 
 @functools.cache
-def _level_table(device: torch.device, bits: int, config: BoundaryConfig) -> Tensor:
-    options = {"threshold": config.threshold, "norm": config.norm, "saturation": config.saturation}
-    return torch.tensor(level_table(bits=bits, **options), device=device)
+def _level_table(device: torch.device, *, threshold: int, bits: int, norm: Norm, saturation: int) -> Tensor:
+    table = level_table(threshold=threshold, bits=bits, norm=norm, saturation=saturation)
+    return torch.tensor(table, device=device)
 
 
 def _check_batch(x: Tensor) -> None:

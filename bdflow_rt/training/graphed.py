@@ -1,7 +1,6 @@
 """Loss and gradients of a training step, one operation after the other or as one CUDA graph.
 
-A step of these networks is thousands of small kernels, which the host takes longer to launch than a GPU to run.
-Captured once and replayed, they cost one launch.
+A step of these networks is thousands of small kernels. Captured once and replayed, they cost the host one launch.
 """
 
 from __future__ import annotations
@@ -71,7 +70,6 @@ class GraphedGradients(Gradients):
                 f"execution is 'graphed', which needs a GPU, but the device is {str(device)!r}. Pass --device cuda, or "
                 'take execution = "eager".'
             )
-
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, crops: Tensor, progress: float, number: int) -> Losses:

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
@@ -101,12 +100,12 @@ def _step(config: TrainConfig, layout: torch.memory_format, *, device: str) -> C
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=layout)
     both_ways = TrainStep(model, config)
-    gradients = GraphedGradients(both_ways) if config.execution == "graphed" else Gradients(both_ways)
+    kind = GraphedGradients if config.execution == "graphed" else Gradients
+    gradients = kind(both_ways, clip=config.clip)
     optimizer = Optimizer(config.optimizer, model, learning_rate=config.learning_rate)
 
     def step(crops: torch.Tensor, number: int) -> None:
         gradients(crops.contiguous(memory_format=layout), 0.0, number)
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step(config.learning_rate)
 
     return step

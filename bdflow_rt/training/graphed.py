@@ -18,22 +18,32 @@ from bdflow_rt.training.step import TrainStep
 WARM_UPS = 3
 """Steps before the capture, in which libraries choose their algorithms and take their memory."""
 
-Losses = tuple[Tensor, dict[str, Tensor]]
-"""A loss, and its parts by name."""
+
+class Computed(NamedTuple):
+    """What a batch gave, on the network's device: who reads it waits for the device."""
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    """Of the loss, by name."""
+    norm: Tensor
+    """Of all gradients, before they were clipped."""
 
 
 class Gradients:
-    """Sets the gradients of all parameters to those of one batch.
+    """Sets the gradients of all parameters to those of one batch, clipped.
+
+    Where one of them is not finite, all become 0: an update then does no harm, and the host need not look first.
 
     Args:
         step: a `TrainStep`, perhaps wrapped for several processes.
+        clip: largest norm of all gradients.
     """
 
-    def __init__(self, step: nn.Module) -> None:
-        self._step = step
+    def __init__(self, step: nn.Module, *, clip: float) -> None:
+        self._step, self._clip = step, clip
 
-    def __call__(self, crops: Tensor, progress: float, number: int) -> Losses:
-        """Loss and parts, without gradient.
+    def __call__(self, crops: Tensor, progress: float, number: int) -> Computed:
+        """Loss, parts and norm, without gradient.
 
         Args:
             crops: (N, 3, H, W) uint8, on the network's device.
@@ -43,7 +53,11 @@ class Gradients:
         self._step.zero_grad(set_to_none=True)
         loss, parts = self._step(crops, progress, number)
         loss.backward()
-        return loss.detach(), parts
+        norm = nn.utils.clip_grad_norm_(self._step.parameters(), self._clip)
+        for parameter in self._step.parameters():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.where(norm.isfinite(), 0.0)
+        return Computed(loss.detach(), parts, norm)
 
 
 class GraphedGradients(Gradients):
@@ -54,13 +68,14 @@ class GraphedGradients(Gradients):
 
     Args:
         step: a `TrainStep` on a CUDA device, not wrapped.
+        clip: largest norm of all gradients.
 
     Raises:
         TrainingConfigError: the network is on another device.
     """
 
-    def __init__(self, step: TrainStep) -> None:
-        super().__init__(step)
+    def __init__(self, step: TrainStep, *, clip: float) -> None:
+        super().__init__(step, clip=clip)
         self._config = step.config
         self._parameters = list(step.parameters())
         self._graphs: dict[tuple[bool, torch.Size], _Captured] = {}
@@ -72,7 +87,7 @@ class GraphedGradients(Gradients):
             )
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def __call__(self, crops: Tensor, progress: float, number: int) -> Losses:
+    def __call__(self, crops: Tensor, progress: float, number: int) -> Computed:
         """As `Gradients`; of progress and number only the phase matters."""
         key = (self._config.baw_active(progress), crops.shape)
         if key not in self._graphs:
@@ -82,7 +97,7 @@ class GraphedGradients(Gradients):
         captured.graph.replay()
         for parameter, gradient in zip(self._parameters, captured.gradients, strict=True):
             parameter.grad = gradient
-        return captured.losses
+        return captured.computed
 
     def _capture(self, crops: Tensor, progress: float, number: int) -> _Captured:
         crops = crops.clone(memory_format=torch.preserve_format)
@@ -97,8 +112,8 @@ class GraphedGradients(Gradients):
             graph = torch.cuda.CUDAGraph()
             # Other threads, such as the one that pins the batches, may go on calling CUDA meanwhile.
             with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-                losses = super().__call__(crops, progress, number)
-        return _Captured(graph, crops, losses, [parameter.grad for parameter in self._parameters])
+                computed = super().__call__(crops, progress, number)
+        return _Captured(graph, crops, computed, [parameter.grad for parameter in self._parameters])
 
 
 @contextmanager
@@ -115,5 +130,5 @@ def _chosen_algorithms() -> Iterator[None]:
 class _Captured(NamedTuple):
     graph: torch.cuda.CUDAGraph
     crops: Tensor
-    losses: Losses
+    computed: Computed
     gradients: list[Tensor | None]

@@ -143,12 +143,12 @@ class Trainer:
         Raises:
             DivergedError: the run diverged more than `MAX_SETBACKS` times from the same checkpoint.
         """
-        self._clock = time.monotonic()
         if self._ranks.first:
             self._runlog = RunLog(self.folder / LOG_FILE)
         self._say(f"training x{self.config.model.scale} from step {self.step} on {self._device}")
         self._save_start()
         self._start_stretch()
+        self._clock = time.monotonic()  # only now, so that the shortest run takes a step
         try:
             while True:
                 self._tick()
@@ -188,11 +188,11 @@ class Trainer:
                 'execution = "eager" or "compiled".'
             )
         if graphed:
-            return GraphedGradients(self._step)
+            return GraphedGradients(self._step, clip=self.config.clip)
         if not several:
-            return Gradients(self._step)
+            return Gradients(self._step, clip=self.config.clip)
         ids = [self._device] if self._device.type == "cuda" else None
-        return Gradients(nn.parallel.DistributedDataParallel(self._step, device_ids=ids))
+        return Gradients(nn.parallel.DistributedDataParallel(self._step, device_ids=ids), clip=self.config.clip)
 
     def _start_stretch(self) -> None:
         """Begin a part of the run within which steps follow one another and the losses keep their weights."""
@@ -211,33 +211,30 @@ class Trainer:
         # BAW makes the loss larger all at once, which is no divergence.
         if self.config.baw_active(self.progress) != self._baw:
             self._watch()
-        loss, parts, norm = self._gradients(next(self._batches))
+        computed = self._compute(self._to_device(next(self._batches)), self.progress, self.step)
+        # Weights can be saved as good ones only before their update and after their loss has been seen. Else the update
+        # is queued first, as a GPU would idle while the host, having waited for the loss, launches it.
+        due = self.step - self._saved_at >= self.config.checkpoint_every
+        if not due:
+            self._update()
+        loss, norm = self._ranks.mean(float(computed.loss)), float(computed.norm)
         if self._guard.diverged(loss, norm):
             self._set_back(loss)
             return
-        # Only now has the loss of the present weights been seen, so only now can they be saved as good ones.
-        if self.step - self._saved_at >= self.config.checkpoint_every and self._guard.calm(loss):
-            self._save()
-        self._update(norm)
+        if due:
+            if self._guard.calm(loss):
+                self._save()
+            self._update()
         self.step += 1
         if self.step % self.config.log_every == 0:
-            figures = {name: float(part) for name, part in parts.items()}
+            figures = {name: float(part) for name, part in computed.parts.items()}
             self._log(event="step", loss=loss, parts=figures, gradient_norm=norm)
         if self.step % self.config.validate_every == 0 and self.progress < 1:
             self._validate()
 
-    def _gradients(self, crops: Tensor) -> tuple[float, dict[str, Tensor], float]:
-        """Loss of the present weights, its parts, and the norm of the gradient, which is clipped."""
-        loss, parts = self._compute(self._to_device(crops), self.progress, self.step)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        return self._ranks.mean(float(loss)), parts, float(norm)
-
     @torch.no_grad()
-    def _update(self, norm: float) -> None:
+    def _update(self) -> None:
         rate = learning_rate(self.config, step=self.step, progress=self.progress) * 0.5**self._setbacks
-        # A gradient that is not finite would spoil the weights for good; the guard counts how often it happens.
-        if not np.isfinite(norm):
-            return
         self._optimizer.step(rate)
         # Early on the average would be dominated by the start; a shorter memory lets it follow.
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))

@@ -64,6 +64,10 @@ def _gradients(step: Any) -> list[Any]:
     return [parameter.grad.clone() for parameter in step.parameters()]
 
 
+def _results(computed: Any) -> list[Any]:
+    return [value.clone() for value in (computed.loss, *computed.parts.values(), computed.norm)]
+
+
 def _assert_close(found: list[Any], wanted: list[Any], *, tolerance: float = 1e-3) -> None:
     for one, other in zip(found, wanted, strict=True):
         assert (one - other).norm() <= tolerance * other.norm() + 1e-6
@@ -82,14 +86,14 @@ def test_the_graph_gives_the_steps_loss_and_gradients(
     if not kernels:
         monkeypatch.setattr(boundary, "_takes_kernel", lambda x: False)
     step = _step(case)
-    graphed, plain = GraphedGradients(step), Gradients(step)
+    graphed, plain = GraphedGradients(step, clip=1.0), Gradients(step, clip=1.0)
     optimizer = Optimizer("muon", step.model, learning_rate=1e-3)
     for number, progress in enumerate([0.0, 0.0, 0.9, 0.9, 0.0]):
-        found_loss, found_parts = graphed(_crops(number), progress, number)
-        found = [found_loss.clone(), *(part.clone() for part in found_parts.values()), *_gradients(step)]
-        loss, parts = plain(_crops(number), progress, number)
-        assert list(parts) == list(found_parts)
-        wanted = [loss, *parts.values(), *_gradients(step)]
+        computed = graphed(_crops(number), progress, number)
+        names, found = list(computed.parts), [*_results(computed), *_gradients(step)]
+        computed = plain(_crops(number), progress, number)
+        assert list(computed.parts) == names
+        wanted = [*_results(computed), *_gradients(step)]
         _assert_close(found, wanted, tolerance=0.05 if case == "bf16" else 1e-3)
         optimizer.step(1e-3)
 
@@ -98,7 +102,7 @@ def test_crops_of_another_size_get_a_graph_of_their_own() -> None:
     from bdflow_rt.training.graphed import Gradients, GraphedGradients
 
     step = _step("psnr")
-    graphed, plain = GraphedGradients(step), Gradients(step)
+    graphed, plain = GraphedGradients(step, clip=1.0), Gradients(step, clip=1.0)
     for side in (32, 48, 32):
         graphed(_crops(5, side), 0.0, 0)
         found = _gradients(step)

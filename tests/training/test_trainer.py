@@ -178,7 +178,7 @@ def test_a_stop_while_diverging_keeps_the_older_checkpoint(tmp_path: pathlib.Pat
     assert "step 6 is not saved" in said[-1]
 
 
-def test_a_gradient_that_is_not_finite_is_skipped(tmp_path: pathlib.Path) -> None:
+def test_a_gradient_that_is_not_finite_does_no_harm(tmp_path: pathlib.Path) -> None:
     run = trainer(tmp_path, small_config(iterations=6), "run")
     poisoned: list[int] = []
 

@@ -29,7 +29,7 @@ from bdflow_rt.zoo import find_model
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 SIZES = {"512": (512, 512), "1080p": (1080, 1920), "4K": (2160, 3840)}
-BATCHES = (1, 8)
+BATCHES = {"512": (1, 8), "1080p": (1, 8), "4K": (1,)}
 DIRECTIONS: tuple[Direction, ...] = ("downscale", "upscale")
 _WALL_REPEATS = 15
 _PRODUCT = 8192
@@ -43,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=pathlib.Path, required=True, metavar="FILE", help="the JSON file")
     parser.add_argument("--quick", action="store_true", help="512 x 512 alone, few repeats")
     parser.add_argument(
-        "--compiled-batches", type=int, nargs="*", default=BATCHES, metavar="N",
-        help=f"of the batches {BATCHES[0]} and {BATCHES[1]}, those to measure torch.compile at, which takes minutes",
+        "--compiled", nargs="*", default=list(SIZES), choices=SIZES, metavar="SIZE",
+        help=f"of the sizes {', '.join(SIZES)}, those to measure torch.compile at for one frame, which takes minutes",
     )  # fmt: skip
     args = parser.parse_args(arguments)
     return run_command("gpu_latency", lambda: _measure_all(args))
@@ -59,9 +59,9 @@ def _measure_all(args: argparse.Namespace) -> None:
     for name, (height, width) in SIZES.items():
         if quick and name != "512":
             continue
-        for batch in BATCHES:
+        for batch in BATCHES[name]:
             for direction in DIRECTIONS:
-                compiled = batch in args.compiled_batches
+                compiled = batch == 1 and name in args.compiled
                 rows = measure(timer, card, direction, batch=batch, height=height, width=width, compiled=compiled)
                 macs = batch * card.config.macs(height, width)
                 for row in rows:

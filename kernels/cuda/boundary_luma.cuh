@@ -20,23 +20,15 @@ constexpr int kLumaRows = kTile + 8, kSmoothRows = kTile + 4;
 constexpr int kBlurRun = (kSmoothRows + kGroups - 1) / kGroups;  // rows per thread in stage 2
 // Strides that spread a warp's accesses over the 32 banks: 10 * 21 = 18 and 8 * 18 = 16 (mod 32).
 constexpr int kLumaStride = 21, kSmoothStride = 18;
-constexpr int kMeasureStride = 72;                      // a multiple of 4, for stores of 16 bytes
-// An entry of the measure tile: the measure << kShift, plus the direction of the gradient where it may be needed, which
-// is the distance in bytes to the neighbours it is compared with, plus kStraight if these are not diagonal.
-// Measures are at most 2 * 1020^2 < 2^21.
-constexpr int kShift = 10;
-constexpr unsigned kStraight = 512, kDirection = 1023;
-constexpr int kTan = 13573;                             // tan(22.5 deg) * 2^15, as OpenCV rounds it
+constexpr int kRun = kTile * kWords / kMaskThreads;     // rows per thread in stage 3
 
 struct alignas(16) MaskTile {
     union {
         unsigned luma[kBlurRun * kGroups + 4][kLumaStride];     // word c in element c + 1
-        unsigned measure[kTile + 2][kMeasureStride];            // column x in element x + 4, row y in y + 1
-    };
-    union {
-        unsigned smooth[kBlurRun * kGroups][kSmoothStride];     // blur XOR 0x80: signed bytes; row y in element y + 2
         unsigned level[kTile][kWords];
     };
+    unsigned smooth[kBlurRun * kGroups][kSmoothStride];         // blur XOR 0x80: signed bytes; row y in element y + 2
+    float side[2][kTile + 2];   // the measure left and right of the tile; row y in element y + 1
 };
 
 // Of one image of the batch; strides in elements.

@@ -14,7 +14,7 @@
 namespace bdflow {
 
 struct Levels {
-    unsigned limit;                 // edges have an entry, with or without a direction, above limit
+    float limit;                    // edges have a measure above it; in units of the measure
     int threshold, range, steps;    // range = saturation - threshold
     float scale;                            // steps / range
 };
@@ -72,40 +72,35 @@ __device__ __forceinline__ void for_each_outside(int margin, int left, int top, 
     if (right < end) visit(right, i, right - 1, y);
 }
 
+// Gradients and measures are floats, exact, in units that keep measures below 1: saturation then cuts off at 0.
+constexpr float kGradientUnit = 1.0f / 2048;
+template <int kNorm>
+constexpr float kMeasureUnit = kNorm == 1 ? kGradientUnit : kGradientUnit * kGradientUnit;
+
 struct Gradient {
-    int x, y;
+    float x, y;
 };
 
-// The scale of a gradient such that its measure is 2^kShift times the measure, where products make that free.
-template <int kNorm>
-constexpr int kScale = kNorm == 1 ? 1 : 1 << kShift / 2;
-
 // Sobel from three rows of signed bytes whose first (kFirst = 0) or second (1) is the left neighbour.
-template <int kNorm, int kFirst>
+template <int kFirst>
 __device__ __forceinline__ Gradient sobel(int upper, int own, int lower) {
-    constexpr int s = kScale<kNorm>;
     constexpr auto weights = [](int a, int b, int c) {
         return static_cast<int>(((a & 255u) | (b & 255u) << 8 | (c & 255u) << 16) << 8 * kFirst);
     };
-    constexpr int across = weights(-s, 0, s), twice = weights(-2 * s, 0, 2 * s);
-    constexpr int up = weights(-s, -2 * s, -s), down = weights(s, 2 * s, s);
-    return {__dp4a(lower, across, __dp4a(own, twice, __dp4a(upper, across, 0))),
-            __dp4a(lower, down, __dp4a(upper, up, 0))};
+    constexpr int across = weights(-1, 0, 1), twice = weights(-2, 0, 2);
+    constexpr int up = weights(-1, -2, -1), down = weights(1, 2, 1);
+    // The sum starts at the bits of 6144, whose last one stands for the unit: that makes it a float at no cost.
+    constexpr int bits = 0x45C00000;
+    constexpr float offset = 6144.0f;
+    return {__int_as_float(__dp4a(lower, across, __dp4a(own, twice, __dp4a(upper, across, bits)))) - offset,
+            __int_as_float(__dp4a(lower, down, __dp4a(upper, up, bits))) - offset};
 }
 
-// 2^kShift times the measure.
+// By how much the measure exceeds limit, or 0.
 template <int kNorm>
-__device__ __forceinline__ unsigned measure_of(const Gradient& g) {
-    return kNorm == 1 ? abs(g.x) + abs(g.y) << kShift : g.x * g.x + g.y * g.y;
-}
-
-// The distance in the measure tile to the two neighbours that a pixel is compared with, and whether they are straight.
-__device__ __forceinline__ unsigned direction_of(const Gradient& g) {
-    const unsigned x = abs(g.x), y = static_cast<unsigned>(abs(g.y)) << 15, low = x * kTan;
-    unsigned direction = (g.x ^ g.y) < 0 ? 4 * (kMeasureStride - 1) : 4 * (kMeasureStride + 1);
-    if (y > low + (x << 16)) direction = kStraight | 4 * kMeasureStride;
-    if (y < low) direction = kStraight | 4;
-    return direction;
+__device__ __forceinline__ float excess_of(const Gradient& g, float limit) {
+    if constexpr (kNorm == 1) return __saturatef(fabsf(g.x) + (fabsf(g.y) - limit));
+    return __saturatef(__fmaf_rn(g.x, g.x, __fmaf_rn(g.y, g.y, -limit)));
 }
 
 struct Windows {
@@ -117,64 +112,102 @@ __device__ __forceinline__ Windows windows_of(const unsigned* word) {
             static_cast<int>(__byte_perm(word[0], word[1], 0x4321))};
 }
 
-// Stage 3 within the tile: each thread goes down one column of words with a window of three rows. The four pixels of a
-// word get their directions if one of them is a candidate.
+// Of one pixel of the tile or right beside it.
 template <int kNorm>
-__device__ __forceinline__ void make_measure(MaskTile& tile, unsigned limit) {
-    constexpr int run = kTile * kWords / kMaskThreads;
-    const int column = threadIdx.x % kWords, first = threadIdx.x / kWords * run;
-    const unsigned* source = &tile.smooth[first + 1][column + 1];
-    unsigned* target = &tile.measure[first + 1][4 * column + 4];
-    Windows upper = windows_of(source), own = windows_of(source + kSmoothStride);
-#pragma unroll 4
-    for (int i = 0; i < run; ++i) {
-        const Windows lower = windows_of(source + (i + 2) * kSmoothStride);
-        const Gradient g[4] = {sobel<kNorm, 0>(upper.left, own.left, lower.left),
-                               sobel<kNorm, 1>(upper.left, own.left, lower.left),
-                               sobel<kNorm, 0>(upper.right, own.right, lower.right),
-                               sobel<kNorm, 1>(upper.right, own.right, lower.right)};
-        Pack<unsigned, 4> entries;
+__device__ __forceinline__ float excess_at(const MaskTile& tile, int x, int y, float limit) {
+    const int byte = x + 3;     // of the left neighbour
+    const unsigned* word = &tile.smooth[y + 1][byte >> 2];
+    int rows[3];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) entries.value[j] = measure_of<kNorm>(g[j]);
-        if (max(max(entries.value[0], entries.value[1]), max(entries.value[2], entries.value[3])) > limit) {
-#pragma unroll
-            for (int j = 0; j < 4; ++j) entries.value[j] |= direction_of(g[j]);
-        }
-        store(target + i * kMeasureStride, entries);
-        upper = own;
-        own = lower;
+    for (int j = 0; j < 3; ++j, word += kSmoothStride) rows[j] = __funnelshift_r(word[0], word[1], 8 * (byte & 3));
+    return excess_of<kNorm>(sobel<0>(rows[0], rows[1], rows[2]), limit);
+}
+
+// Of the columns beside the tile; outside the image there is none.
+template <int kNorm>
+__device__ __forceinline__ void make_sides(MaskTile& tile, float limit, int left, int top, int height, int width) {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < 2 * (kTile + 2); i += kMaskThreads) {
+        const int side = i & 1, y = (i >> 1) - 1, x = side ? kTile : -1;
+        const bool inside = left + x >= 0 && left + x < width && top + y >= 0 && top + y < height;
+        tile.side[side][y + 1] = inside ? excess_at<kNorm>(tile, x, y, limit) : 0.0f;
     }
 }
 
-// Stage 3 on the ring of pixels around the tile, which are neighbours only and need no direction.
+// A word's pixels: their gradients, and their excess with that of the pixels left and right of them.
+struct Word {
+    Gradient gradient[4];
+    float excess[6];
+};
+
+// Which of the four pixels of `own` are edges, as four bytes of 0 or 1: their measure exceeds limit and the one
+// neighbour's in the direction of their gradient and, in a straight direction, is no less than the other's, else
+// exceeds it too. OpenCV rounds tan(22.5 deg) * 2^15 to 13573; a single rounding leaves the signs right.
 template <int kNorm>
-__device__ __forceinline__ void make_ring(MaskTile& tile) {
-    auto make = [&](int x, int y) {
-        const int byte = x + 3;     // of the left neighbour
-        const unsigned* word = &tile.smooth[y + 1][byte >> 2];
-        int rows[3];
+__device__ __forceinline__ unsigned edges_of(const Word& above, const Word& own, const Word& below) {
+    constexpr float tangent = 13573.0f / 32768, least = kMeasureUnit<kNorm>;
+    const float *up = above.excess, *at = own.excess, *down = below.excess;
+    unsigned edges = 0;
+    if (fmaxf(fmaxf(at[1], at[2]), fmaxf(at[3], at[4])) > 0) {
 #pragma unroll
-        for (int j = 0; j < 3; ++j, word += kSmoothStride) rows[j] = __funnelshift_r(word[0], word[1], 8 * (byte & 3));
-        tile.measure[y + 1][x + 4] = measure_of<kNorm>(sobel<kNorm, 0>(rows[0], rows[1], rows[2]));
-    };
-    static_assert(kMaskThreads == 2 * kTile, "one thread per pixel of two sides");
-    const int i = threadIdx.x, along = i % kTile, far = i < kTile ? -1 : kTile;
-    make(along, far);
-    make(far, along);
-    if (i < 4) make(i % 2 ? -1 : kTile, i / 2 ? -1 : kTile);
+        for (int j = 0; j < 4; ++j) {
+            const float x = own.gradient[j].x, y = own.gradient[j].y;
+            // To be no less than a neighbour is to exceed what is one unit less; a pixel of no excess exceeds nothing.
+            float rival = x * y < 0 ? fmaxf(up[j + 2], down[j]) : fmaxf(up[j], down[j + 2]);
+            if (__fmaf_rn(-tangent - 2, fabsf(x), fabsf(y)) > 0) rival = fmaxf(up[j + 1], down[j + 1] - least);
+            if (__fmaf_rn(-tangent, fabsf(x), fabsf(y)) < 0) rival = fmaxf(at[j], at[j + 2] - least);
+            if (at[j + 1] > rival) edges |= 1u << 8 * j;
+        }
+    }
+    return edges;
+}
+
+// Stage 3: each thread goes down one column of words with a window of three rows, and calls visit(row, edges). All
+// threads take part to the end, as they read each other's excess. Of the rows -1, 0, ... those from `above` to before
+// `below` are inside the image, and `room` columns.
+template <int kNorm, typename Visit>
+__device__ __forceinline__ void for_each_row(const MaskTile& tile, float limit, int column, int first, bool border,
+                                             int room, int above, int below, Visit visit) {
+    const unsigned* source = &tile.smooth[first][column + 1];
+    Windows windows[3] = {windows_of(source), windows_of(source + kSmoothStride)};
+    Word rows[3];
+#pragma unroll
+    for (int i = 0; i < kRun + 2; ++i) {
+        windows[(i + 2) % 3] = windows_of(source + (i + 2) * kSmoothStride);
+        const Windows &a = windows[i % 3], &b = windows[(i + 1) % 3], &c = windows[(i + 2) % 3];
+        Word& row = rows[i % 3];
+        row.gradient[0] = sobel<0>(a.left, b.left, c.left);
+        row.gradient[1] = sobel<1>(a.left, b.left, c.left);
+        row.gradient[2] = sobel<0>(a.right, b.right, c.right);
+        row.gradient[3] = sobel<1>(a.right, b.right, c.right);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) row.excess[j + 1] = excess_of<kNorm>(row.gradient[j], limit);
+        if (border) {
+            const bool outside = i < above || i >= below;
+#pragma unroll
+            for (int j = 0; j < 4; ++j)
+                if (outside || j >= room) row.excess[j + 1] = 0;
+        }
+        row.excess[0] = __shfl_up_sync(0xffffffffu, row.excess[4], 1, kWords);
+        row.excess[5] = __shfl_down_sync(0xffffffffu, row.excess[1], 1, kWords);
+        if (column == 0) row.excess[0] = tile.side[0][first + i];
+        if (column == kWords - 1) row.excess[5] = tile.side[1][first + i];
+        if (i >= 2) visit(i - 2, edges_of<kNorm>(rows[(i + 1) % 3], rows[(i + 2) % 3], row));
+    }
 }
 
 // 1 + the number of j in 1 ... steps - 1 with steps * magnitude >= steps * threshold + j * range: a float's estimate,
 // at most one off, corrected in whole numbers.
 template <int kNorm>
-__device__ __forceinline__ unsigned level_of(unsigned measure, const Levels& levels) {
+__device__ __forceinline__ unsigned level_of(float measure, const Levels& levels) {
     const unsigned steps = levels.steps, base = steps * levels.threshold, range = levels.range;
-    const unsigned long long reached = static_cast<unsigned long long>(kNorm == 1 ? steps : steps * steps) * measure;
+    const unsigned long long reached =
+        static_cast<unsigned long long>(kNorm == 1 ? steps : steps * steps) * static_cast<unsigned>(measure);
     auto reaches = [&](unsigned j) {
         const unsigned long long bound = base + j * range;
         return reached >= (kNorm == 1 ? bound : bound * bound);
     };
-    const float value = static_cast<float>(measure), magnitude = kNorm == 1 ? value : __fsqrt_rn(value);
+    const float magnitude = kNorm == 1 ? measure : measure * rsqrtf(measure);
     const float estimate = (magnitude - levels.threshold) * levels.scale;
     unsigned j = static_cast<unsigned>(min(max(estimate, 0.0f), static_cast<float>(steps - 1)));
     if (j + 1 < steps && reaches(j + 1)) ++j;
@@ -182,123 +215,9 @@ __device__ __forceinline__ unsigned level_of(unsigned measure, const Levels& lev
     return 1 + j;
 }
 
-// The entries of a word's four pixels, in an order that starts at another one in each of a warp's four rows: its lanes
-// then read from 32 memory banks instead of 8.
-struct Entries {
-    const unsigned* word;
-    const unsigned* turned[4];
-    int turn;
-
-    __device__ __forceinline__ Entries(const unsigned* first, int turn) : word(first), turn(turn) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) turned[j] = first + (j + turn & 3);
-    }
-
-    __device__ __forceinline__ void move(int rows) {
-        word += rows * kMeasureStride;
-#pragma unroll
-        for (int j = 0; j < 4; ++j) turned[j] += rows * kMeasureStride;
-    }
-};
-
-__device__ __forceinline__ unsigned at(const unsigned* entry, int bytes) {
-    return *reinterpret_cast<const unsigned*>(reinterpret_cast<const char*>(entry) + bytes);
-}
-
-// Which of a word's four pixels are edges, as four bytes of 0 or 1: their measure exceeds limit and the one
-// neighbour's and, in a straight direction, is no less than the other's, else exceeds it too.
-__device__ __forceinline__ unsigned edges_of(const Entries& entries, unsigned limit) {
-    if ((*entries.turned[0] & kDirection) == 0) return 0;
-    unsigned flags = 0;
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-        const unsigned* own = entries.turned[j];
-        const unsigned value = *own, measure = value & ~kDirection;
-        const int distance = value & kStraight - 1;
-        const unsigned past = (value + kStraight) & ~kDirection;     // the next greater measure where straight
-        if (value > limit & at(own, -distance) < measure & at(own, distance) < past) flags |= 1u << 8 * j;
-    }
-    return __funnelshift_l(flags, flags, 8 * entries.turn);
-}
-
-// Of a word's four pixels, from their edges.
-template <int kNorm>
-__device__ __forceinline__ unsigned levels_of(const unsigned* entry, unsigned edges, const Levels& levels) {
-    if (levels.steps == 1 || edges == 0) return edges;
-    unsigned word = 0;
-#pragma unroll 1
-    for (int j = 0; j < 4; ++j)
-        if (edges >> 8 * j & 1) word |= level_of<kNorm>(entry[j] >> kShift, levels) << 8 * j;
-    return word;
-}
-
-template <int kNorm>
-__device__ __forceinline__ Pack<float, 4> magnitudes_of(const unsigned* entry, unsigned edges) {
-    Pack<float, 4> result = {};
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-        const float measure = static_cast<float>(entry[j] >> kShift);
-        if (edges >> 8 * j & 1) result.value[j] = kNorm == 1 ? measure : __fsqrt_rn(measure);
-    }
-    return result;
-}
-
-// A warp makes 8 words of 4 rows at a time in stage 4: threads start at this column and row, and go down 8 times.
-struct Place {
-    int column, row, turn;
-};
-
-__device__ __forceinline__ Place place() {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, turn = lane / 8;
-    return {warp % 2 * 8 + lane % 8, warp / 2 * (kTile / 2) + turn, turn};
-}
-
-template <typename Out>
-__device__ __forceinline__ void store_some(Out* address, const Pack<Out, 4>& four, int count) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-        if (j < count) address[j] = four.value[j];
-}
-
-// Stage 4 into memory; out is one image's. whole: words may be stored at once, rows hold whole words.
-template <int kNorm, typename Out>
-__device__ __forceinline__ void write_pixels(const MaskTile& tile, Out* out, const Levels& levels, int left, int top,
-                                             int height, int width, bool whole) {
-    const Place start = place();
-    const int x = left + 4 * start.column, room = width - x;
-    if (room <= 0) return;
-    const long long step = 4ll * width;
-    Entries entries(&tile.measure[start.row + 1][4 * start.column + 4], start.turn);
-    out += static_cast<long long>(top + start.row) * width + x;
-#pragma unroll 1
-    for (int rows = min(kTile / 2, height - top - start.row); rows > 0; rows -= 4, out += step, entries.move(4)) {
-        const unsigned edges = edges_of(entries, levels.limit);
-        if constexpr (sizeof(Out) == 4) {
-            const Pack<float, 4> four = magnitudes_of<kNorm>(entries.word, edges);
-            if (whole) store(out, four);
-            else store_some(out, four, room);
-        } else {
-            const unsigned four = levels_of<kNorm>(entries.word, edges, levels);
-            if (whole) *reinterpret_cast<unsigned*>(out) = four;
-            else store_some(out, *reinterpret_cast<const Pack<Out, 4>*>(&four), room);
-        }
-    }
-}
-
-// Stage 4 with cells of 2^shift pixels a side: the maximum of each of the tile's; out is one image's.
-template <int kNorm>
-__device__ __forceinline__ void write_cells(MaskTile& tile, unsigned char* out, const Levels& levels, int shift,
-                                            int left, int top, int height, int width) {
-    const Place start = place();
-    const int room = width - left - 4 * start.column;
-    const unsigned inside = room >= 4 ? 0xffffffffu : room > 0 ? (1u << 8 * room) - 1 : 0;
-    Entries entries(&tile.measure[start.row + 1][4 * start.column + 4], start.turn);
-#pragma unroll 1
-    for (int row = start.row; row < start.row + kTile / 2; row += 4, entries.move(4)) {
-        const unsigned edges = edges_of(entries, levels.limit) & (top + row < height ? inside : 0);
-        tile.level[row][start.column] = levels_of<kNorm>(entries.word, edges, levels);
-    }
-    __syncthreads();
+// Of 2^shift pixels a side, the maximum of each of the tile's levels; out is one image's.
+__device__ __forceinline__ void write_cells(MaskTile& tile, unsigned char* out, int shift, int left, int top,
+                                            int height, int width) {
     const int cell = 1 << shift, side = kTile >> shift;
 #pragma unroll 1
     for (int i = threadIdx.x; i < side * kWords; i += kMaskThreads) {
@@ -321,29 +240,75 @@ __device__ __forceinline__ void write_cells(MaskTile& tile, unsigned char* out, 
     }
 }
 
-// Stages 2 and 3. Outside the image the blur continues its edge, and the measure is 0.
-template <int kNorm>
-__device__ __forceinline__ void luma_to_measure(MaskTile& tile, unsigned limit, int left, int top, int height,
-                                                int width) {
-    const int right = width - left, bottom = height - top;
-    const bool border = left == 0 || top == 0 || right < kTile + 2 || bottom < kTile + 2;
+// Stage 2. Outside the image the blur continues its edge.
+__device__ __forceinline__ void luma_to_smooth(MaskTile& tile, bool border, int left, int top, int height, int width) {
     make_smooth(tile);
     __syncthreads();
     if (border) {
         unsigned char* bytes = reinterpret_cast<unsigned char*>(tile.smooth);
         auto at = [](int x, int y) { return (y + 2) * 4 * kSmoothStride + x + 4; };
-        for_each_outside(2, left, top, right, bottom, [&](int x, int y, int inner_x, int inner_y) {
+        for_each_outside(2, left, top, width - left, height - top, [&](int x, int y, int inner_x, int inner_y) {
             bytes[at(x, y)] = bytes[at(inner_x, inner_y)];
         });
         __syncthreads();
     }
-    make_measure<kNorm>(tile, limit);
-    make_ring<kNorm>(tile);
-    __syncthreads();
-    if (border) {
-        for_each_outside(1, left, top, right, bottom,
-                         [&](int x, int y, int, int) { tile.measure[y + 1][x + 4] &= kDirection; });
+}
+
+// Four levels or, where they are floats, zeros.
+__device__ __forceinline__ void store_word(unsigned char* address, unsigned levels) {
+    *reinterpret_cast<unsigned*>(address) = levels;
+}
+__device__ __forceinline__ void store_word(float* address, unsigned) { store(address, Pack<float, 4>{}); }
+
+// The first `count` of them. The loop is not unrolled, which keeps it out of the way of the threads that store words.
+template <typename Out>
+__device__ __forceinline__ void store_some(Out* address, unsigned levels, int count) {
+#pragma unroll 1
+    for (int j = 0; j < min(count, 4); ++j) address[j] = sizeof(Out) == 1 ? levels >> 8 * j & 255 : 0;
+}
+
+// Stage 3 into memory; out is one image's. whole: words may be stored at once, rows hold whole words. Levels above 1
+// and magnitudes, which few pixels have, follow a word of 0 and 1, or of 0.
+template <int kNorm, typename Out>
+__device__ __forceinline__ void smooth_to_mask(MaskTile& tile, Out* out, const Levels& levels, int shift, bool border,
+                                               int left, int top, int height, int width, bool whole) {
+    const int column = threadIdx.x % kWords, first = threadIdx.x / kWords * kRun;
+    const int room = width - left - 4 * column, rows = height - top - first;
+    const bool cells = sizeof(Out) == 1 && shift > 0, values = sizeof(Out) == 4 || levels.steps > 1;
+    const bool simple = whole && !border && !cells;
+    Out* const start = out + static_cast<long long>(top + first) * width + left + 4 * column;
+    Out* target = start;
+    unsigned found = 0;     // bit 4 * row + column
+    auto visit = [&](int row, unsigned edges) {
+        if (values) found |= (edges * 0x01020408u >> 24) << 4 * row;
+        if (simple) {
+            store_word(target, edges);
+        } else if (cells) {
+            tile.level[first + row][column] = edges;
+        } else if (row < rows && room > 0) {
+            if (whole) store_word(target, edges);
+            else store_some(target, edges, room);
+        }
+        target += width;
+    };
+    for_each_row<kNorm>(tile, levels.limit, column, first, border, room, top + first == 0, rows + 1, visit);
+#pragma unroll 1
+    for (; found; found &= found - 1) {
+        const int bit = __ffs(found) - 1, row = bit >> 2, x = bit & 3;
+        const float measure = excess_at<kNorm>(tile, 4 * column + x, first + row, 0) / kMeasureUnit<kNorm>;
+        Out* const address = start + static_cast<long long>(row) * width + x;
+        if constexpr (sizeof(Out) == 4) {
+            *address = kNorm == 1 ? measure : __fsqrt_rn(measure);
+        } else {
+            const unsigned level = level_of<kNorm>(measure, levels);
+            if (cells) reinterpret_cast<unsigned char*>(&tile.level[first + row][column])[x] = level;
+            else *address = level;
+        }
+    }
+    if constexpr (sizeof(Out) == 1) {
+        if (!cells) return;
         __syncthreads();
+        write_cells(tile, out, shift, left, top, height, width);
     }
 }
 
@@ -375,15 +340,13 @@ boundary_mask(const T* __restrict__ in, Out* __restrict__ out, int height, int w
     const Picture<T> picture = {in + n * in_n, in_y, in_x, in_c, height, width, channels};
     make_luma(tile, picture, layout, left, top);
     __syncthreads();
-    const Levels levels = {static_cast<unsigned>(limit) << kShift | kDirection, threshold, range, steps, scale};
-    luma_to_measure<kNorm>(tile, levels.limit, left, top, height, width);
+    const bool border = left == 0 || top == 0 || width - left < kTile + 2 || height - top < kTile + 2;
+    luma_to_smooth(tile, border, left, top, height, width);
+    const Levels levels = {limit * kMeasureUnit<kNorm>, threshold, range, steps, scale};
+    make_sides<kNorm>(tile, levels.limit, left, top, height, width);
+    __syncthreads();
     out += n * (static_cast<long long>((height - 1 >> shift) + 1) * ((width - 1 >> shift) + 1));
-    if constexpr (sizeof(Out) == 1) {
-        if (shift == 0) write_pixels<kNorm>(tile, out, levels, left, top, height, width, whole);
-        else write_cells<kNorm>(tile, out, levels, shift, left, top, height, width);
-    } else {
-        write_pixels<kNorm>(tile, out, levels, left, top, height, width, whole);
-    }
+    smooth_to_mask<kNorm>(tile, out, levels, shift, border, left, top, height, width, whole);
 }
 
 }  // namespace bdflow

@@ -64,7 +64,7 @@ def test_the_benchmark_runs_and_everything_is_exact(tmp_path: Path) -> None:
 
 def test_the_latency_benchmark_times_every_way(tmp_path: Path) -> None:
     """But torch.compile, which takes minutes."""
-    rows = _run("gpu_latency", tmp_path, "--compiled-batches")["rows"]
+    rows = _run("gpu_latency", tmp_path, "--compiled")["rows"]
     runs = {(row["batch"], row["direction"]) for row in rows}
     assert runs == {(batch, direction) for batch in (1, 8) for direction in ("downscale", "upscale")}
     assert [row for row in rows if "failed" in row] == []

@@ -36,6 +36,9 @@
 #define __launch_bounds__(...)
 #define BDFLOW_SHARED(Type, name) Type& name = shim::shared<Type>()
 #define __syncthreads() shim::barrier(__LINE__)
+// All threads of the block take part, as the threads of a warp must.
+#define __shfl_up_sync(mask, value, delta, width) shim::shuffle(value, -(delta), width, __LINE__)
+#define __shfl_down_sync(mask, value, delta, width) shim::shuffle(value, delta, width, __LINE__)
 
 inline uint3 threadIdx, blockIdx;
 inline dim3 blockDim, gridDim;
@@ -87,6 +90,14 @@ inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float rsqrtf(float a) { return 1 / std::sqrt(a); }
+inline int __ffs(int a) { return __builtin_ffs(a); }
+inline float __int_as_float(int bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
 inline float __saturatef(float a) { return std::fmin(std::fmax(a, 0.0f), 1.0f); }
 inline unsigned __float_as_uint(float a) {
     unsigned bits;
@@ -126,6 +137,19 @@ inline void enter() {
 inline void barrier(int line) {
     current->line = line;
     swapcontext(&current->context, &scheduler);
+}
+
+// The value of the thread `delta` further among `width` neighbours, or the own one where that is none of them.
+template <typename T>
+T shuffle(T value, int delta, int width, int line) {
+    static std::vector<T> given;
+    const int own = threadIdx.x, other = own + delta;
+    given.resize(blockDim.x);
+    given[own] = value;
+    barrier(line);
+    const T taken = other >= 0 && other / width == own / width ? given[other] : value;
+    barrier(line);
+    return taken;
 }
 
 // The n-th shared object that a thread names is the n-th of its block.

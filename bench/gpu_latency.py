@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=pathlib.Path, required=True, metavar="FILE", help="the JSON file")
     parser.add_argument("--quick", action="store_true", help="512 x 512 alone, few repeats")
     parser.add_argument(
-        "--compiled", nargs="*", default=list(SIZES), choices=SIZES, metavar="SIZE",
+        "--compiled", nargs="*", default=["1080p"], choices=SIZES, metavar="SIZE",
         help=f"of the sizes {', '.join(SIZES)}, those to measure torch.compile at for one frame, which takes minutes",
     )  # fmt: skip
     args = parser.parse_args(arguments)
@@ -92,21 +92,22 @@ def measure(
         batch, height, width: of the HR frames.
         compiled: whether torch.compile, which takes most of the time, is measured too.
     """
-    inputs = _inputs(card, direction, batch=batch, height=height, width=width)
+    inputs = frames(card, direction, batch=batch, height=height, width=width)
 
-    def flow(*, kernels: bool) -> GraphedFlow:
-        return GraphedFlow(load_model(card).cuda(), direction, use_kernels=kernels)
+    def flow(*, kernels: bool, compiled: bool = False) -> GraphedFlow:
+        return GraphedFlow(load_model(card).cuda(), direction, use_kernels=kernels, compiled=compiled)
 
     ways: dict[str, Callable[[], Callable[[Mapping[str, Tensor]], Any]]] = {
         "cuda_graph": lambda: flow(kernels=True).run,
         "cuda_graph_without_kernels": lambda: flow(kernels=False).run,
         "eager": lambda: flow(kernels=True).compute,
         "eager_without_kernels": lambda: flow(kernels=False).compute,
+        "compiled_cuda_graph": lambda: flow(kernels=True, compiled=True).run,
         "torch_compile": lambda: torch.compile(flow(kernels=False).compute, dynamic=False),
     }
     rows = []
     for name, make in ways.items():
-        if name == "torch_compile" and not compiled:
+        if "compile" in name and not compiled:
             continue
         rows.append({"way": name, **_time(timer, make, inputs)})
         torch.cuda.empty_cache()
@@ -136,7 +137,9 @@ def _wall_us(work: Callable[[], Any]) -> float:
     return statistics.median(times)
 
 
-def _inputs(card: ModelCard, direction: Direction, *, batch: int, height: int, width: int) -> dict[str, Tensor]:
+def frames(card: ModelCard, direction: Direction, *, batch: int, height: int, width: int) -> dict[str, Tensor]:
+    """Random frames, or packets of them, as the direction takes them, on the GPU."""
+
     def random(*shape: int, top: int = 256) -> Tensor:
         return torch.randint(0, top, shape, dtype=torch.uint8, device="cuda")
 

@@ -114,7 +114,7 @@ def learning_curves() -> Figure:
         axes.set_title(f"x{scale}, Set5", fontsize=10)
         for one in curves[scale]:
             steps = [point["step"] for point in one["validations"]]
-            axes.plot(steps, [point["psnr_y"] for point in one["validations"]], ".-", label=one["model"])
+            axes.plot(steps, [point["psnr_y"] for point in one["validations"]], label=one["model"])
         for published in PUBLISHED:
             if (published.name, published.scale) == ("IRN", scale):
                 axes.axhline(published.psnr_y["Set5"], color="#c0392b", linestyle="--", label="IRN, published")

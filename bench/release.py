@@ -35,7 +35,7 @@ from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
 from bdflow_rt.zoo.card import CARD_FILE, PACKED_FILE, ModelCard
 from bdflow_rt.zoo.registry import SHIPPED
 
-PLAIN_BYTES = 1_000_000
+PLAIN_BYTES = 100_000
 """Up to this many bytes of weights of a newest version stay as they are."""
 _LZMA2: dict[str, Any] = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}
 _FILTERS = ({**_LZMA2, "lc": 3, "lp": 0, "pb": 0}, {**_LZMA2, "lc": 0, "lp": 1, "pb": 1})
@@ -99,7 +99,7 @@ def release(
 def pack(zoo: pathlib.Path, name: str) -> None:
     """Pack the weights of a model losslessly, where a version has a successor or takes more than `PLAIN_BYTES`.
 
-    Those are read seldom, or take long to compute with, so unpacking them on demand (`zoo.packed`) costs little.
+    Unpacking them on demand (`zoo.packed`) takes tens of milliseconds, the largest ones longer.
     """
     cards = [ModelCard.read(path.parent) for path in zoo.glob(f"{name}@*/{CARD_FILE}")]
     newest = max((card.version for card in cards), default=0)
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--note", required=True, help="for the card: licences of the training data")
     parser.add_argument(
         "--storage", choices=get_args(Storage), default="float16",
-        help="of the weights; int8 takes half the bytes of float16 (default: %(default)s)",
+        help="of the weights; int8 takes about half the bytes of float16 (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args()
     runs = [*args.earlier, args.run]

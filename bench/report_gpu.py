@@ -8,6 +8,7 @@ WAYS = {
     "cuda_graph": "float16, CUDA graph",
     "eager_without_kernels": "float16, eager, PyTorch alone",
     "torch_compile": "float16, torch.compile",
+    "compiled_cuda_graph": "float16, torch.compile in a CUDA graph",
 }
 """Ways of `bench.gpu_latency` that are shown, by their names in the table."""
 

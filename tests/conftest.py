@@ -40,3 +40,9 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model(folder, tiny_config(2, bits=2, coupling="additive"), name="tiny-x2")
     make_model(folder, tiny_config(4, bits=0), name="plain")
     return folder
+
+
+@pytest.fixture
+def narrow_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are stored in int8 to the last kernel: those of the small networks of tests would all stay float16."""
+    monkeypatch.setattr("bdflow_rt.models.io.LEAST_AVERAGED", 1)

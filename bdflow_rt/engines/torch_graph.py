@@ -14,7 +14,7 @@ from torch import Tensor
 from bdflow_rt.errors import BackendError
 from bdflow_rt.interop import has_cuda
 from bdflow_rt.kernels import egress, ingest
-from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.bdflow import BDFlow, FlowOutput
 from bdflow_rt.models.haar import haar_forward, haar_inverse
 from bdflow_rt.models.quantize import bound_lr
 from bdflow_rt.zoo.card import Direction
@@ -38,19 +38,27 @@ class GraphedFlow:
         model: on the GPU; is made float16, channels last. Haar sums and the convolutions' are float32 all the same.
         direction: which one.
         use_kernels: take the way in and out by the fused kernels; None: where CuPy is there.
+        compiled: compile the network with torch.compile, which needs Triton and takes a minute per shape.
 
     Not thread-safe.
     """
 
-    def __init__(self, model: BDFlow, direction: Direction, *, use_kernels: bool | None = None) -> None:
+    def __init__(
+        self, model: BDFlow, direction: Direction, *, use_kernels: bool | None = None, compiled: bool = False
+    ) -> None:
         self._model = model.half().eval()
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._down: Callable[..., FlowOutput] = model.down
+        self._up: Callable[..., Tensor] = model.up
+        if compiled:
+            self._down = torch.compile(self._down, dynamic=False)
+            self._up = torch.compile(self._up, dynamic=False)
         self._direction = direction
         self._device = next(model.parameters()).device
         self._use_kernels = has_cuda() if use_kernels is None else use_kernels
         self._captured: OrderedDict[tuple[tuple[int, ...], ...], _Captured] = OrderedDict()
 
-    @torch.inference_mode()
+    @torch.no_grad()  # torch.compile takes this, and not the tensors of inference mode
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run once on torch's current stream; nothing waits for the host.
 
@@ -84,14 +92,14 @@ class GraphedFlow:
         """Let every graph and its memory go."""
         self._captured.clear()
 
-    @torch.no_grad()  # torch.compile takes this, and not the tensors of inference mode
+    @torch.no_grad()
     def compute(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The work itself, operator by operator: what a graph captures, and what it is compared with."""
         return self._downscale(inputs["image"]) if self._direction == "downscale" else self._upscale(inputs)
 
     def _downscale(self, image: Tensor) -> dict[str, Tensor]:
         planes = ingest(image) if self._use_kernels else haar_forward(to_planes(image)).half()
-        output = self._model.down(planes.contiguous(memory_format=torch.channels_last))
+        output = self._down(planes.contiguous(memory_format=torch.channels_last))
         results = {"lr": to_pixels(bound_lr(output.lr.float(), planes[:, :3].float()))}
         checked = output.lr.mean(dtype=torch.float32)
         if output.boundary is not None and self._model.quantizer is not None:
@@ -105,7 +113,7 @@ class GraphedFlow:
             boundary = self._model.quantizer.value(inputs["boundary"][:, None].float()).half()
         latent = inputs["latent"].half() if "latent" in inputs else None
         lr = to_planes(inputs["lr"]).half().contiguous(memory_format=torch.channels_last)
-        planes = self._model.up(lr, boundary, latent)
+        planes = self._up(lr, boundary, latent)
         image = egress(planes) if self._use_kernels else to_pixels(haar_inverse(planes.float()))
         return {"image": image, "mean": planes.mean(dtype=torch.float32)}
 

@@ -32,7 +32,8 @@ class Computed(NamedTuple):
 class Gradients:
     """Sets the gradients of all parameters to those of one batch, clipped.
 
-    Where one of them is not finite, all become 0: an update then does no harm, and the host need not look first.
+    Where one of them is not finite, all become 0: an update then goes on by its momentum alone, and the host need not
+    look first.
 
     Args:
         step: a `TrainStep`, perhaps wrapped for several processes.
@@ -54,9 +55,10 @@ class Gradients:
         loss, parts = self._step(crops, progress, number)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._step.parameters(), self._clip)
+        is_finite = norm.isfinite()
         for parameter in self._step.parameters():
             if parameter.grad is not None:
-                parameter.grad = parameter.grad.where(norm.isfinite(), 0.0)
+                parameter.grad = parameter.grad.where(is_finite, 0.0)
         return Computed(loss.detach(), parts, norm)
 
 

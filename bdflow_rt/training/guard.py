@@ -16,7 +16,7 @@ MEMORY = 50
 """Steps over which the usual loss is taken."""
 _LEAST = 1e-12
 """A loss of 0 has no logarithm."""
-MAX_SKIPPED = 10
+MAX_NOT_FINITE = 10
 """Gradients in a row that may fail to be finite."""
 
 
@@ -32,13 +32,13 @@ class DivergenceGuard:
 
     def __init__(self, reference: float) -> None:
         self._usual = self._lowest = reference if math.isfinite(reference) else math.nan
-        self._skipped = 0
+        self._not_finite = 0
 
     def diverged(self, loss: float, gradient_norm: float) -> bool:
         """Take in one step and say whether the run has gone astray."""
-        self._skipped = 0 if math.isfinite(gradient_norm) else self._skipped + 1
+        self._not_finite = 0 if math.isfinite(gradient_norm) else self._not_finite + 1
         # Comparisons are written so that a NaN, which a reference that is not finite has become, counts as diverged.
-        if not loss <= HOPELESS * self._lowest or self._skipped > MAX_SKIPPED:
+        if not loss <= HOPELESS * self._lowest or self._not_finite > MAX_NOT_FINITE:
             return True
         seen = min(max(loss, _LEAST), OUTLIER * self._lowest)
         self._usual *= (seen / self._usual) ** (1 / MEMORY)
@@ -50,7 +50,7 @@ class DivergenceGuard:
 
         Divergence shows in the usual loss only after some steps; a checkpoint taken on the way would be worth nothing.
         """
-        return self._skipped == 0 and loss <= DIVERGED * self._lowest and self._usual <= CALM * self._lowest
+        return self._not_finite == 0 and loss <= DIVERGED * self._lowest and self._usual <= CALM * self._lowest
 
 
 def usual(losses: list[float]) -> float:

@@ -28,7 +28,7 @@ struct alignas(16) MaskTile {
         unsigned level[kTile][kWords];
     };
     unsigned smooth[kBlurRun * kGroups][kSmoothStride];         // blur XOR 0x80: signed bytes; row y in element y + 2
-    float side[2][kTile + 2];   // the measure left and right of the tile; row y in element y + 1
+    float side[2][kTile + 2];   // the excess left and right of the tile; row y in element y + 1
 };
 
 // Of one image of the batch; strides in elements.

@@ -1,9 +1,10 @@
 // The boundary-aware mask in one launch: luma, blur, Sobel, magnitude, suppression, threshold, levels, cell maximum.
 //
-// Integer arithmetic throughout; every bit is that of `boundary_mask_reference`. A block makes 64 x 64 pixels: stage 1
-// the luma of 72 x 72 pixels, stage 2 its 5x5 blur over 68 x 68, stage 3 the gradient's measure (|gx|+|gy|, or
-// gx^2+gy^2) over 66 x 66 and for candidates the direction of their gradient, stage 4 suppression and levels. All but
-// the last is four pixels to a thread and four bytes to a 32-bit word. Words lie at columns -4, 0, 4, ... of the tile.
+// Whole numbers throughout, from the gradients on as floats that hold them exactly; every bit is that of
+// `boundary_mask_reference`. A block makes 64 x 64 pixels: stage 1 the luma of 72 x 72 pixels, stage 2 its 5x5 blur over
+// 68 x 68, stage 3 in registers the gradients, by how much their measure (|gx|+|gy|, or gx^2+gy^2) exceeds the
+// threshold's, and the suppression. A thread takes four pixels, of which bytes lie in one 32-bit word, and goes down
+// several rows. Words lie at columns -4, 0, 4, ... of the tile.
 //
 // Bytes per pixel through memory: RGB uint8 3 in and 1 out (float16 6 in; a magnitude 4 out; cells 1/cell^2 out).
 // A block reads a halo of 4 pixels, 1.27 times its own, which its neighbours read at the same time: L2 serves that.
@@ -57,12 +58,13 @@ __device__ __forceinline__ void make_smooth(MaskTile& tile) {
     }
 }
 
-// Calls visit(x, y, inner x, inner y) for every place of the tile and its halo of `margin` that touches the image from
-// outside, with the nearest pixel of the image. Right and bottom are the first column and row outside.
+// Calls visit(x, y, inner x, inner y) for every place of the blur's tile that touches the image from outside, with the
+// nearest pixel of the image. Right and bottom are the first column and row outside.
 template <typename Visit>
-__device__ __forceinline__ void for_each_outside(int margin, int left, int top, int right, int bottom, Visit visit) {
-    static_assert(kMaskThreads >= kTile + 4, "one thread per place of a side");
-    const int end = kTile + margin, i = static_cast<int>(threadIdx.x) - margin;
+__device__ __forceinline__ void for_each_outside(int left, int top, int right, int bottom, Visit visit) {
+    static_assert(kMaskThreads >= kSmoothRows, "one thread per place of a side");
+    constexpr int margin = 2, end = kTile + margin;
+    const int i = static_cast<int>(threadIdx.x) - margin;
     if (i >= end) return;
     const int x = min(max(i, -left), right - 1), y = min(max(i, -top), bottom - 1);
     if (top == 0) visit(i, -1, x, 0);
@@ -247,7 +249,7 @@ __device__ __forceinline__ void luma_to_smooth(MaskTile& tile, bool border, int 
     if (border) {
         unsigned char* bytes = reinterpret_cast<unsigned char*>(tile.smooth);
         auto at = [](int x, int y) { return (y + 2) * 4 * kSmoothStride + x + 4; };
-        for_each_outside(2, left, top, width - left, height - top, [&](int x, int y, int inner_x, int inner_y) {
+        for_each_outside(left, top, width - left, height - top, [&](int x, int y, int inner_x, int inner_y) {
             bytes[at(x, y)] = bytes[at(inner_x, inner_y)];
         });
         __syncthreads();

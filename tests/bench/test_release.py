@@ -74,6 +74,7 @@ def test_a_released_model_is_measured_and_never_written_again(
     ModelCard.read(zoo / "tiny@2").check_weights()
 
 
+@pytest.mark.usefixtures("narrow_int8")
 def test_a_model_released_in_int8_is_measured_as_it_is_stored(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     pictures = tmp_path / "Set"
     pictures.mkdir()

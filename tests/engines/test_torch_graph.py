@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from bdflow_rt.models.haar import haar_forward, haar_inverse
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo import find_model
 from tests.support import photo
+from tests.support_models import make_model, tiny_config
 
 
 @pytest.mark.parametrize("name", ["bdflow-x2@1", "bdflow-x4@1"])
@@ -29,6 +32,19 @@ def test_half_precision_gives_the_references_pixels_but_for_one_level(name: str)
     difference = np.abs(restored - half)
     assert difference.max() <= 2
     assert (difference > 0).mean() < 0.15
+
+
+@pytest.mark.slow
+def test_compiled_networks_give_the_same_pixels_but_for_one_level(tmp_path: pathlib.Path) -> None:
+    card = make_model(tmp_path, tiny_config(2))
+    inputs = {"image": torch.tensor(photo(32, 48, seed=4)[None])}
+    for direction in ("downscale", "upscale"):
+        plain, compiled = (
+            GraphedFlow(load_model(card), direction, use_kernels=False, compiled=compiled).compute(inputs)
+            for compiled in (False, True)
+        )
+        assert first_difference(compiled, plain) is None
+        inputs = {name: plain[name] for name in ("lr", "boundary") if name in plain}
 
 
 def test_planes_in_and_out_are_the_model_without_its_first_transform() -> None:

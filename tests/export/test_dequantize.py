@@ -192,6 +192,7 @@ def test_weights_are_no_values_that_calibration_measures(card: ModelCard, twin: 
     assert found[0] == found[1]
 
 
+@pytest.mark.usefixtures("narrow_int8")
 def test_int8_weights_that_overflow_float16_widen_what_touches_them(tmp_path: Path) -> None:
     model = random_model(tiny_config(2))
     with torch.no_grad():

@@ -62,6 +62,12 @@ def test_the_benchmark_runs_and_everything_is_exact(tmp_path: Path) -> None:
     assert all(row["median_us"] > 0 for row in size["kernels"])
 
 
+def test_the_profile_names_the_kernels_of_both_directions(tmp_path: Path) -> None:
+    for one in _run("gpu_profile", tmp_path)["directions"].values():
+        assert one["total_us"] >= sum(kernel["us"] for kernel in one["kernels"]) > 0
+        assert any("gemm" in kernel["name"] or "conv" in kernel["name"] for kernel in one["kernels"])
+
+
 def test_the_latency_benchmark_times_every_way(tmp_path: Path) -> None:
     """But torch.compile, which takes minutes."""
     rows = _run("gpu_latency", tmp_path, "--compiled")["rows"]

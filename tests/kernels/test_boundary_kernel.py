@@ -347,4 +347,4 @@ def test_no_register_is_spilled(architecture):
         used = resources(compile_kernel(kernel, architecture))
         assert (used.stack_bytes, used.spill_bytes) == (0, 0), kernel.expression
         assert used.registers <= 64
-        assert used.shared_bytes <= 24 << 10
+        assert used.shared_bytes <= 12 << 10

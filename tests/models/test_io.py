@@ -22,10 +22,12 @@ from bdflow_rt.errors import (
 )
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.int8 import LARGEST_WEIGHT, from_int8, to_int8
-from bdflow_rt.models.io import Storage, load_model, save_model
+from bdflow_rt.models.io import LEAST_AVERAGED, Storage, load_model, save_model
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, ModelCard
 from bdflow_rt.zoo.config import ModelConfig
 from bdflow_rt.zoo.weights import are_exact
+
+pytestmark = pytest.mark.usefixtures("narrow_int8")
 
 CONFIG = ModelConfig(scale=2, blocks=(1,), hidden=(4,))
 STEPS = 1
@@ -136,6 +138,19 @@ def test_int8_kernels_do_to_flat_pictures_what_those_did_that_were_rounded() -> 
     # Rounding each by itself, 9 errors of up to half a step add up.
     nearest = ((kernel / steps).round() - kernel / steps).sum(dim=(2, 3)).abs()
     assert sums.square().mean() < nearest.square().mean() / 4
+
+
+def test_kernels_of_few_inputs_stay_float16(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    model = BDFlow(ModelConfig(scale=4, blocks=(1, 1), hidden=(LEAST_AVERAGED, 8)))
+    stored = load_file(save_model(model, tmp_path, name="m", version=1, details={}, storage="int8").weights_path)
+    for name, kernel in model.state_dict().items():
+        is_wide = kernel.ndim == 4 and kernel.shape[1] >= LEAST_AVERAGED
+        assert (stored[name].dtype == torch.int8) == (f"{name}.scale" in stored) == is_wide, name
+    # 9, 45 and 3 inputs; what is called wide is what has as many as the first level's hidden channels, or more.
+    narrow, wide = "levels.0.0.phi.conv1.weight", ("levels.0.0.phi.conv2.weight", "levels.1.0.phi.conv1.weight")
+    assert stored[narrow].dtype == torch.float16
+    assert {stored[name].dtype for name in wide} == {torch.int8}
 
 
 def test_int8_scales_that_are_not_sound_are_refused(tmp_path: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bdflow_rt.training.guard import MAX_SKIPPED, DivergenceGuard, usual
+from bdflow_rt.training.guard import MAX_NOT_FINITE, DivergenceGuard, usual
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1e30])
@@ -69,14 +69,14 @@ def test_progress_lowers_the_level_that_is_compared_with() -> None:
     assert any(guard.diverged(0.3, 1.0) for _ in range(50))
 
 
-def test_gradients_that_are_not_finite_may_be_skipped_but_not_for_ever() -> None:
+def test_gradients_may_fail_to_be_finite_but_not_for_ever() -> None:
     guard = DivergenceGuard(0.1)
     for _ in range(3):
-        assert not any(guard.diverged(0.1, math.nan) for _ in range(MAX_SKIPPED))
+        assert not any(guard.diverged(0.1, math.nan) for _ in range(MAX_NOT_FINITE))
         assert not guard.calm(0.1)
         assert not guard.diverged(0.1, 1.0)
         assert guard.calm(0.1)
-    assert [guard.diverged(0.1, math.inf) for _ in range(MAX_SKIPPED + 1)][-1]
+    assert [guard.diverged(0.1, math.inf) for _ in range(MAX_NOT_FINITE + 1)][-1]
 
 
 @pytest.mark.parametrize("reference", [math.nan, math.inf])

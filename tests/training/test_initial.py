@@ -22,7 +22,7 @@ SMALL = ModelConfig(scale=2, blocks=(1,), hidden=(8,))
 
 
 @pytest.fixture(params=["float16", "int8"])
-def trained(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
+def trained(request: pytest.FixtureRequest, narrow_int8: None, tmp_path: pathlib.Path) -> pathlib.Path:
     """A model folder with weights that are nowhere at their start."""
     torch.manual_seed(5)
     model = BDFlow(SMALL)

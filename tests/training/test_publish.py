@@ -43,6 +43,7 @@ def _strict(text: str) -> Any:
     return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
+@pytest.mark.usefixtures("narrow_int8")
 @pytest.mark.parametrize("storage", ["float16", "int8"])
 def test_the_averaged_weights_are_published_as_they_are_stored(tmp_path: pathlib.Path, storage: Storage) -> None:
     path = _checkpoint(tmp_path)

@@ -19,6 +19,7 @@ from bdflow_rt.errors import CheckpointError, DivergedError, TrainingDataError
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
 from bdflow_rt.training.data import PicturePool
+from bdflow_rt.training.guard import DivergenceGuard
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.trainer import MAX_SETBACKS, Trainer
 from bdflow_rt.training.validate import read_folder, validate
@@ -176,6 +177,38 @@ def test_a_stop_while_diverging_keeps_the_older_checkpoint(tmp_path: pathlib.Pat
     run.train(stop=lambda: spoiler() or run.step == 6)
     assert load_checkpoint(run.checkpoint)["step"] == 4
     assert "step 6 is not saved" in said[-1]
+
+
+def test_weights_are_saved_before_their_update_and_after_their_loss_was_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is due, the update is queued first."""
+    run = trainer(tmp_path, small_config(iterations=6, checkpoint_every=3, baw_after=1.0), "run")
+    done: list[str] = []
+
+    def noting(owner: type, name: str) -> None:
+        method = getattr(owner, name)
+
+        def call(*args: object) -> object:
+            done.append(f"{name.strip('_')} {run.step}")
+            return method(*args)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in ((Trainer, "_update"), (Trainer, "_save"), (DivergenceGuard, "diverged")):
+        noting(owner, name)
+    run.train()
+    steps = [[f"update {step}", f"diverged {step}"] for step in (0, 1, 2, 4, 5)]
+    steps.insert(3, ["diverged 3", "save 3", "update 3"])
+    assert done == ["save 0", *itertools.chain.from_iterable(steps), "save 6"]
+
+
+def test_the_shortest_run_takes_a_step(tmp_path: pathlib.Path) -> None:
+    """Measuring the loss of its start takes longer, which does not count."""
+    run = trainer(tmp_path, small_config(), "run", minutes=1e-6)
+    run.train()
+    assert run.step == 1
+    assert load_checkpoint(run.checkpoint)["step"] == 1
 
 
 def test_a_gradient_that_is_not_finite_does_no_harm(tmp_path: pathlib.Path) -> None:

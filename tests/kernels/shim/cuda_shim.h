@@ -84,14 +84,16 @@ inline unsigned __vmaxu4(unsigned a, unsigned b) {
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
     return static_cast<unsigned>((static_cast<std::uint64_t>(high) << 32 | low) >> (shift & 31));
 }
-inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
-    return static_cast<unsigned>((static_cast<std::uint64_t>(high) << 32 | low) << (shift & 31) >> 32);
-}
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline float rsqrtf(float a) { return 1 / std::sqrt(a); }
+// Up to 2 units in the last place off, as on a GPU.
+inline float rsqrtf(float a) {
+    float found = 1 / std::sqrt(a);
+    const float to = std::lround(a) & 1 ? 0.0f : 1e30f;
+    return std::nextafter(std::nextafter(found, to), to);
+}
 inline int __ffs(int a) { return __builtin_ffs(a); }
 inline float __int_as_float(int bits) {
     float value;

@@ -13,7 +13,12 @@ enum Layout {
 };
 
 constexpr int kTile = 64, kMaskThreads = 128;
-constexpr int kMaskBlocks = 8;  // per SM: limits registers to 64
+// Blocks per SM: limits registers to 64 or, where the compiler would spill some of them, to 72.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+constexpr int kMaskBlocks = 7;
+#else
+constexpr int kMaskBlocks = 8;
+#endif
 constexpr int kWords = kTile / 4, kColumns = kWords + 2;    // across a tile, and with its halo
 constexpr int kGroups = kMaskThreads / kColumns;        // of kColumns threads, in stages 1 and 2
 constexpr int kLumaRows = kTile + 8, kSmoothRows = kTile + 4;

@@ -180,6 +180,7 @@ PAGES: dict[pathlib.Path, Tables] = {
     },
     KERNELS_PAGE: {
         "kernel-speed": report_gpu.speed_table,
+        "kernel-mask": report_gpu.mask_table,
         "kernel-spills": spills_table,
         "kernel-resources": resources_table,
         "mask-cpu": mask_cpu_table,

@@ -31,6 +31,20 @@ def speed_table() -> list[str]:
     return lines
 
 
+def mask_table() -> list[str]:
+    """The mask's kernel before and after it was written anew (`GPU/mask.json`)."""
+    lines = ["| GPU | pictures | kernel | before | after | of a copy's, before | after |", "|---" * 7 + "|"]
+    for result in read_all("*/mask.json"):
+        for row in result["rows"]:
+            before, after = row["before"], row["after"]
+            lines.append(
+                f"| {result['gpu']['name']} | {row['pictures']} | {row['kernel']} | {before['median_us']:.1f} µs | "
+                f"{after['median_us']:.1f} µs | {100 * before['fraction_of_copy']:.0f} % | "
+                f"{100 * after['fraction_of_copy']:.0f} % |"
+            )
+    return lines
+
+
 def latency_table() -> list[str]:
     """Both directions through PyTorch on every GPU that was measured (`GPU/latency.json`)."""
     measured = read_all("*/latency.json")

@@ -74,11 +74,16 @@ def check_refine(steps: Any) -> None:
 def as_picture(image: UInt8Array, *, max_pixels: int) -> Picture:
     """A picture from an array: (H, W, 3) uint8 RGB as it is, (H, W) uint8 grey as three equal channels.
 
+    Its pixels are contiguous: a view (flipped, transposed, sliced, broadcast) is copied, so that nothing behind this
+    needs to know of strides. The caller's array is never written to.
+
     Raises:
         DTypeError, ShapeError, EmptyImageError, ImageTooLargeError: what it is instead.
     """
     if not isinstance(image, np.ndarray):
         raise DTypeError(f"The image is a {type(image).__name__}; give a NumPy array or the path of a picture.")
+    if isinstance(image, np.ma.MaskedArray):
+        raise DTypeError("The image is a masked array, whose mask would be lost; give image.filled(...).")
     if image.dtype != np.uint8:
         raise DTypeError(f"The image is {image.dtype}; give uint8 RGB in 0..255.")
     if image.ndim == 4 and image.shape[-1] == 3:
@@ -94,8 +99,8 @@ def as_picture(image: UInt8Array, *, max_pixels: int) -> Picture:
             "the image."
         )
     if image.ndim == 2:
-        return Picture(np.repeat(image[:, :, None], 3, axis=2), colour="grey")
-    return Picture(image)
+        return Picture(np.repeat(np.asarray(image)[:, :, None], 3, axis=2), colour="grey")
+    return Picture(np.ascontiguousarray(image))
 
 
 def as_sequence(function: str, items: Any) -> Sequence[Any]:

@@ -159,7 +159,7 @@ class Refiner:
             planes = self._to_planes(lr[_area(*window)]).requires_grad_(gradient is not None)
             boundary = z = None
             if target.boundary is not None and quantizer is not None:
-                levels = torch.tensor(target.boundary[_area(*window)], device=self._device)
+                levels = _to_tensor(target.boundary[_area(*window)]).to(self._device)
                 boundary = quantizer.value(levels[None, None].float())
             if target.latent is not None:
                 z = torch.from_numpy(target.latent(*window)).to(self._device)[None]
@@ -178,7 +178,7 @@ class Refiner:
 
     def _to_planes(self, pixels: UInt8Array) -> Tensor:
         """(H, W, 3) uint8 to (1, 3, H, W) in [0, 1]."""
-        return torch.tensor(pixels, device=self._device).permute(2, 0, 1)[None].float() / 255
+        return _to_tensor(pixels).to(self._device).permute(2, 0, 1)[None].float() / 255
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
@@ -209,8 +209,13 @@ def _bounds(pixels: UInt8Array, scale: int) -> tuple[Tensor, Tensor]:
     return (mean - LR_BOUND) / 255, (mean + LR_BOUND) / 255
 
 
+def _to_tensor(levels: UInt8Array) -> Tensor:
+    """A tensor of its own from any array: torch takes no negative strides, and warns of arrays that are read-only."""
+    return torch.from_numpy(np.array(levels, order="C"))
+
+
 def _to_values(pixels: UInt8Array) -> Tensor:
-    return torch.from_numpy(pixels.astype(np.float32) / 255)
+    return torch.from_numpy(pixels.astype(np.float32, order="C") / 255)
 
 
 def _to_pixels(values: Tensor) -> UInt8Array:

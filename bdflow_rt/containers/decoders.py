@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import importlib
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bdflow_rt.containers.colour import check_png_colour
 from bdflow_rt.containers.pillow import pillow_settings
-from bdflow_rt.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
+from bdflow_rt.containers.tiff import prepare_tiff
+from bdflow_rt.errors import BdflowError, CorruptImageError, ImageTooLargeError, UnsupportedImageError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -25,10 +26,10 @@ _PLUGINS = (
     (b"II*\0", "TiffImagePlugin", "TiffImageFile"),
     (b"MM\0*", "TiffImagePlugin", "TiffImageFile"),
     (b"II+\0", "TiffImagePlugin", "TiffImageFile"),
-    (b"MM\0+", "TiffImagePlugin", "TiffImageFile"),
     *((b"P%d" % kind, "PpmImagePlugin", "PpmImageFile") for kind in range(1, 7)),
 )
 _OTHER_KINDS = (
+    (0, b"MM\0+", "a big-endian BigTIFF"),
     (0, b"8BPS", "a Photoshop file"),
     (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
     (0, b"\xff\x0a", "a JPEG XL file"),
@@ -39,7 +40,7 @@ _OTHER_KINDS = (
     (4, b"ftyp", "a HEIC, AVIF or video file"),
 )
 # Pillow raises the same exceptions for damaged pictures and for sound ones that it does not know; the words differ.
-_UNSUPPORTED_REASONS = ("unknown pixel mode", "cannot handle", "Unsupported BMP")
+_UNSUPPORTED_REASONS = ("unknown pixel mode", "unknown raw mode", "cannot handle", "Unsupported BMP")
 _SOURCE_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, PPM and GIF"
 
 
@@ -48,8 +49,9 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
 
     Raises:
         CorruptImageError: not a picture, or its header does not parse or gives it no pixels.
-        UnsupportedImageError: a picture, but of a format that is not read here, or a PNG of other colours than sRGB
-            that are not described by a profile, or by one of more than 16 MiB.
+        UnsupportedImageError: a picture, but of a format that is not read here; a TIFF whose
+            first page or colours are not what they seem; or a PNG of other colours than sRGB that are not described by
+            a profile, or by one of more than 16 MiB.
         ImageTooLargeError: more than `max_pixels`.
     """
     prefix = stream.read(30)
@@ -60,12 +62,16 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
     early = _webp_size(prefix) if plugin == "WebPImagePlugin" else (0, 0)
     _check_size(early, name, max_pixels)
     profile_bytes = check_png_colour(stream, name=name) if plugin == "PngImagePlugin" else 0
+    if plugin == "BmpImagePlugin":
+        _check_bmp(stream, name)
     try:
         with pillow_settings(early, profile_bytes=profile_bytes):
             image: ImageFile = getattr(module, cls)(stream)
     except Exception as error:
         raise _typed(name, error) from error
     _check_size(image.size, name, max_pixels)
+    if plugin == "TiffImagePlugin":
+        _prepare(image, name)
     return image
 
 
@@ -109,6 +115,32 @@ def _plugin(prefix: bytes, name: str) -> tuple[str, str]:
     raise CorruptImageError(
         f"{name} is not a picture: its first bytes are {prefix[:8]!r}. {_SOURCE_FORMATS} pictures are read."
     )
+
+
+def _prepare(image: Any, name: str) -> None:
+    """`prepare_tiff`, whose tags a hostile file may fill with anything."""
+    try:
+        prepare_tiff(image, name=name)
+    except BdflowError:
+        raise
+    except Exception as error:
+        raise _typed(name, error) from error
+
+
+def _check_bmp(stream: BinaryIO, name: str) -> None:
+    """Refuse the one kind of BMP whose alpha channel Pillow drops: 16 bits with a mask for alpha.
+
+    Source: BITMAPV3INFOHEADER: size, bits and compression at bytes 0, 14 and 16, the mask of alpha at byte 52.
+    """
+    header = stream.read(14 + 56)[14:]
+    stream.seek(0)
+    if len(header) == 56 and int.from_bytes(header[:4], "little") >= 56:
+        bits, compression = int.from_bytes(header[14:16], "little"), int.from_bytes(header[16:20], "little")
+        if bits == 16 and compression == 3 and any(header[52:56]):
+            raise UnsupportedImageError(
+                f"{name} is a 16-bit BMP with an alpha channel, which is not read here; convert it to an 8-bit RGB PNG "
+                "first."
+            )
 
 
 def _webp_size(prefix: bytes) -> tuple[int, int]:

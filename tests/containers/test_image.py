@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from bdflow_rt.containers import Picture, check_picture_path, read_picture, write_picture
-from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeError
+from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeError, UnsupportedImageError
 from tests.containers.build import encoded, refused
 from tests.containers.test_icc import long_profile, make_grey_profile, to_lab
 from tests.support import photo
@@ -252,3 +253,16 @@ def test_reading_holds_the_pixels_once_besides_the_decoder(tmp_path: Path) -> No
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.5 * pixels.nbytes  # the decoder's own pixels are not Python's
+
+
+@pytest.mark.parametrize("alpha", [0, 0x8000])
+def test_a_16_bit_bmp_with_an_alpha_channel_is_not_read_as_opaque(alpha: int) -> None:
+    """The alpha of every pixel is 0 here: without a mask for it that means nothing."""
+    size, masks = 2 * 4 * 2, struct.pack("<4I", 0x7C00, 0x3E0, 0x1F, alpha)
+    header = struct.pack("<IiiHHIIiiII", 56, 4, 2, 1, 16, 3, size, 0, 0, 0, 0) + masks
+    data = b"BM" + struct.pack("<IHHI", 70 + size, 0, 0, 70) + header + struct.pack("<8H", *[0x7C00] * 8)
+    if alpha:
+        with refused(UnsupportedImageError, "16-bit BMP", "alpha"):
+            read_picture(data)
+    else:
+        assert np.array_equal(read_picture(data).pixels, np.full((2, 4, 3), (255, 0, 0)))

@@ -1,0 +1,71 @@
+"""What a TIFF's tags say of its colours that Pillow does not heed.
+
+Source: TIFF 6.0; for colour maps, missing tags and YCbCr libtiff's TIFFReadRGBAImage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
+
+if TYPE_CHECKING:
+    from PIL.TiffImagePlugin import TiffImageFile
+
+_BITS, _COMPRESSION, _PHOTOMETRIC, _COLOUR_MAP = 258, 259, 262, 320
+_COEFFICIENTS, _SUBSAMPLING, _REFERENCE = 529, 530, 532
+_FAX = (2, 3, 4, 32771)
+"""Compressions that TIFFReadRGBAImage, too, takes for black on white where the file does not say."""
+_UNCOMPRESSED, _OLD_JPEG = 1, 6
+_YCBCR = 6
+_BT601, _FULL_RANGE = (0.299, 0.587, 0.114), (0, 255, 128, 255, 128, 255)
+
+
+def prepare_tiff(image: TiffImageFile, *, name: str) -> None:
+    """Have an opened TIFF decode to the colours that it means.
+
+    A colour map with no entry of 256 or more holds 8-bit values, as in libtiff; Pillow would make it black.
+
+    Raises:
+        CorruptImageError: a colour map of another length than the bits call for.
+        UnsupportedImageError: no PhotometricInterpretation, or uncompressed YCbCr that is subsampled or of other
+            coefficients than BT.601 at full range, which Pillow decodes to wrong colours.
+    """
+    tags = image.tag_v2
+    compression = tags.get(_COMPRESSION, _UNCOMPRESSED)
+    if _PHOTOMETRIC not in tags and compression not in (*_FAX, _OLD_JPEG):
+        raise UnsupportedImageError(
+            f"{name} is a TIFF without the tag PhotometricInterpretation, so it may be a negative; save it again with "
+            "a program that writes the tag."
+        )
+    if tags.get(_PHOTOMETRIC) == _YCBCR and compression == _UNCOMPRESSED and not _is_plain_ycbcr(tags):
+        raise UnsupportedImageError(
+            f"{name} is a TIFF of uncompressed YCbCr that is subsampled or not of BT.601 at full range; convert it to "
+            "8-bit RGB, for example with: magick IN -colorspace sRGB -depth 8 OUT.png"
+        )
+    if image.mode in ("P", "PA"):
+        _set_palette(image, name)
+
+
+def _set_palette(image: TiffImageFile, name: str) -> None:
+    from PIL import ImagePalette
+
+    bits = image.tag_v2.get(_BITS, (1,))[0]
+    values = image.tag_v2[_COLOUR_MAP]
+    if len(values) != 3 << bits:
+        raise CorruptImageError(
+            f"{name} has a colour map of {len(values)} entries where {bits} bits per pixel need {3 << bits}. Get the "
+            "picture again from where it was made."
+        )
+    if max(values) < 256:
+        image.palette = ImagePalette.raw("RGB;L", bytes(values))
+
+
+def _is_plain_ycbcr(tags: Any) -> bool:
+    """Whether each pixel has its own chroma, and plain BT.601 at full range makes RGB of it."""
+    coefficients, reference = tags.get(_COEFFICIENTS, _BT601), tags.get(_REFERENCE, _FULL_RANGE)
+    return (
+        tuple(tags.get(_SUBSAMPLING, (2, 2))) == (1, 1)
+        and [round(float(value), 3) for value in coefficients] == list(_BT601)
+        and [round(float(value)) for value in reference] == list(_FULL_RANGE)
+    )

@@ -6,6 +6,7 @@ import errno
 import importlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from bdflow_rt.containers.camera_raw import check_first_page, check_mark
 from bdflow_rt.containers.colour import check_png_colour
 from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.tiff import prepare_tiff
@@ -49,7 +50,7 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
 
     Raises:
         CorruptImageError: not a picture, or its header does not parse or gives it no pixels.
-        UnsupportedImageError: a picture, but of a format that is not read here; a TIFF whose
+        UnsupportedImageError: a picture, but of a format that is not read here, camera raw included; a TIFF whose
             first page or colours are not what they seem; or a PNG of other colours than sRGB that are not described by
             a profile, or by one of more than 16 MiB.
         ImageTooLargeError: more than `max_pixels`.
@@ -62,6 +63,8 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
     early = _webp_size(prefix) if plugin == "WebPImagePlugin" else (0, 0)
     _check_size(early, name, max_pixels)
     profile_bytes = check_png_colour(stream, name=name) if plugin == "PngImagePlugin" else 0
+    if plugin == "TiffImagePlugin":
+        check_first_page(stream, name=name)
     if plugin == "BmpImagePlugin":
         _check_bmp(stream, name)
     try:
@@ -102,6 +105,7 @@ def is_animated(image: ImageFile, *, name: str) -> bool:
 
 
 def _plugin(prefix: bytes, name: str) -> tuple[str, str]:
+    check_mark(prefix, name=name)
     for magic, module, cls in _PLUGINS:
         if prefix.startswith(magic):
             return module, cls

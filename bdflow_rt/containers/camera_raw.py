@@ -1,0 +1,187 @@
+"""Files whose first picture is not the picture: camera raw, and TIFFs that begin with a reduced copy.
+
+Source: TIFF 6.0; TIFF/EP (ISO 12234-2); DNG 1.7; the makers' own marks as LibRaw and ExifTool know them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
+
+_DEVELOP = (
+    "Develop it first, for example with darktable or RawTherapee, to an 8-bit sRGB TIFF or PNG, and give that file."
+)
+_MARKS = (
+    (8, b"CR\x02", "Canon CR2"),
+    (4, b"ftypcrx", "Canon CR3"),
+    (6, b"HEAPCCDR", "Canon CRW"),
+    (0, b"IIRO", "Olympus ORF"),
+    (0, b"IIRS", "Olympus ORF"),
+    (0, b"MMOR", "Olympus ORF"),
+    (0, b"IIU\0", "Panasonic RW2"),
+    (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
+    (0, b"FOVb", "Sigma X3F"),
+    (0, b"\0MRM", "Minolta MRW"),
+    (8, b"IIII", "Phase One IIQ"),
+    (8, b"MMMM", "Phase One IIQ"),
+)
+"""Offset and bytes of kinds that are not TIFF, or have more than TIFF's own mark; those at 8 follow that."""
+_TIFF_MARKS = (b"II*\0", b"MM\0*")
+
+_WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, _MAKE = 256, 257, 259, 262, 271
+_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 254, 255, 330, 50706
+_WANTED = (_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS)
+_SENSOR_COLOURS = (32803, 34892)
+"""PhotometricInterpretation of a colour filter array, and of linear raw."""
+_SENSOR_COMPRESSIONS = (32767, 32769, 32770, 34713, 65000, 65535)
+"""Of Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
+_MAKERS = {
+    "NIKON": "Nikon NEF", "SONY": "Sony ARW", "PENTAX": "Pentax PEF", "RICOH": "Pentax PEF", "SAMSUNG": "Samsung SRW",
+    "CANON": "Canon", "HASSELBLAD": "Hasselblad 3FR", "EASTMAN": "Kodak", "KODAK": "Kodak", "SEIKO": "Epson ERF",
+    "LEAF": "Leaf MOS", "MAMIYA": "Mamiya MEF",
+}  # fmt: skip
+_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_MAX_DIRECTORIES, _MAX_ENTRIES, _MAX_VALUES = 64, 4096, 64
+_MAX_OFFSET = 1 << 40
+"""A terabyte. File systems refuse to seek to numbers that hostile files have."""
+
+Directory = dict[int, tuple[int, ...]]
+
+
+def check_mark(prefix: bytes, *, name: str) -> None:
+    """Refuse camera raw that shows by the first bytes of the file, 16 or more.
+
+    Raises:
+        UnsupportedImageError: it is.
+    """
+    for offset, mark, kind in _MARKS:
+        if prefix.startswith(mark, offset) and (offset != 8 or prefix.startswith(_TIFF_MARKS)):
+            raise _camera_raw(name, kind)
+
+
+def check_first_page(stream: BinaryIO, *, name: str) -> None:
+    """Refuse a TIFF whose first page is not its picture; the stream is where it was afterwards.
+
+    Raises:
+        UnsupportedImageError: camera raw, whose first page is at best a preview; or a first page that is a reduced
+            copy of a picture in a sub-directory.
+        CorruptImageError: such a copy, and the picture's directory is damaged.
+    """
+    start = stream.tell()
+    found, complete = _read_directories(stream)
+    stream.seek(start)
+    if not found:
+        return  # the decoder says what is wrong
+    first = found[0][1]
+    if (kind := _kind_of_raw(found)) is not None:
+        raise _camera_raw(name, kind)
+    pictures = [directory for is_sub, directory in found if is_sub and not _is_mask(directory)]
+    pictures = [
+        directory
+        for directory in pictures
+        if _pixels(directory) > _pixels(first) or (_is_reduced(first) and not _is_reduced(directory))
+    ]
+    if not complete and _is_reduced(first):
+        raise CorruptImageError(
+            f"{name} is damaged or cut off: its first page is a reduced copy, and the directory of the picture itself "
+            "cannot be read. Get the picture again from where it was made."
+        )
+    if pictures:
+        raise UnsupportedImageError(
+            f"{name} is a TIFF whose first page, {_size(first)}, is a reduced copy; the picture itself lies in a "
+            f"sub-directory ({_size(max(pictures, key=_pixels))}). Save it as a TIFF or PNG of that picture alone."
+        )
+
+
+def _kind_of_raw(found: list[tuple[bool, Directory]]) -> str | None:
+    """The kind of camera raw, or None for other TIFFs."""
+    first = found[0][1]
+    if _DNG_VERSION in first:
+        return "DNG"
+    for _, directory in found:
+        colours, compression = directory.get(_PHOTOMETRIC, ()), directory.get(_COMPRESSION, ())
+        if set(colours) & set(_SENSOR_COLOURS) or set(compression) & set(_SENSOR_COMPRESSIONS):
+            maker = "".join(chr(value & 255) for value in first.get(_MAKE, ())).strip("\0 ").upper().split()
+            return _MAKERS.get(maker[0] if maker else "", "of a kind unknown here")
+    return None
+
+
+def _camera_raw(name: str, kind: str) -> UnsupportedImageError:
+    return UnsupportedImageError(
+        f"{name} is camera raw ({kind}): the data of a sensor, with a preview at most as a picture. {_DEVELOP}"
+    )
+
+
+def _is_reduced(directory: Directory) -> bool:
+    return bool(directory.get(_SUBFILE_TYPE, (0,))[0] & 1) or directory.get(_OLD_SUBFILE_TYPE, (0,))[0] == 2
+
+
+def _is_mask(directory: Directory) -> bool:
+    return bool(directory.get(_SUBFILE_TYPE, (0,))[0] & 4)
+
+
+def _pixels(directory: Directory) -> int:
+    return directory.get(_WIDTH, (0,))[0] * directory.get(_LENGTH, (0,))[0]
+
+
+def _size(directory: Directory) -> str:
+    return f"{directory.get(_WIDTH, (0,))[0]} x {directory.get(_LENGTH, (0,))[0]}"
+
+
+def _read_directories(stream: BinaryIO) -> tuple[list[tuple[bool, Directory]], bool]:
+    """The directories up to the first that cannot be read, and whether these are all."""
+    found: list[tuple[bool, Directory]] = []
+    try:
+        _walk(stream, found)
+    except (ValueError, struct.error):
+        return found, False
+    return found, True
+
+
+def _walk(stream: BinaryIO, found: list[tuple[bool, Directory]]) -> None:
+    """Append the directories of the chain, and after each its sub-directories, with True; at most 64 in all."""
+    head = stream.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:4] in (b"+\0", b"\0+")
+    link = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)[0]
+    seen: set[int] = set()
+    while link and link not in seen and len(seen) < _MAX_DIRECTORIES:
+        seen.add(link)
+        directory, link = _directory(stream, link, order, big)
+        found.append((False, directory))
+        for sub in directory.get(_SUB_IFDS, ()):
+            if sub and sub not in seen and len(seen) < _MAX_DIRECTORIES:
+                seen.add(sub)
+                found.append((True, _directory(stream, sub, order, big)[0]))
+
+
+def _directory(stream: BinaryIO, start: int, order: str, big: bool) -> tuple[Directory, int]:
+    """The wanted tags of a directory, and where the next one starts; tags of no known type have no values."""
+    count_type, word, entry_bytes = ("Q", "Q", 20) if big else ("H", "I", 12)
+    count = _read(stream, start, order + count_type)[0]
+    if count > _MAX_ENTRIES:
+        raise ValueError(f"{count} tags")
+    at = start + struct.calcsize(order + count_type)
+    directory: Directory = {}
+    for entry in range(at, at + count * entry_bytes, entry_bytes):
+        tag, kind, length = _read(stream, entry, f"{order}HH{word}")
+        if tag == _DNG_VERSION:
+            directory[tag] = ()
+        if tag not in _WANTED or kind not in _TYPES:
+            continue
+        values = f"{order}{min(length, _MAX_VALUES)}{_TYPES[kind]}"
+        place = entry + struct.calcsize(f"{order}HH{word}")
+        if length * struct.calcsize(_TYPES[kind]) > struct.calcsize(word):
+            place = _read(stream, place, order + word)[0]
+        if found := _read(stream, place, values):
+            directory[tag] = found
+    return directory, _read(stream, at + count * entry_bytes, order + word)[0]
+
+
+def _read(stream: BinaryIO, start: int, layout: str) -> tuple[int, ...]:
+    if start > _MAX_OFFSET:
+        raise ValueError(f"offset {start}")
+    stream.seek(start)
+    return struct.unpack(layout, stream.read(struct.calcsize(layout)))

@@ -87,6 +87,12 @@ def _check_keys(path: pathlib.Path, table: dict[str, Any], known: set[str]) -> N
         raise TrainingConfigError(f"Unknown key {unknown[0]!r} in {path}; known here: {', '.join(sorted(known))}.")
 
 
+def run_folder(trial: Trial, runs: pathlib.Path) -> pathlib.Path:
+    """A folder of its own for every configuration: what was trained with another one must not be gone on with."""
+    digest = hashlib.sha256(json.dumps(trial.config.to_dict(), sort_keys=True).encode()).hexdigest()
+    return runs / f"{trial.name}-{digest[:8]}"
+
+
 def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pathlib.Path) -> dict[str, Any]:
     """Train one variant to its end and measure its averaged weights.
 
@@ -95,9 +101,7 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
         before), how often it diverged and went back, and per set the figures of `validate`; with Z = 0, and where it
         was trained with a temperature, with Z of that temperature as well. No sets where it diverged for good.
     """
-    # A folder of its own for every configuration: what was trained with another one must not be gone on with.
-    digest = hashlib.sha256(json.dumps(trial.config.to_dict(), sort_keys=True).encode()).hexdigest()
-    folder = runs / f"{trial.name}-{digest[:8]}"
+    folder = run_folder(trial, runs)
     resume = (folder / CHECKPOINT_FILE).exists()
     run = Trainer(trial.config, pool, folder, resume=resume, say=_say)
     first, before = run.step, time.process_time()
@@ -113,7 +117,7 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
         "name": trial.name,
         "group": trial.group,
         "config": trial.config.to_dict(),
-        "data": {"sources": pool.names, "pictures": len(pool)},
+        "data": pool.describe(),
         "parameters": model.parameters(),
         "macs_128x128": model.macs(REFERENCE_SIZE, REFERENCE_SIZE),
         "iterations": run.step,
@@ -145,11 +149,10 @@ def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 def _same(entry: dict[str, Any], trial: Trial, pool: PicturePool, pictures: Pictures) -> bool:
     """Whether a trial was trained so and measured on these sets; one that diverged was measured on none."""
-    data = {"sources": pool.names, "pictures": len(pool)}
     measured = {name.partition(", Z at ")[0] for name in entry["sets"]}
     return bool(
         entry["config"] == json.loads(json.dumps(trial.config.to_dict()))
-        and entry["data"] == data
+        and entry["data"] == pool.describe()
         and (not measured or measured >= set(pictures))
     )
 

@@ -38,7 +38,11 @@ _LR = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("folder", type=pathlib.Path, help="folder of HR pictures")
+    parser.add_argument(
+        "folder",
+        type=pathlib.Path,
+        help="folder of HR pictures, or a list of held-out originals (.json) by its packs",
+    )
     parser.add_argument(
         "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
     )
@@ -50,23 +54,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry the command out and return its exit code."""
-    from bdflow_rt.bench.quality import evaluate, list_pictures
+    from bdflow_rt.bench.quality import evaluate, open_pictures
     from bdflow_rt.rescaler import Rescaler
 
     if args.json and args.markdown:
         raise ArgumentError("--json and --markdown are both given; the result is printed once, so give one of them.")
-    pictures = list_pictures(args.folder)
-    with Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler:
+    with (
+        open_pictures(args.folder) as pictures,
+        Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler,
+    ):
         result = evaluate(
             rescaler, pictures, refine=args.refine, track=lambda items: progress(items, label="eval", quiet=args.quiet)
         )
     if not args.quiet:
         for line in _left_out(result):
             note(f"bdflow: note: {line}")
+    name = args.folder.name.removesuffix(".json")
     if args.json:
-        print_json({"folder": args.folder.name, **result})
+        print_json({"folder": name, **result})
     elif args.markdown:
-        print_text(_markdown(args.folder.name, result))
+        print_text(_markdown(name, result))
     else:
         print_text(_text(result))
     return 0

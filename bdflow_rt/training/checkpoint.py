@@ -13,7 +13,7 @@ import torch
 from bdflow_rt.errors import CheckpointError
 from bdflow_rt.files import write_atomically
 
-CHECKPOINT_VERSION = 3
+CHECKPOINT_VERSION = 4
 MARK = b"BDFLOWCK"
 TRAILER_BYTES = len(MARK) + hashlib.sha256().digest_size
 _DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)

@@ -11,10 +11,9 @@ import json
 import os
 import pathlib
 import signal
-import tarfile
-import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,20 +22,22 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bdflow_rt.errors import TrainingDataError
+from bdflow_rt.training.sources import PICTURE_SUFFIXES, candidates, count_by, rule_files, source_files
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-POOL_VERSION = 1
+POOL_VERSION = 2
 
 
 class PicturePool:
     """Decoded RGB pictures in one memory-mapped file.
 
     Args:
-        sources: folders (searched recursively) or .tar files of pictures.
+        sources: folders (searched recursively) or .tar files of pictures; what a manifest or a list of held-out
+            originals beside them excludes is not in the pool (`training.sources`).
         cache: folder the pool is kept in; a pool of the same sources is used again.
 
     Attributes:
         names: of the sources, without their folders.
+        pictures: names of the pictures.
         shapes: (height, width) of every picture.
 
     Raises:
@@ -50,16 +51,25 @@ class PicturePool:
                 raise TrainingDataError(f"Training data {source} does not exist; give a folder or a .tar of pictures.")
         self.names = [source.resolve().name for source in sources]
         self._raw = cache / f"pool-{_fingerprint(sources)}.raw"
-        index = self._raw.with_suffix(".json")
-        shapes = _read_index(self._raw, index)
-        if shapes is None:
-            shapes = _build_pool(sources, self._raw, index)
-        self.shapes = shapes
-        sizes = [3 * height * width for height, width in shapes]
+        index_file = self._raw.with_suffix(".json")
+        index = _read_index(self._raw, index_file) or _build_pool(sources, self._raw, index_file)
+        self.pictures: list[str] = index["pictures"]
+        self.shapes: list[tuple[int, int]] = [(height, width) for height, width in index["shapes"]]
+        self._licences, self._excluded = index["licences"], index["excluded"]
+        sizes = [3 * height * width for height, width in self.shapes]
         self._starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
 
     def __len__(self) -> int:
         return len(self.shapes)
+
+    def describe(self) -> dict[str, Any]:
+        """For cards and results: the sources, how many pictures, their licences, and what was left out and why."""
+        return {
+            "sources": self.names,
+            "pictures": len(self),
+            "licences": self._licences,
+            "excluded": self._excluded,
+        }
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB, read-only, not loaded until it is touched."""
@@ -174,53 +184,34 @@ def _ignore_signals(_: int) -> None:
 
 def _fingerprint(sources: Sequence[pathlib.Path]) -> str:
     digest = hashlib.sha256(f"pool {POOL_VERSION}".encode())
-    for source in sources:
-        for file in _picture_files(source) if source.is_dir() else [source]:
-            status = file.stat()
-            digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    for file in (*(file for source in sources for file in source_files(source)), *rule_files(sources)):
+        status = file.stat()
+        digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _picture_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file())
-
-
-def _pictures(source: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-    if source.is_dir():
-        for file in _picture_files(source):
-            yield str(file), file.read_bytes()
-        return
+def _read_index(raw: pathlib.Path, index_file: pathlib.Path) -> dict[str, Any] | None:
+    """The index of an earlier pool; None where there is none or it is not whole."""
     try:
-        with tarfile.open(source) as tar:
-            for member in tar:
-                if member.isfile() and pathlib.PurePath(member.name).suffix.lower() in PICTURE_SUFFIXES:
-                    handle = tar.extractfile(member)
-                    if handle is not None:
-                        yield f"{source}:{member.name}", handle.read()
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise TrainingDataError(f"{source} is neither a folder nor a readable .tar: {error}.") from None
-
-
-def _read_index(raw: pathlib.Path, index: pathlib.Path) -> list[tuple[int, int]] | None:
-    """Sizes of the pictures of an earlier pool; None where there is none or it is not whole."""
-    try:
-        shapes = [(int(height), int(width)) for height, width in json.loads(index.read_text())["shapes"]]
-        whole = raw.stat().st_size == sum(3 * height * width for height, width in shapes)
+        index: dict[str, Any] = json.loads(index_file.read_text())
+        is_whole = raw.stat().st_size == sum(3 * height * width for height, width in index["shapes"])
+        is_whole &= len(index["pictures"]) == len(index["shapes"]) > 0
+        is_whole &= all(isinstance(index[key], dict) for key in ("licences", "excluded"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return shapes if whole else None
+    return index if is_whole else None
 
 
-def _build_pool(sources: Sequence[pathlib.Path], raw: pathlib.Path, index: pathlib.Path) -> list[tuple[int, int]]:
+def _build_pool(sources: Sequence[pathlib.Path], raw: pathlib.Path, index_file: pathlib.Path) -> dict[str, Any]:
     # Named after the process: two runs may build the same pool at the same time, and either's is good.
     partial = raw.with_name(f"{raw.name}.{os.getpid()}.part")
-    listing = index.with_name(f"{index.name}.{os.getpid()}.part")
+    listing = index_file.with_name(f"{index_file.name}.{os.getpid()}.part")
     try:
         raw.parent.mkdir(parents=True, exist_ok=True)
-        shapes = _decode_all(sources, partial)
+        index = _decode_all(sources, partial)
         partial.rename(raw)
-        listing.write_text(json.dumps({"version": POOL_VERSION, "shapes": shapes}))
-        listing.rename(index)
+        listing.write_text(json.dumps(index))
+        listing.rename(index_file)
     except OSError as error:
         raise TrainingDataError(
             f"The decoded pictures cannot be gathered in {raw.parent}: {error}. Choose another folder with --cache; "
@@ -230,18 +221,31 @@ def _build_pool(sources: Sequence[pathlib.Path], raw: pathlib.Path, index: pathl
         for file in (partial, listing):
             with suppress(OSError):
                 file.unlink()
-    return shapes
+    return index
 
 
-def _decode_all(sources: Sequence[pathlib.Path], raw: pathlib.Path) -> list[tuple[int, int]]:
+def _decode_all(sources: Sequence[pathlib.Path], raw: pathlib.Path) -> dict[str, Any]:
+    """Write the pixels one after the other; the index: names and sizes, licences, and why others were left out."""
+    pictures: list[str] = []
     shapes: list[tuple[int, int]] = []
+    licences: list[str] = []
+    excluded: list[str] = []
     with raw.open("wb") as out:
-        for source in sources:
-            for name, data in _pictures(source):
-                picture = decode(name, data)
-                out.write(picture.data)
-                shapes.append((picture.shape[0], picture.shape[1]))
+        for candidate in candidates(sources):
+            if candidate.excluded is not None:
+                excluded.append(candidate.excluded)
+                continue
+            picture = decode(candidate.name, candidate.data)
+            out.write(picture.data)
+            pictures.append(candidate.name)
+            shapes.append((picture.shape[0], picture.shape[1]))
+            licences.append(candidate.licence)
     if not shapes:
-        named = ", ".join(map(str, sources))
-        raise TrainingDataError(f"No pictures in {named}; looked for {', '.join(sorted(PICTURE_SUFFIXES))}.")
-    return shapes
+        named, left_out = (
+            ", ".join(map(str, sources)),
+            "".join(f"; {n} are {why}" for why, n in count_by(excluded).items()),
+        )
+        raise TrainingDataError(
+            f"No pictures to train on in {named}{left_out}; looked for {', '.join(sorted(PICTURE_SUFFIXES))}."
+        )
+    return {"pictures": pictures, "shapes": shapes, "licences": count_by(licences), "excluded": count_by(excluded)}

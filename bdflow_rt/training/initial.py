@@ -12,11 +12,12 @@ import torch
 from bdflow_rt.errors import TrainingConfigError
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model
+from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.config import ModelConfig
 from bdflow_rt.zoo.registry import find_model
 
 
-def start_from(model: BDFlow, name: str) -> str:
+def start_from(model: BDFlow, name: str) -> ModelCard:
     """Copy a model's blocks into the same places of a network with at least as many levels and blocks.
 
     The gain of the boundary's quantiser is taken over where scale and bits are equal.
@@ -26,7 +27,7 @@ def start_from(model: BDFlow, name: str) -> str:
         name: of a model of the zoo, or the path of a model folder.
 
     Returns:
-        The model's id with its version, which the name may leave open.
+        The model's card: its id has the version, which the name may leave open.
 
     Raises:
         UnknownModelError, CorruptModelError, WeightsHashError: the model cannot be found or read.
@@ -45,7 +46,7 @@ def start_from(model: BDFlow, name: str) -> str:
     }
     with torch.no_grad():
         model.load_state_dict(state, strict=False)
-    return card.id
+    return card
 
 
 def _misfit(small: ModelConfig, large: ModelConfig) -> tuple[str, str] | None:

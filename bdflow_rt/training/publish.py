@@ -40,6 +40,7 @@ def publish(
         model.load_state_dict(state["averaged"])
         details = {
             "iterations": state["step"],
+            "pixels_seen": state["pixels_seen"],
             "training_minutes": round(state["elapsed_s"] / 60, 1),
             "setbacks": state["setbacks"],
             "seed": config.seed,

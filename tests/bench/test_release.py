@@ -30,7 +30,14 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
     """The folder of a run of a tiny network."""
     config = TrainConfig(model=tiny_config(2), crop=16, start_from="zoo/bdflow-x2@1")
     weights = random_model(config.model, seed=3).state_dict()
-    state = {"config": config.to_dict(), "step": 7, "elapsed_s": 60.0, "setbacks": 0, "averaged": weights}
+    state = {
+        "config": config.to_dict(),
+        "step": 7,
+        "elapsed_s": 60.0,
+        "pixels_seen": 5,
+        "setbacks": 0,
+        "averaged": weights,
+    }
     state |= {"data": {"sources": ["a.tar"], "pictures": 1}, "validation": None}
     (tmp_path / "run").mkdir()
     save_checkpoint(tmp_path / "run" / CHECKPOINT_FILE, state)

@@ -79,7 +79,10 @@ def test_a_model_is_trained_and_found_and_loaded(place: pathlib.Path) -> None:
         assert torch.equal(value, wanted if name == "quantizer.gain" else wanted.half().float()), name
     assert card.details["iterations"] == 8
     assert card.details["seed"] == 1
-    assert card.details["data"] == {"sources": ["pictures"], "pictures": 3}
+    assert card.details["pixels_seen"] == 8 * 16 * 16 * card.details["training"]["batch"]
+    assert card.details["data"] == {
+        "sources": ["pictures"], "pictures": 3, "licences": {"not stated": 3}, "excluded": {},
+    }  # fmt: skip
     assert card.details["validation"]["psnr_y"] == pytest.approx(state["validation"]["psnr_y"], abs=1e-3)
     assert card.details["training"]["crop"] == 16
     assert str(place) not in (card.folder / "model.json").read_text()

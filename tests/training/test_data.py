@@ -122,7 +122,7 @@ def test_a_picture_that_does_not_decode_is_named(tmp_path: pathlib.Path, data: b
 
 def test_a_folder_without_pictures_raises(tmp_path: pathlib.Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TrainingDataError, match="No pictures in"):
+    with pytest.raises(TrainingDataError, match="No pictures to train on in"):
         PicturePool([tmp_path / "empty"], cache=tmp_path / "cache")
 
 

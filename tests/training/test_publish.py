@@ -31,7 +31,7 @@ def _checkpoint(folder: pathlib.Path, *, training: dict[str, Any] | None = None,
     model.reset_parameters(zero_last=False)
     state = {
         "config": small_config(**(training or {})).to_dict(), "averaged": model.state_dict(), "step": 7,
-        "elapsed_s": 90.0, "setbacks": 0, "data": None, "validation": None,
+        "elapsed_s": 90.0, "pixels_seen": 5, "setbacks": 0, "data": None, "validation": None,
     }  # fmt: skip
     path = folder / "checkpoint.pt"
     save_checkpoint(path, {name: value for name, value in {**state, **changes}.items() if value is not _LEFT_OUT})
@@ -85,6 +85,7 @@ def test_what_earlier_parts_of_a_run_were_told_is_in_the_card_without_paths(tmp_
     [
         {"config": _LEFT_OUT}, {"averaged": _LEFT_OUT}, {"averaged": {}}, {"averaged": None}, {"step": _LEFT_OUT},
         {"elapsed_s": None}, {"setbacks": _LEFT_OUT}, {"validation": {"psnr_y": "high"}}, {"validation": [3]},
+        {"pixels_seen": _LEFT_OUT},
         {"averaged": {"levels.0.0.phi.conv1.weight": torch.zeros(1)}},
     ],
     ids=lambda changes: next(iter(changes)),

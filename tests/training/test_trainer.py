@@ -111,7 +111,9 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: pathlib.Path) -> N
         trainer(tmp_path, small_config(model=ModelConfig(scale=2, blocks=(1,), hidden=(9,))), "run", resume=True)
 
 
-@pytest.mark.parametrize("part", ["config", "model", "averaged", "optimizer", "step", "elapsed_s", "setbacks"])
+@pytest.mark.parametrize(
+    "part", ["config", "model", "averaged", "optimizer", "step", "elapsed_s", "setbacks", "pixels_seen"]
+)
 def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: pathlib.Path, part: str) -> None:
     run = trainer(tmp_path, small_config(iterations=1), "run")
     run.train()
@@ -329,7 +331,8 @@ def test_a_resumed_run_says_what_is_otherwise_than_before(tmp_path: pathlib.Path
     assert said == []
     again.train()
     assert load_checkpoint(again.checkpoint)["data"] == {
-        "sources": ["more"], "pictures": 1, "before": {"sources": ["pictures"], "pictures": 3},
+        "sources": ["more"], "pictures": 1, "licences": {"not stated": 1}, "excluded": {},
+        "before": {"sources": ["pictures"], "pictures": 3, "licences": {"not stated": 3}, "excluded": {}},
     }  # fmt: skip
     assert load_checkpoint(again.checkpoint)["earlier"] == [{"until_step": 1, "seed": 1, "loss.lr": LOSS.lr}]
     trainer(tmp_path, small_config(seed=6, loss=loss, iterations=20), "run", resume=True).train()

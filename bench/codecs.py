@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from bdflow_rt.containers.image import Picture
-from bdflow_rt.errors import BackendUnavailableError
+from bdflow_rt.errors import ArgumentError, BackendUnavailableError
+from bdflow_rt.packet import Packet
 
 QUALITIES = range(1, 101)
 """What all three take; JPEG and WebP of quality 0 exist, and help nobody."""
@@ -88,6 +90,28 @@ def decode(data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
         # Codecs without a grey mode may hand back channels that differ by a rounding.
         return np.array((image.convert("L") if grey else image).convert("RGB"))
+
+
+def through(packet: Packet, codec: Codec, quality: int) -> tuple[Packet, int]:
+    """The packet with its LR picture as a codec gives it back, the boundary map exact, and the bytes of that file.
+
+    `Rescaler.upscale` takes it with `force=True`.
+    """
+    data = codec.encode(Picture(packet.lr), quality)
+    return dataclasses.replace(packet, lr=decode(data)), len(data)
+
+
+def parse_through(text: str) -> tuple[Codec, int]:
+    """Parse "jpeg:75", or "jpeg_444:75" without subsampled chroma: a codec and its quality.
+
+    Raises:
+        ArgumentError: another codec, or no quality of 1 to 100.
+    """
+    key, _, quality = text.partition(":")
+    codecs = {codec.key: codec for codec in (JPEG, JPEG_444)}
+    if key not in codecs or not quality.isdecimal() or int(quality) not in QUALITIES:
+        raise ArgumentError(f"The codec is {text!r}; it must be jpeg:Q or jpeg_444:Q, with a quality Q of 1 to 100.")
+    return codecs[key], int(quality)
 
 
 def encode_webp_lossless(pixels: NDArray[np.uint8]) -> bytes:

@@ -1,22 +1,32 @@
-"""Quality of a model on a folder of pictures, through real files: down to a PNG on disk, and back from it."""
+"""Quality of a model on a folder of pictures, through real files: down to a PNG on disk, and back from it.
+
+`bdflow eval` is its command. With a lossy codec on the LR picture, several models and codecs at once:
+
+    python -m bdflow_rt.bench.quality --folder Set14 --model bdflow-x2-fast --through jpeg:75 --output DIR
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import pathlib
 import statistics
+import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.bench.codecs import Codec, parse_through, through
+from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.containers.chunks import walk
-from bdflow_rt.containers.image import read_picture
+from bdflow_rt.containers.image import Picture, read_picture, write_picture
 from bdflow_rt.containers.png import CHUNK, read_packet
 from bdflow_rt.errors import MissingFileError, ShapeError, UnreadableFileError
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
@@ -74,7 +84,7 @@ class PictureQuality:
     lr_piqe: float | None
     bicubic_lr_piqe: float | None
     file_bytes: int
-    """The whole LR PNG."""
+    """The whole LR PNG; through a codec, its file of the LR picture and the chunk."""
     chunk_bytes: int
     """Payload of the private chunk: header and boundary map."""
     chunk_limit_bytes: int
@@ -143,11 +153,31 @@ def list_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
     return found
 
 
+@contextmanager
+def open_pictures(place: pathlib.Path) -> Iterator[list[pathlib.Path]]:
+    """The pictures of a folder by name, or those of a list of held-out originals (.json), unpacked while it lasts.
+
+    Raises:
+        MissingFileError, UnreadableFileError: as `list_pictures`.
+        TrainingDataError: the list or one of its packs cannot be read.
+    """
+    if place.suffix.lower() != ".json":
+        yield list_pictures(place)
+        return
+    from bdflow_rt.training.sources import Split
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in Split.read(place).pictures():
+            pathlib.Path(folder, pathlib.PurePath(name).name).write_bytes(data)
+        yield list_pictures(pathlib.Path(folder))
+
+
 def evaluate(
     rescaler: Rescaler,
     pictures: Iterable[pathlib.Path],
     *,
     refine: int = 0,
+    codec: tuple[Codec, int] | None = None,
     track: Callable[[Iterable[pathlib.Path]], Iterable[pathlib.Path]] = lambda items: items,
 ) -> dict[str, Any]:
     """Measure every picture and the means over them.
@@ -156,6 +186,7 @@ def evaluate(
         rescaler: with the model to measure.
         pictures: files to measure on.
         refine: steps of refinement of every LR picture, as for `Rescaler.downscale`.
+        codec: a lossy codec and its quality, through which every LR picture goes; the boundary map stays exact.
         track: wraps the files, for a progress bar.
 
     Returns:
@@ -168,7 +199,8 @@ def evaluate(
     judges = Judges.found()
     with tempfile.TemporaryDirectory() as folder:
         measured = [
-            measure(rescaler, path, pathlib.Path(folder), refine=refine, judges=judges) for path in track(pictures)
+            measure(rescaler, path, pathlib.Path(folder), refine=refine, judges=judges, codec=codec)
+            for path in track(pictures)
         ]
     means = {field.name: _mean(measured, field.name) for field in fields(PictureQuality) if field.name != "name"}
     means["lr_max_difference"] = max(one.lr_max_difference for one in measured)
@@ -178,6 +210,7 @@ def evaluate(
         "weights_sha256": rescaler.card.weights_sha256,
         "backend": rescaler.backend,
         "refine": refine,
+        "through": None if codec is None else f"{codec[0].key}:{codec[1]}",
         "means": _finite(means),
         "left_out": [
             {**asdict(one), "columns": list(one.columns)}
@@ -188,9 +221,17 @@ def evaluate(
 
 
 def measure(
-    rescaler: Rescaler, path: pathlib.Path, folder: pathlib.Path, *, refine: int, judges: Judges
+    rescaler: Rescaler,
+    path: pathlib.Path,
+    folder: pathlib.Path,
+    *,
+    refine: int,
+    judges: Judges,
+    codec: tuple[Codec, int] | None = None,
 ) -> PictureQuality:
     """One picture, by way of files in `folder`: nothing but the small PNG goes from one direction to the other.
+
+    With a codec, its file of the LR picture and the PNG's chunk.
 
     Raises:
         ShapeError: the picture is too small for SSIM's window, or for the border that PSNR leaves out.
@@ -206,8 +247,16 @@ def measure(
             "Leave it out."
         )
     rescaler.downscale_file(path, small, refine=refine)
-    rescaler.upscale_file(small, restored_path)
-    restored, packet = read_picture(restored_path, max_pixels=limit), read_packet(small, max_pixels=limit)
+    packet, file_bytes = read_packet(small, max_pixels=limit), small.stat().st_size
+    chunk_bytes = len(walk(memoryview(small.read_bytes())).all(CHUNK)[0])
+    if codec is None:
+        rescaler.upscale_file(small, restored_path)
+    else:
+        packet, lr_bytes = through(packet, *codec)
+        file_bytes = lr_bytes + chunk_bytes
+        pixels = rescaler.upscale(packet, force=True)
+        write_picture(restored_path, Picture(pixels, packet.header.colour.model))
+    restored = read_picture(restored_path, max_pixels=limit)
     scale, grey = packet.header.scale, hr.colour == "grey"
     reference = bicubic_downscale(hr.pixels, scale=scale)
     truth, result = _as_scored(hr.pixels, grey), _as_scored(restored.pixels, grey)
@@ -225,8 +274,8 @@ def measure(
         bicubic_psnr_y=psnr_y(bicubic, truth, border=scale),
         bicubic_ssim_y=ssim_y(bicubic, truth, border=0),
         **_lr_quality(packet, reference, judges.niqe),
-        file_bytes=small.stat().st_size,
-        chunk_bytes=len(walk(memoryview(small.read_bytes())).all(CHUNK)[0]),
+        file_bytes=file_bytes,
+        chunk_bytes=chunk_bytes,
         chunk_limit_bytes=math.ceil(packet.lr.shape[0] * packet.lr.shape[1] * packet.header.bits / 8) + 256,
     )
 
@@ -294,3 +343,30 @@ def _as_scored(pixels: NDArray[np.uint8], grey: bool) -> NDArray[np.uint8]:
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """JSON has no infinity: a perfect score becomes null."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def main() -> None:
+    """Measure every model on every folder through every codec, and write a JSON file for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--folder", type=pathlib.Path, action="append", required=True,
+        help="of pictures, or a list of held-out originals (.json); repeat",
+    )  # fmt: skip
+    parser.add_argument("--model", action="append", required=True, help="name or folder of a model; repeat")
+    parser.add_argument("--through", action="append", metavar="jpeg:Q", help="lossy codec on the LR picture; repeat")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="folder of the results")
+    args = parser.parse_args()
+    codecs = [parse_through(text) for text in args.through or ()] or [None]
+    for model in args.model:
+        with Rescaler.from_pretrained(model) as rescaler:
+            for place in args.folder:
+                name = place.name.removesuffix(".json")
+                with open_pictures(place) as pictures:
+                    for codec in codecs:
+                        result = {"folder": name, **evaluate(rescaler, pictures, codec=codec)}
+                        suffix = f"-{result['through'].replace(':', '-')}" if codec else ""
+                        write_result(args.output / f"{rescaler.card.id}-{name}{suffix}.json", result)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("quality", main))

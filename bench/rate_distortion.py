@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import math
 import pathlib
@@ -40,6 +39,7 @@ from bdflow_rt.bench.codecs import (
     largest_quality,
     rivals,
     smallest_quality,
+    through,
 )
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
@@ -172,14 +172,13 @@ def _with_jpeg(
     original: Original, rescaler: Rescaler, packet: Packet, codec: Codec, quality: int, payload: int
 ) -> dict[str, float | None]:
     """The LR through JPEG and restored with the exact boundary; beside it, that LR enlarged by bicubic."""
-    data = codec.encode(Picture(packet.lr), quality)
-    edited = dataclasses.replace(packet, lr=decode(data))
+    edited, size = through(packet, codec, quality)
     restored = rescaler.upscale(edited, force=True)
     height, width = restored.shape[:2]
     scale = packet.header.scale
     bicubic = bicubic_resize(edited.lr, scale=scale)[:height, :width]
     return {
-        **original.rate(len(data) + payload),
+        **original.rate(size + payload),
         **original.score(restored, border=scale),
         "bicubic_psnr_y": original.psnr_y(bicubic, border=scale),
     }

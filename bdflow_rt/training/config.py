@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from bdflow_rt.errors import ModelConfigError, TrainingConfigError
+from bdflow_rt.training.codec import CodecGradient
 from bdflow_rt.training.losses import LossWeights
 from bdflow_rt.zoo.config import ModelConfig
 
@@ -22,7 +23,11 @@ OptimizerName = Literal["adam", "muon"]
 Transmitted = Literal["channel", "mask"]
 Execution = Literal["eager", "compiled", "graphed"]
 Precision = Literal["fp32", "bf16"]
-CHOICES = {"execution": Execution, "precision": Precision, "optimizer": OptimizerName, "transmit": Transmitted}
+Codec = Literal["none", "jpeg"]
+CHOICES = {
+    "execution": Execution, "precision": Precision, "optimizer": OptimizerName, "transmit": Transmitted,
+    "codec": Codec, "codec_gradient": CodecGradient,
+}  # fmt: skip
 MAX_WORKERS = 1024
 """Far above what is of use; more processes than a machine takes would bring it down."""
 MAX_SEED = 2**31 - 1
@@ -54,6 +59,10 @@ class TrainConfig:
         transmit: what crosses the wire beside the LR picture: "channel", the network's own, or "mask", the BAM itself,
             which is there to be compared with: a model so trained cannot be published.
         temperature: of Z on the way back while training; 0 is Z = 0.
+        codec: "jpeg" sends the LR picture through a JPEG file on its way back, for weights that withstand one; the
+            boundary map stays exact.
+        codec_gradient: "straight-through" past the real libjpeg, or of a "differentiable" JPEG (`training.codec`).
+        codec_lowest_quality, codec_highest_quality: range of the JPEG quality, which is drawn for every batch.
         warmup: steps over which the learning rate rises from 0.
         clip: largest norm of the gradient; longer ones are scaled to it.
         ema: decay of the averaged weights that are validated and published.
@@ -81,6 +90,10 @@ class TrainConfig:
     final_learning_rate: float = 1e-6
     transmit: Transmitted = "channel"
     temperature: float = 0.0
+    codec: Codec = "none"
+    codec_gradient: CodecGradient = "straight-through"
+    codec_lowest_quality: int = 40
+    codec_highest_quality: int = 95
     warmup: int = 100
     clip: float = 1.0
     ema: float = 0.999
@@ -127,6 +140,16 @@ class TrainConfig:
             raise TrainingConfigError(
                 f"temperature is {self.temperature} and transmit {self.transmit!r} at {self.model.bits} bits; "
                 "temperature >= 0, and at least 1 bit for a mask are needed."
+            )
+        if not 1 <= self.codec_lowest_quality <= self.codec_highest_quality <= 100:
+            raise TrainingConfigError(
+                f"codec_lowest_quality is {self.codec_lowest_quality} and codec_highest_quality "
+                f"{self.codec_highest_quality}; 1 <= lowest <= highest <= 100 is needed."
+            )
+        if self.codec != "none" and self.execution == "graphed":
+            raise TrainingConfigError(
+                f"codec is {self.codec!r} and execution 'graphed', which replays the same step and writes no files; "
+                'set codec = "none", or execution = "eager".'
             )
         if self.execution == "graphed" and self.temperature:
             raise TrainingConfigError(

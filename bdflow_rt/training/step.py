@@ -13,6 +13,7 @@ from bdflow_rt.errors import TrainingConfigError
 from bdflow_rt.models.bdflow import BDFlow, FlowOutput
 from bdflow_rt.training.bicubic import bicubic_downscale
 from bdflow_rt.training.boundary import boundary_aware_weight, boundary_levels, boundary_target
+from bdflow_rt.training.codec import LossyLr
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.losses import total_loss
 
@@ -34,6 +35,15 @@ class TrainStep(nn.Module):
         self.model = model
         self.config = config
         self._lpips = [lpips]  # in a list, so that its frozen weights are not registered and trained
+        self._codec: LossyLr | None = None
+        if config.codec == "jpeg":
+            self._codec = LossyLr(
+                config.codec_gradient,
+                lowest=config.codec_lowest_quality,
+                highest=config.codec_highest_quality,
+                seed=config.seed,
+                workers=config.workers,
+            )
         self._down: Callable[..., FlowOutput] = model.forward
         self._up: Callable[..., Tensor] = model.inverse
         if config.execution == "compiled":
@@ -42,7 +52,13 @@ class TrainStep(nn.Module):
             self._up = torch.compile(self._up, dynamic=False)
 
     def forward(self, crops: Tensor, progress: float, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """(N, 3, H, W) uint8, the run's progress 0..1 and its step, which seeds Z, to the loss and its parts."""
+        """Crops to the loss and its parts.
+
+        Args:
+            crops: (N, 3, H, W) uint8.
+            progress: 0..1, of the run.
+            step: of the run; seeds Z and the codec.
+        """
         weights, model = self.config.loss, self.model
         hr = crops.to(torch.float32) / 255
         lr_reference = bicubic_downscale(hr, model.config.scale).clamp(0, 1)
@@ -54,6 +70,8 @@ class TrainStep(nn.Module):
             lr, boundary = model.quantize(output, hr)
             if model.quantizer is not None and self.config.transmit == "mask":
                 boundary = model.quantizer.value(boundary_levels(crops, lr.detach(), model.config))
+            if self._codec is not None:
+                lr = self._codec(lr, step)
             latent = self._sample_latent(output.latent, step) if self.config.temperature else None
             restored = self._up(lr, boundary, latent)
         target = value = None
@@ -72,6 +90,11 @@ class TrainStep(nn.Module):
             baw=baw,
             lpips=self._lpips[0],
         )
+
+    def close(self) -> None:
+        """End the codec's worker processes, if there are any."""
+        if self._codec is not None:
+            self._codec.close()
 
     def _sample_latent(self, like: Tensor, step: int) -> Tensor:
         """Z for the way back: normal, and the same again when a run is resumed, on whichever device."""

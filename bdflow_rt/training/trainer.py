@@ -30,6 +30,7 @@ from bdflow_rt.training.distributed import Ranks
 from bdflow_rt.training.graphed import Gradients, GraphedGradients
 from bdflow_rt.training.guard import DivergenceGuard, usual
 from bdflow_rt.training.initial import start_from
+from bdflow_rt.training.jpeg import Jpeg
 from bdflow_rt.training.optimizers import Optimizer
 from bdflow_rt.training.runlog import RunLog
 from bdflow_rt.training.schedule import Progress, learning_rate
@@ -39,6 +40,8 @@ from bdflow_rt.training.validate import Validation, validate
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
+VALIDATION_JPEG = Jpeg(75)
+"""What the LR goes through in the validations of a run with a codec in the loop; Pillow's default."""
 MAX_SETBACKS = 4
 """Times in a row a run may go back to the same checkpoint; the learning rate halves at each, for good."""
 REFERENCE_CROPS = 64
@@ -105,13 +108,14 @@ class Trainer:
         except OSError as error:
             raise UnwritableOutputError(f"The run's folder {folder} cannot be made: {error.strerror}.") from None
         self._started_from: str | None = None
+        self._data: dict[str, Any] = pool.describe()
         self.model, self.averaged = self._new_networks(resume=resume)
         self._optimizer = Optimizer(config.optimizer, self.model, learning_rate=config.learning_rate)
         self._step = TrainStep(self.model, config, lpips=None if lpips is None else lpips.to(self._device))
         self.step, self.elapsed_s = 0, 0.0
         self._setbacks, self._attempts, self._saved_at = 0, 0, 0
+        self._pixels_seen = 0
         self._last: Validation | None = None
-        self._data: dict[str, Any] = {"sources": pool.names, "pictures": len(pool)}
         self._earlier: list[dict[str, Any]] = []
         if resume:
             self._go_on_from(self._restore())
@@ -160,6 +164,7 @@ class Trainer:
                     self._advance()
         finally:
             self._batches.close()
+            self._step.close()
         if self._ranks.first:
             draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
         return self._last
@@ -171,7 +176,11 @@ class Trainer:
             model = BDFlow(self.config.model)
         # A resumed run has its own weights, and goes on where the model it started from is gone.
         if self.config.start_from is not None and not resume:
-            self._started_from = start_from(model, self.config.start_from)
+            card = start_from(model, self.config.start_from)
+            self._started_from = card.id
+            self._data["started_from"] = {
+                "model": card.id, **{key: card.details.get(key) for key in ("data", "pixels_seen")}
+            }  # fmt: skip
         model = model.to(self._device)
         for parameter in model.parameters():
             if parameter.ndim == 4:
@@ -226,6 +235,7 @@ class Trainer:
                 self._save()
             self._update()
         self.step += 1
+        self._pixels_seen += self._ranks.world * self.config.batch * self.config.crop**2
         if self.step % self.config.log_every == 0:
             figures = {name: float(part) for name, part in computed.parts.items()}
             self._log(event="step", loss=loss, parts=figures, gradient_norm=norm)
@@ -289,7 +299,8 @@ class Trainer:
         """Measure the averaged weights; rank 0 works, the others wait for it at their next common decision."""
         if not self._ranks.first or not self._pictures:
             return
-        self._last = validate(self.averaged, self._pictures, step=self.step, transmit=self.config.transmit)
+        jpeg = VALIDATION_JPEG if self.config.codec == "jpeg" else None
+        self._last = validate(self.averaged, self._pictures, step=self.step, transmit=self.config.transmit, jpeg=jpeg)
         self._log(event="validation", psnr_y=self._last.psnr_y, lr_psnr=self._last.lr_psnr)
         draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
 
@@ -329,6 +340,7 @@ class Trainer:
                 "validation": None if self._last is None else dataclasses.asdict(self._last),
                 "step": self.step,
                 "elapsed_s": self.elapsed_s,
+                "pixels_seen": self._pixels_seen,
                 "setbacks": self._setbacks,
                 "model": self.model.state_dict(),
                 "averaged": self.averaged.state_dict(),
@@ -345,6 +357,7 @@ class Trainer:
             self.averaged.load_state_dict(state["averaged"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.step, self.elapsed_s, self._setbacks = state["step"], state["elapsed_s"], state["setbacks"]
+            self._pixels_seen = state["pixels_seen"]
             validation = state.get("validation")
             self._last = None if validation is None else Validation(**validation)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -364,7 +377,8 @@ class Trainer:
         if {key: data.get(key) for key in self._data} == self._data:
             self._data = data
         else:
-            self._say(f"from here on data is {self._data}, and was {data}; the model's card will name both")
+            now, then = ({key: one.get(key) for key in ("sources", "pictures")} for one in (self._data, data))
+            self._say(f"from here on data is {now}, and was {then}; the model's card will name both")
             self._data = {**self._data, "before": data}
 
 

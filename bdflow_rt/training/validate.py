@@ -15,8 +15,11 @@ from bdflow_rt.metrics.bicubic import bicubic_downscale
 from bdflow_rt.metrics.psnr import psnr, psnr_y
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.boundary import boundary_levels
+from bdflow_rt.training.codec import straight_through_jpeg
 from bdflow_rt.training.config import Transmitted
-from bdflow_rt.training.data import PICTURE_SUFFIXES, decode
+from bdflow_rt.training.data import decode
+from bdflow_rt.training.jpeg import Jpeg
+from bdflow_rt.training.sources import PICTURE_SUFFIXES, Split
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class Validation:
 
 
 def read_folder(folder: pathlib.Path) -> list[NDArray[np.uint8]]:
-    """All pictures of a folder as (H, W, 3) uint8 RGB.
+    """All pictures of a folder, or of a list of held-out originals (.json), as (H, W, 3) uint8 RGB.
 
     Raises:
-        TrainingDataError: the folder is missing or holds no picture, or one cannot be read, which is named.
+        TrainingDataError: the folder or list is missing or holds no picture, or one cannot be read, which is named.
     """
     try:
+        if folder.suffix == ".json":
+            return [decode(name, data) for name, data in Split.read(folder).pictures()]
         files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
         pictures = [decode(str(path), path.read_bytes()) for path in files]
     except OSError as error:
@@ -53,6 +58,7 @@ def validate(
     step: int,
     transmit: Transmitted = "channel",
     temperature: float = 0.0,
+    jpeg: Jpeg | None = None,
 ) -> Validation:
     """Float32, one picture at a time, on the model's device; grey pictures count as three equal channels.
 
@@ -62,6 +68,7 @@ def validate(
         step: written into the result.
         transmit: what the way back is given beside the LR picture, see `TrainConfig`.
         temperature: of Z on the way back; picture i gets seed i.
+        jpeg: the LR picture goes through such a file; None is lossless.
     """
     scale = model.config.scale
     device = next(model.parameters()).device
@@ -73,6 +80,8 @@ def validate(
         lr, boundary = model.quantize(model(x), x)
         if transmit == "mask" and model.quantizer is not None:
             boundary = model.quantizer.value(boundary_levels((x * 255).round().to(torch.uint8), lr, model.config))
+        if jpeg is not None:
+            lr = straight_through_jpeg(lr, jpeg)
         latent = model.sample_latent(lr, temperature=temperature, seed=index) if temperature else None
         restored = model.inverse(lr, boundary, latent)[:, :, :height, :width]
         quality.append(psnr_y(_to_uint8(restored), picture, border=scale))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from bdflow_rt.bench import quality
+from bdflow_rt.bench.codecs import parse_through, through
 from bdflow_rt.bench.quality import Judges, PictureQuality, evaluate, list_pictures, measure
+from bdflow_rt.cli.main import main
 from bdflow_rt.containers import read_packet, read_picture
-from bdflow_rt.errors import CorruptModelError, MissingFileError, ShapeError
+from bdflow_rt.errors import ArgumentError, CorruptModelError, MissingFileError, ShapeError
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
 from bdflow_rt.metrics.lpips import Lpips
 from bdflow_rt.rescaler import Rescaler
@@ -249,3 +253,55 @@ def test_only_pictures_are_listed_in_the_order_of_their_names(tmp_path: Path) ->
     assert [path.name for path in list_pictures(tmp_path)] == ["a.jpeg", "b.PNG", "d.webp"]
     with pytest.raises(MissingFileError, match="no pictures"):
         list_pictures(Path(__file__).parent)
+
+
+def test_through_a_codec_the_lr_is_its_file_s_and_bytes_are_those_of_that_file_and_the_chunk(
+    rescaler: Rescaler, pictures: list[Path], tmp_path: Path
+) -> None:
+    codec = parse_through("jpeg:60")
+    found = measure(rescaler, pictures[0], tmp_path, refine=0, judges=NONE, codec=codec)
+    hr = read_picture(pictures[0]).pixels
+    packet = rescaler.downscale(hr)
+    lossy, size = through(packet, *codec)
+    restored = rescaler.upscale(lossy, force=True)
+    assert found.psnr_y == pytest.approx(psnr_y(restored, hr, border=rescaler.card.config.scale))
+    assert found.lr_psnr == pytest.approx(psnr(lossy.lr, bicubic_downscale(hr, scale=rescaler.card.config.scale)))
+    assert found.file_bytes == size + found.chunk_bytes
+    lossless = measure(rescaler, pictures[0], tmp_path, refine=0, judges=NONE)
+    assert found.chunk_bytes == lossless.chunk_bytes
+    assert found.psnr_y < lossless.psnr_y
+
+
+@pytest.mark.parametrize("text", ["jpeg", "jpeg:", "jpeg:0", "jpeg:101", "webp:75", "jpeg:7.5", "jpeg:-5", ""])
+def test_a_codec_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentError, match="jpeg:Q or jpeg_444:Q"):
+        parse_through(text)
+
+
+def test_a_list_of_held_out_originals_is_measured_like_a_folder(
+    pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], zoo: Path
+) -> None:
+    packs = tmp_path / "packs"
+    packs.mkdir()
+    with tarfile.open(packs / "a.tar", "w") as tar:
+        for path in pictures:
+            tar.add(path, path.name)
+    entry = {"source": "s", "orig": "0", "files": [path.name for path in pictures[:2]], "packs": ["a.tar"]}
+    (packs / "structure-split.json").write_text(json.dumps([entry]))
+    assert main(["eval", str(packs / "structure-split.json"), "--json", "--quiet"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["folder"] == "structure-split"
+    assert [one["name"] for one in result["pictures"]] == ["0.png", "1.png"]
+
+
+def test_the_command_writes_a_file_per_model_set_and_codec(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zoo: Path
+) -> None:
+    words = ["--folder", pictures[0].parent, "--model", "bdflow-x4", "--through", "jpeg:75", "--through", "jpeg_444:50"]
+    monkeypatch.setattr(sys, "argv", ["quality", *map(str, words), "--output", str(tmp_path / "out")])
+    quality.main()
+    name = pictures[0].parent.name
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {f"bdflow-x4@99-{name}-jpeg-75.json", f"bdflow-x4@99-{name}-jpeg_444-50.json"}
+    results = [json.loads((tmp_path / "out" / file).read_text()) for file in sorted(files)]
+    assert [one["through"] for one in results] == ["jpeg:75", "jpeg_444:50"]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bdflow_rt.errors import TrainingDataError
+from bdflow_rt.training.graphics import draw_graphics
 from bdflow_rt.training.sources import PICTURE_SUFFIXES, candidates, count_by, rule_files, source_files
 
 POOL_VERSION = 2
@@ -81,7 +82,7 @@ class CropBatches(Dataset[torch.Tensor]):
     """Batch number `step` of a run, a pure function of (seed, step, rank): resuming needs no random state.
 
     Pictures are drawn in proportion to their area; each crop is flipped and turned at random, and `graphics` of them
-    (0 to 1) get lines and boxes drawn over.
+    (0 to 1) get graphics drawn over (`training.graphics`).
     """
 
     def __init__(
@@ -145,34 +146,6 @@ def decode(name: str, data: bytes) -> NDArray[np.uint8]:
     if picture is None:
         raise TrainingDataError(f"{name} does not decode; mend or remove it.")
     return np.ascontiguousarray(picture[:, :, ::-1])
-
-
-def draw_graphics(pixels: NDArray[np.uint8], random: np.random.Generator) -> None:
-    """Draw one to six lines, boxes and grids, one to three pixels wide and half of them in fully saturated colours.
-
-    Args:
-        pixels: (H, W, 3) uint8, contiguous; drawn over in place.
-        random: where places and colours come from.
-    """
-    height, width = pixels.shape[:2]
-    for _ in range(int(random.integers(1, 7))):
-        saturated = random.random() < 0.5
-        colour = [
-            int(value) for value in (255 * random.integers(2, size=3) if saturated else random.integers(256, size=3))
-        ]
-        thickness, spacing = int(random.integers(1, 4)), int(random.integers(4, 33))
-        (left, right), (top, bottom) = random.integers(width, size=2).tolist(), random.integers(height, size=2).tolist()
-        kind = int(random.integers(5))
-        if kind == 0:
-            pixels[top : top + thickness] = colour
-        elif kind == 1:
-            pixels[:, left : left + thickness] = colour
-        elif kind == 2:
-            cv2.line(pixels, (left, top), (right, bottom), colour, thickness)
-        elif kind == 3:
-            cv2.rectangle(pixels, (left, top), (right, bottom), colour, thickness if saturated else cv2.FILLED)
-        else:
-            pixels[top % spacing :: spacing] = pixels[:, left % spacing :: spacing] = colour
 
 
 def _ignore_signals(_: int) -> None:

@@ -2,7 +2,25 @@
 
 A message says what was wrong (with the value), what is allowed, and what to do next. `exit_code` is what the
 command line returns: 2 arguments, 3 input, 4 output, 5 packet, 6 model, 7 backend, 8 training.
+
+What a library says goes into a message through `shorten`: some write thousands of characters into one line.
 """
+
+_HEAD, _TAIL = 300, 140
+
+
+def shorten(said: object) -> str:
+    """A library's message in one line of at most 450 characters, its middle left out; the class where it says nothing.
+
+    Args:
+        said: the exception or its text. Both ends stay: C++ libraries begin with the place and end with the reason.
+    """
+    text = " ".join(str(said).split())
+    if not text:
+        return type(said).__name__ if isinstance(said, BaseException) else "no reason is given"
+    if len(text) <= _HEAD + _TAIL:
+        return text
+    return f"{text[:_HEAD].rstrip()} [...] {text[-_TAIL:].lstrip()}"
 
 
 class BdflowError(Exception):

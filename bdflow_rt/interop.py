@@ -27,6 +27,7 @@ from bdflow_rt.errors import (
     EmptyImageError,
     LayoutError,
     OutOfMemoryError,
+    shorten,
 )
 
 if TYPE_CHECKING:
@@ -142,10 +143,10 @@ def borrow(array: Any, *, stream: int, name: str = "x", writable: bool = False) 
             return cupy.from_dlpack(source)
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise BackendError(
-            f"CUDA failed at {name}: {error}. A fault of earlier work on this GPU shows here."
+            f"CUDA failed at {name}: {shorten(error)}. A fault of earlier work on this GPU shows here."
         ) from error
     except (AssertionError, BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise LayoutError(f"{name}, a {_kind(array)}, cannot be shared with CuPy: {error}") from error
+        raise LayoutError(f"{name}, a {_kind(array)}, cannot be shared with CuPy: {shorten(error)}") from error
 
 
 def empty_like_library(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, stream: int) -> Any:
@@ -287,7 +288,9 @@ def _wait_for(producer: int, stream: int) -> None:
 
 
 def _out_of_memory(size: int, error: Exception) -> OutOfMemoryError:
-    return OutOfMemoryError(f"The GPU has no room for {size} bytes more ({error}). Use smaller batches or free memory.")
+    return OutOfMemoryError(
+        f"The GPU has no room for {size} bytes more ({shorten(error)}). Use smaller batches or free memory."
+    )
 
 
 def _contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -337,11 +340,11 @@ def _cuda_problem() -> str | None:
         import cupy
         from cupy.cuda import runtime
     except (ImportError, OSError) as error:
-        return f"GPU arrays need CuPy, which cannot be imported ({error}). pip install 'bdflow-rt[cuda]'"
+        return f"GPU arrays need CuPy, which cannot be imported ({shorten(error)}). pip install 'bdflow-rt[cuda]'"
     if int(cupy.__version__.partition(".")[0]) < _CUPY:
         return f"GPU arrays need CuPy {_CUPY} or newer, this is {cupy.__version__}. pip install 'bdflow-rt[cuda]'"
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
-        return f"CUDA finds no usable NVIDIA driver ({error}). Install or update the driver."
+        return f"CUDA finds no usable NVIDIA driver ({shorten(error)}). Install or update the driver."
     return None if count else "CUDA finds no GPU. Check with `nvidia-smi` which ones the driver finds."

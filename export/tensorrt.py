@@ -19,7 +19,7 @@ import onnx
 from bdflow_rt.engines.cache_entry import EngineKey
 from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.tensorrt_library import load_library
-from bdflow_rt.errors import ArgumentError, CudaUnavailableError, EngineBuildError, EngineParseError
+from bdflow_rt.errors import ArgumentError, CudaUnavailableError, EngineBuildError, EngineParseError, shorten
 from bdflow_rt.export.dequantize import dequantize, learned_weights
 from bdflow_rt.export.flavours import FlavourInfo, Target, choose_target, flavour_info, flavour_logger
 from bdflow_rt.export.onnx import GraphKind, build_graph
@@ -377,8 +377,8 @@ def _describe(network: Any, side: Literal["input", "output"]) -> dict[str, dict[
 
 def _parser_errors(parser: tensorrt.OnnxParser, api: Any, card: ModelCard) -> str:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    found = [f"node {error.node_name()!r} ({error.node_operator()}): {error.desc()}" for error in errors]
-    reasons = "; ".join(found) or "it does not say why"
+    found = [f"node {error.node_name()!r} ({error.node_operator()}): {shorten(error.desc())}" for error in errors]
+    reasons = "; ".join(found[:3]) or "it does not say why"
     return (
         f"{api.__name__} {api.__version__} does not take the graph of {card.id}: {reasons}. "
         "If the model was made by this release of bdflow-rt, please report it."
@@ -386,4 +386,4 @@ def _parser_errors(parser: tensorrt.OnnxParser, api: Any, card: ModelCard) -> st
 
 
 def _last_words(logger: Any) -> str:
-    return f"{(list(logger.errors) or ['it does not say why'])[-1]:.600}."
+    return f"{shorten((list(logger.errors) or ['it does not say why'])[-1])}."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bdflow_rt.errors import CompilerMissingError, KernelCompileError, UnsupportedArchitectureError
+from bdflow_rt.errors import CompilerMissingError, KernelCompileError, UnsupportedArchitectureError, shorten
 from bdflow_rt.kernels.cache import Compiled, KernelCache
 
 SOURCES = Path(__file__).resolve().parent / "cuda"
@@ -76,7 +76,7 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Compiled:
             nvrtc.compileProgram(program, (*OPTIONS, f"-arch=sm_{architecture}", f"-I{SOURCES}", f"-I{_headers()}"))
         except nvrtc.NVRTCError as error:
             log = nvrtc.getProgramLog(program).strip()
-            raise KernelCompileError(f"{kernel.expression} does not compile ({error}):\n{log}") from error
+            raise KernelCompileError(f"{kernel.expression} does not compile ({shorten(error)}):\n{log}") from error
         return Compiled(
             name=nvrtc.getLoweredName(program, kernel.expression),
             log=nvrtc.getProgramLog(program),
@@ -160,7 +160,7 @@ def _nvrtc() -> Any:
         nvrtc.getVersion()
     except (ImportError, OSError, RuntimeError) as error:
         raise CompilerMissingError(
-            f"CUDA kernels are compiled by NVRTC through CuPy, and one of them is missing ({error}). "
+            f"CUDA kernels are compiled by NVRTC through CuPy, and one of them is missing ({shorten(error)}). "
             "pip install 'bdflow-rt[cuda]'"
         ) from error
     return nvrtc

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bdflow_rt.errors import ArrayTooLargeError, BackendError
+from bdflow_rt.errors import ArrayTooLargeError, BackendError, shorten
 from bdflow_rt.kernels.compile import Kernel, load
 
 MAX_ELEMENTS = 2**31 - 1
@@ -56,7 +56,7 @@ def launch(plan: Launch, *, stream: int) -> None:
         function(plan.grid, plan.block, plan.arguments, stream=_Stream(stream))
     except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
         raise BackendError(
-            f"CUDA could not start {plan.kernel.expression}: {error}. A fault of earlier work shows here too; "
+            f"CUDA could not start {plan.kernel.expression}: {shorten(error)}. A fault of earlier work shows here too; "
             "CUDA_LAUNCH_BLOCKING=1 finds it."
         ) from error
 

@@ -19,7 +19,7 @@ from typing import NoReturn, TextIO
 
 from bdflow_rt._version import __version__
 from bdflow_rt.cli.output import note
-from bdflow_rt.errors import BackendUnavailableError, BdflowError, OutOfMemoryError
+from bdflow_rt.errors import BackendUnavailableError, BdflowError, OutOfMemoryError, shorten
 
 COMMANDS: dict[str, str] = {
     "downscale": "turn a picture into a small one that can be restored",
@@ -76,11 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("memory ran out; close other programs, or lower --memory-limit", OutOfMemoryError.exit_code)
     except ImportError as error:
         return _fail(
-            f"{error}. Part of the installation is missing or broken; 'bdflow doctor' says which, and how to mend it.",
+            f"{shorten(error)}. Part of the installation is missing or broken; 'bdflow doctor' says which, and how to "
+            "mend it.",
             BackendUnavailableError.exit_code,
         )
     except Exception as error:
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        what = f"{type(error).__name__}: {shorten(error)}" if str(error) else type(error).__name__
         return _fail(
             f"{what}. This is a bug in bdflow: please report it with the traceback, which BDFLOW_DEBUG=1 shows.",
             EXIT_BUG,

@@ -10,7 +10,7 @@ from bdflow_rt.containers.camera_raw import check_first_page, check_mark
 from bdflow_rt.containers.colour import check_png_colour
 from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.tiff import prepare_tiff
-from bdflow_rt.errors import BdflowError, CorruptImageError, ImageTooLargeError, UnsupportedImageError
+from bdflow_rt.errors import BdflowError, CorruptImageError, ImageTooLargeError, UnsupportedImageError, shorten
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -176,14 +176,14 @@ def _typed(name: str, error: Exception) -> Exception:
     """The typed error for whatever a decoder raised on bad bytes, which may be anything."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.EIO):
         return error  # not the picture's fault
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = shorten(error)
     if reason == "not identified by this driver":  # Pillow's words for this
         reason = "its header gives it no pixels, or none of a known kind"
     if reason.startswith(_UNSUPPORTED_REASONS):
         return UnsupportedImageError(
-            f"{name} is of a kind that is not read here ({reason[:200]}); convert it to an 8-bit RGB PNG first."
+            f"{name} is of a kind that is not read here ({reason}); convert it to an 8-bit RGB PNG first."
         )
     return CorruptImageError(
-        f"{name} is damaged or cut off, its data does not decode ({reason[:200]}). Get the picture again from where "
+        f"{name} is damaged or cut off, its data does not decode ({reason}). Get the picture again from where "
         "it was made."
     )

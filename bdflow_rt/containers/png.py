@@ -33,6 +33,7 @@ from bdflow_rt.errors import (
     ImageTooLargeError,
     NotAPacketError,
     PacketMismatchError,
+    shorten,
 )
 from bdflow_rt.files import PathLike, write_atomically
 from bdflow_rt.packet import MAX_ICC_BYTES, Packet, PacketHeader, UInt8Array
@@ -196,7 +197,7 @@ def _inflate(data: memoryview, size: int, name: str) -> bytes:
     try:
         content = inflater.decompress(data, size + 1)
     except zlib.error as error:
-        raise CorruptPacketError(f"{name} does not inflate ({error}). {_AGAIN}") from error
+        raise CorruptPacketError(f"{name} does not inflate ({shorten(error)}). {_AGAIN}") from error
     if len(content) > size:
         raise CorruptPacketError(f"{name} inflates to more than the {size} bytes that are allowed. {_AGAIN}")
     if not inflater.eof or inflater.unused_data:

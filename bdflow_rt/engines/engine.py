@@ -17,6 +17,7 @@ from bdflow_rt.errors import (
     NonFiniteOutputError,
     OutOfMemoryError,
     ShapeError,
+    shorten,
 )
 from bdflow_rt.zoo.card import Direction, ModelCard
 
@@ -113,10 +114,10 @@ def closed(card: ModelCard, direction: Direction) -> ClosedError:
 
 def run_error(error: RuntimeError | MemoryError, *, backend: Backend, what: str) -> BackendError:
     """The error that a backend's own failure stands for; `what` is the direction and model."""
-    text = str(error).strip()
+    text = str(error)
     if isinstance(error, MemoryError) or any(words in text.lower() for words in _MEMORY_WORDS):
         return OutOfMemoryError(
-            f"Memory ran out in {what} on backend {backend!r}: {text or 'no memory'}. Lower memory_limit_mib, which "
+            f"Memory ran out in {what} on backend {backend!r}: {shorten(error)}. Lower memory_limit_mib, which "
             "cuts the picture into smaller tiles of the same pixels, or close other programs."
         )
-    return BackendError(f"Backend {backend!r} failed in {what}: {text}")
+    return BackendError(f"Backend {backend!r} failed in {what}: {shorten(error)}")

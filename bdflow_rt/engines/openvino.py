@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs, closed, run_error
-from bdflow_rt.errors import BackendError, BackendUnavailableError, CorruptModelError
+from bdflow_rt.errors import BackendError, BackendUnavailableError, CorruptModelError, shorten
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class OpenVINOEngine:
         try:
             model = self._core.read_model(str(path))
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO cannot read {path}: {error}") from None
+            raise BackendError(f"OpenVINO cannot read {path}: {shorten(error)}") from None
         _check_origin(model, card, direction)
         self._outputs = [port.get_any_name() for port in model.outputs]
         self._model: openvino.Model | None = model

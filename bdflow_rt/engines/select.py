@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision
-from bdflow_rt.errors import ArgumentError, BackendUnavailableError
+from bdflow_rt.errors import ArgumentError, BackendUnavailableError, shorten
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 BackendChoice = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
@@ -145,7 +145,8 @@ def _import(backend: Backend) -> Any:
         return importlib.import_module(backend)
     except (ImportError, OSError) as error:
         raise BackendUnavailableError(
-            f"The {backend} backend is installed, but does not load ({error}). Install it again: {INSTALL[backend]}"
+            f"The {backend} backend is installed, but does not load ({shorten(error)}). Install it again: "
+            f"{INSTALL[backend]}"
         ) from error
 
 

@@ -28,7 +28,7 @@ from bdflow_rt.engines.shaped import (
     tensors_of,
 )
 from bdflow_rt.engines.tensorrt_library import LoadedEngine, load_library
-from bdflow_rt.errors import ArgumentError, BackendError, BusyError, DTypeError, EngineMissingError, ShapeError
+from bdflow_rt.errors import ArgumentError, BackendError, BusyError, DTypeError, EngineMissingError, ShapeError, shorten
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 MAX_SHAPES = 4
@@ -263,7 +263,7 @@ class TensorRTEngine:
         try:
             graph = self._device.capture(self._stream, lambda: self._enqueue(shaped, self._stream))
         except (RuntimeError, BackendError) as error:
-            return None, f"the work cannot be captured as a CUDA graph: {error}"
+            return None, f"the work cannot be captured as a CUDA graph: {shorten(error)}"
         main = self._inputs[0]
         content = self._buffers.view(main, shaped.tensors[main])
         self._device.invert(content, self._stream)

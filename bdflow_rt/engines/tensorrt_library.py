@@ -25,6 +25,7 @@ from bdflow_rt.errors import (
     EngineLoadError,
     EngineMismatchError,
     OutOfMemoryError,
+    shorten,
 )
 from bdflow_rt.zoo.card import ModelCard
 
@@ -57,7 +58,8 @@ def load_library(flavour: Flavour) -> Any:
         library = importlib.import_module(MODULES[flavour])
     except (ImportError, OSError, RuntimeError) as error:
         raise BackendUnavailableError(
-            f"The {flavour} backend is installed, but does not load ({error}). Install it again: {INSTALL[flavour]}"
+            f"The {flavour} backend is installed, but does not load ({shorten(error)}). Install it again: "
+            f"{INSTALL[flavour]}"
         ) from error
     check_version(flavour, library.__version__)
     return library
@@ -181,9 +183,10 @@ class LoadedEngine:
 
     def failure(self, what: str, kind: type[Exception], why: str = "") -> Exception:
         """The error for something the library did not do, with its own words for it where `why` has none."""
-        said = why or "; ".join(self._logger.errors) or "it gave no reason"
+        text = why or "; ".join(self._logger.errors) or "it gave no reason"
+        said = shorten(text)
         self._logger.errors.clear()
-        if "out of memory" in said.lower():
+        if "out of memory" in text.lower():
             return OutOfMemoryError(
                 f"Memory ran out on GPU {self.device.index} ({self.device.name}): {self.key.flavour} {what}: {said}. "
                 "Close other programs on it, or lower memory_limit_mib."

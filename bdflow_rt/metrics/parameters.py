@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.errors import CorruptModelError, MissingFileError
+from bdflow_rt.errors import CorruptModelError, MissingFileError, shorten
 
 
 def find_parameters(name: str, path: str | os.PathLike[str] | None, *, what: str) -> pathlib.Path:
@@ -51,4 +51,4 @@ def read_parameters(path: pathlib.Path, *, what: str) -> dict[str, NDArray[Any]]
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise CorruptModelError(f"{path} cannot be read as {what}: {error}. Fetch the file again.") from None
+        raise CorruptModelError(f"{path} cannot be read as {what}: {shorten(error)}. Fetch the file again.") from None

@@ -16,7 +16,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from bdflow_rt.errors import CorruptModelError, ModelConfigError, ModelExistsError, WeightsHashError
+from bdflow_rt.errors import CorruptModelError, ModelConfigError, ModelExistsError, WeightsHashError, shorten
 from bdflow_rt.zoo.config import ModelConfig
 from bdflow_rt.zoo.packed import PACKED_SUFFIX, unpacked_folder
 
@@ -215,7 +215,9 @@ class ModelCard:
         except OSError as error:
             raise CorruptModelError(f"{path} cannot be read: {error.strerror}. A model folder needs one.") from None
         except (ValueError, KeyError, RecursionError, ModelConfigError) as error:
-            raise CorruptModelError(f"The model card {path} is damaged: {error!r}. Install the model again.") from None
+            raise CorruptModelError(
+                f"The model card {path} is damaged: {shorten(repr(error))}. Install the model again."
+            ) from None
         card._check_values(path)
         return card
 

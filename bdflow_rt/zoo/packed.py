@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 
-from bdflow_rt.errors import BackendUnavailableError, CorruptModelError, UnwritableOutputError
+from bdflow_rt.errors import BackendUnavailableError, CorruptModelError, UnwritableOutputError, shorten
 
 PACKED_SUFFIX = ".xz"
 MAX_UNPACKED_BYTES = 1 << 30
@@ -80,7 +80,9 @@ def _decompress(packed: pathlib.Path, whole: pathlib.Path) -> None:
             try:
                 part = decompressor.decompress(data, _CHUNK)
             except lzma.LZMAError as error:
-                raise CorruptModelError(f"{packed} cannot be unpacked: {error}. Install the model again.") from None
+                raise CorruptModelError(
+                    f"{packed} cannot be unpacked: {shorten(error)}. Install the model again."
+                ) from None
             written += len(part)
             if written > MAX_UNPACKED_BYTES:
                 raise CorruptModelError(

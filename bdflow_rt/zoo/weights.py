@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from bdflow_rt.errors import CorruptModelError, WeightsHashError
+from bdflow_rt.errors import CorruptModelError, WeightsHashError, shorten
 from bdflow_rt.zoo.card import ModelCard
 
 _ITEM_BYTES = {"F32": 4, "F16": 2, "I8": 1}
@@ -138,7 +138,7 @@ def _index(file: BinaryIO, size: int, path: pathlib.Path) -> dict[str, StoredTen
             if name != "__metadata__"
         }
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise CorruptModelError(f"{path} has a damaged safetensors header: {error!r}") from None
+        raise CorruptModelError(f"{path} has a damaged safetensors header: {shorten(repr(error))}") from None
     for name, tensor in index.items():
         if not _is_sound(tensor, first=8 + header_length, last=size):
             raise CorruptModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import subprocess
@@ -22,12 +23,13 @@ from bdflow_rt.cli.diagnosis.problems import find_problems, is_usable
 from bdflow_rt.cli.doctor import _lines
 from bdflow_rt.engines.cache import EngineCache
 from bdflow_rt.engines.select import explain
+from tests.support_models import make_model, tiny_config
 from tests.support_plans import needs_rtx, real_plan
 
 PACKAGE = Path(bdflow_rt.__file__).parent.parent
 KEYS = [
     "schema", "bdflow", "python", "system", "cpu", "memory", "caches", "environment", "packages", "gpu",
-    "flavours", "kernels", "zoo", "backend", "problems", "usable",
+    "flavours", "kernels", "zoo", "backend", "runs", "problems", "usable",
 ]  # fmt: skip
 MAIN = "import sys; sys.path[:0] = {path!r}; from bdflow_rt.cli.main import main; sys.exit(main(['doctor', '--json']))"
 
@@ -452,3 +454,57 @@ def test_caches_that_cannot_be_looked_at_are_a_problem(report: dict[str, Any]) -
     report["caches"] = {"error": "UnwritableOutputError: This user has no home folder."}
     (fix,) = _fixes(report, "The caches cannot be looked at: UnwritableOutputError")
     assert fix.startswith("export BDFLOW_CACHE=")
+
+
+def test_each_cpu_backend_really_runs_the_default_model(here: dict[str, Any]) -> None:
+    assert set(here["runs"]) == {"openvino", "torch"}
+    for run in here["runs"].values():
+        assert run["model"].startswith("bdflow-x4@")
+        assert run["problem"] is None
+        assert run["seconds"] > 0
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_a_backend_that_does_not_run_the_default_model_is_a_problem(report: dict[str, Any], backend: str) -> None:
+    fault = "OpenVINO cannot read downscale.onnx: While validating DequantizeLinear"
+    report["packages"][backend].update(imported="2025.0.0", error=None)
+    report["runs"][backend].update(problem=fault, of_the_model=False)
+    (fix,) = _fixes(report, f"{backend} 2025.0.0 does not run the default model: {fault}")
+    assert fix == pip(f"install --upgrade {backend}")
+    assert is_usable(report) is (backend != "openvino")
+    _with_gpu(report)
+    state = explain_backends(report)[backend]
+    assert state["state"] == ("chosen" if backend == "openvino" else "missing")
+    report["runs"][backend] = {"error": "crashed with SIGILL"}
+    assert len(_fixes(report, "does not run the default model: crashed with SIGILL")) == 1
+    assert is_usable(report) is (backend != "openvino")
+
+
+def test_a_damaged_default_model_is_one_problem_and_not_the_backends(report: dict[str, Any]) -> None:
+    for run in report["runs"].values():
+        run.update(problem="its weights are altered", of_the_model=True)
+    assert _fixes(report, "does not run") == []
+    assert len(_fixes(report, "The default model cannot be used: its weights are altered")) == 2
+    report["zoo"]["models"][0]["problem"] = "its weights are altered"
+    assert _fixes(report, "The default model cannot be used") == []
+
+
+def test_a_graph_that_openvino_does_not_take_is_found_and_its_message_is_short(
+    tmp_path: Path, narrow_int8: None
+) -> None:
+    """What a graph newer than the installed OpenVINO looks like: one with operators that it does not know."""
+    folder = make_model(tmp_path, tiny_config(4), name="bdflow-x4", version=99).folder
+    card = json.loads((folder / "model.json").read_text())
+    for direction in card["graphs_sha256"]:
+        path = folder / f"{direction}.onnx"
+        graph = path.read_bytes().replace(b"LeakyRelu", b"LeakyFoo!")
+        path.write_bytes(graph)
+        card["graphs_sha256"][direction] = hashlib.sha256(graph).hexdigest()
+    (folder / "model.json").write_text(json.dumps(card))
+    code, report = _doctor(BDFLOW_ZOO=str(tmp_path))
+    assert code == 7
+    assert not report["usable"]
+    (problem,) = report["problems"]
+    assert "does not run the default model" in problem["what"]
+    assert "LeakyFoo!" in problem["what"]
+    assert len(problem["what"]) < 900

@@ -38,6 +38,8 @@ def explain_backends(report: Report) -> dict[str, dict[str, Any]]:
             )
         elif name in MODULES:
             explained[name] = _flavour(report, name)
+        elif fault := _fault_of_run(report, name):
+            explained[name] = _state("missing", f"does not run the default model: {fault}", pip(f"install -U {name}"))
         else:
             explained[name] = _state("ready", _second_best(report, name))
     return explained
@@ -80,6 +82,12 @@ def _flavour(report: Report, name: str) -> dict[str, Any]:
         return _state("missing", f"no engine is cached for {gpus[0]['name']}, only for {others}", build)
     names = ", ".join(sorted(f"{one['direction']} of {one['model']}" for one in here))
     return _state("ready", f"backend='{name}' runs it; 'auto' does not. Engines: {names}")
+
+
+def _fault_of_run(report: Report, name: str) -> str | None:
+    run = report["runs"].get(name) or {}
+    fault: str | None = run.get("error") or run.get("problem")
+    return fault
 
 
 def _install(report: Report, name: str) -> str:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from bdflow_rt.errors import shorten
+
 CHILD_TIMEOUT_S = 120.0
 """Importing torch from a cold network disk has been seen to take a minute."""
 TOOL_TIMEOUT_S = 20.0
@@ -37,7 +39,7 @@ def guarded(probe: Callable[[], Any]) -> Any:
     try:
         return probe()
     except Exception as error:
-        return {"error": str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"}
+        return {"error": str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {shorten(error)}"}
 
 
 def ask_python(code: str) -> Any:
@@ -74,5 +76,5 @@ def run_tool(command: list[str], *, timeout_s: float = TOOL_TIMEOUT_S) -> str:
         raise ProbeError(f"crashed with {signal.Signals(-done.returncode).name}")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or done.stdout.strip().splitlines()
-        raise ProbeError(lines[-1] if lines else f"failed with exit code {done.returncode}")
+        raise ProbeError(shorten(lines[-1]) if lines else f"failed with exit code {done.returncode}")
     return done.stdout

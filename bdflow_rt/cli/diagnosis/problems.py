@@ -49,12 +49,16 @@ def find_problems(report: Report) -> list[Problem]:
 
 
 def is_usable(report: Report) -> bool:
-    """Whether pictures can be rescaled: what every backend needs imports, one was chosen, and a sound model is here."""
+    """Whether pictures can be rescaled: what every backend needs imports, one was chosen and runs, and a sound model is
+    here."""
     packages = report["packages"]
     if any(packages.get(name, {}).get("imported") is None for name in REQUIRED):
         return False
     sound = [model for model in report["zoo"].get("models", []) if not model["problem"]]
-    return bool(report["backend"].get("backend") and sound)
+    chosen = report["backend"].get("backend")
+    run = report["runs"].get(chosen) or {}
+    runs = not (run.get("error") or (run.get("problem") and not run["of_the_model"]))
+    return bool(chosen and runs and sound)
 
 
 def _problem(what: str, fix: str) -> Problem:
@@ -228,7 +232,22 @@ def _backend(report: Report) -> Iterator[Problem]:
         yield _problem(f"No backend can run: {why}", pip("install openvino"))
 
 
+def _runs(report: Report) -> Iterator[Problem]:
+    if list(_required(report)):
+        return
+    for name, run in report["runs"].items():
+        package = report["packages"][name]
+        if package["error"] is not None or not (fault := run.get("error") or run["problem"]):
+            continue  # sound, or listed as a package that does not import
+        if "error" not in run and run["of_the_model"]:
+            if not list(_zoo(report)):
+                yield _problem(f"The default model cannot be used: {fault}", _reinstall(report))
+            continue
+        what = f"{name} {package['imported'] or ''}".rstrip()
+        yield _problem(f"{what} does not run the default model: {fault}", pip(f"install --upgrade {name}"))
+
+
 _CHECKS: tuple[Callable[[Report], Iterator[Problem]], ...] = (
     _platform, _required, _broken, _clashes, _placeholder, _own_version, _gpu, _caches, _flavours, _kernels,
-    _zoo, _backend,
+    _zoo, _backend, _runs,
 )  # fmt: skip

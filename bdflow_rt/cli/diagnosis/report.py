@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bdflow_rt._version import __version__
-from bdflow_rt.cli.diagnosis import compiled, gpu, models, packages, system
+from bdflow_rt.cli.diagnosis import compiled, gpu, models, packages, runs, system
 from bdflow_rt.cli.diagnosis.backends import explain_backends
 from bdflow_rt.cli.diagnosis.probe import ask_python, guarded
 from bdflow_rt.cli.diagnosis.problems import find_problems, is_usable
@@ -26,7 +26,7 @@ def collect() -> dict[str, Any]:
     """Everything `bdflow doctor --json` prints. Never raises: a probe that fails is `{"error": text}` in its place.
 
     Keys: schema, bdflow, python, system, cpu, memory, caches, environment, packages, gpu, flavours, kernels, zoo,
-    backend, problems (a list of `what` and `fix`) and usable.
+    backend, runs, problems (a list of `what` and `fix`) and usable.
 
     `backend` is what `bdflow_rt.engines.select.explain()` says, in plain JSON types: "backend" (what
     `backend="auto"` means here, or None) and "reason"; its "backends" are those of `explain_backends`.
@@ -41,6 +41,7 @@ def collect() -> dict[str, Any]:
             "caches": pool.submit(guarded, compiled.caches),
             "flavours": pool.submit(guarded, compiled.flavours),
             "kernels": pool.submit(guarded, compiled.kernels),
+            "runs": pool.submit(guarded, runs.runs),
         }
         report: dict[str, Any] = {
             "schema": SCHEMA,
@@ -57,6 +58,7 @@ def collect() -> dict[str, Any]:
             "kernels": slow["kernels"].result(),
             "zoo": slow["zoo"].result(),
             "backend": slow["backend"].result(),
+            "runs": slow["runs"].result(),
         }
     report["backend"]["backends"] = guarded(lambda: explain_backends(report))
     report["problems"] = find_problems(report)

@@ -44,6 +44,7 @@ def test_the_shipped_configurations_are_these() -> None:
         "psnr-x4",
         "psnr-x8",
         "psnr-x16",
+        "robust-x2",
     }
 
 

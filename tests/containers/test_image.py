@@ -258,9 +258,9 @@ def test_reading_holds_the_pixels_once_besides_the_decoder(tmp_path: Path) -> No
 @pytest.mark.parametrize("alpha", [0, 0x8000])
 def test_a_16_bit_bmp_with_an_alpha_channel_is_not_read_as_opaque(alpha: int) -> None:
     """The alpha of every pixel is 0 here: without a mask for it that means nothing."""
-    size, masks = 2 * 4 * 2, struct.pack("<4I", 0x7C00, 0x3E0, 0x1F, alpha)
-    header = struct.pack("<IiiHHIIiiII", 56, 4, 2, 1, 16, 3, size, 0, 0, 0, 0) + masks
-    data = b"BM" + struct.pack("<IHHI", 70 + size, 0, 0, 70) + header + struct.pack("<8H", *[0x7C00] * 8)
+    size, masks = 2 * 4 * 2, struct.pack("<4I", 0x7C00, 0x3E0, 0x1F, alpha).ljust(68, b"\0")
+    header = struct.pack("<IiiHHIIiiII", 108, 4, 2, 1, 16, 3, size, 0, 0, 0, 0) + masks
+    data = b"BM" + struct.pack("<IHHI", 122 + size, 0, 0, 122) + header + struct.pack("<8H", *[0x7C00] * 8)
     if alpha:
         with refused(UnsupportedImageError, "16-bit BMP", "alpha"):
             read_picture(data)

@@ -181,6 +181,10 @@ class BackendUnavailableError(BackendError):
     """The backend asked for is not installed or cannot run here."""
 
 
+class ForkedProcessError(BackendUnavailableError):
+    """A forked process cannot use a backend, because its parent has: the backend's threads are missing."""
+
+
 class CudaUnavailableError(BackendUnavailableError):
     """There is no NVIDIA GPU, no driver, or no CuPy."""
 

@@ -35,7 +35,10 @@ class Rescaler:
     weights it was made with. It is a context manager; `close()` frees the engines.
 
     Threads: one Rescaler may be shared; pictures wait for each other, since each uses all cores, and so does `close()`.
-    It does not survive a fork: make it in the process that uses it.
+    Processes: what a fork copies of a used backend cannot run. In a process that was forked after this or another
+    Rescaler had made a picture with the same backend, every picture raises `ForkedProcessError` at once: start workers
+    by "spawn" or "forkserver", or fork them before the first picture. (multiprocessing forks by default on Linux up to
+    Python 3.13.) Where PyTorch was only loaded before the fork, it computes with one thread.
 
     Args:
         card: of the model.
@@ -157,6 +160,7 @@ class Rescaler:
             ShapeError, DTypeError, EmptyImageError, ImageTooLargeError: the array cannot be used.
             InputError: the file cannot be read as a picture, or is of a kind that would be altered silently.
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: the engine failed or does not load.
+            ForkedProcessError: this process was forked from one that had made pictures with the backend.
             CorruptModelError, WeightsHashError: the model's files are not those of its card.
             UnwritableOutputError: there is no room to unpack the model's weights, where they ship packed.
             ClosedError: the rescaler was closed.

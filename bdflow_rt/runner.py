@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from bdflow_rt.arguments import to_grey
 from bdflow_rt.engines.engine import Engine, Precision
 from bdflow_rt.engines.select import Selection, open_engine, prepare_torch
 from bdflow_rt.errors import ClosedError, OutOfMemoryError
+from bdflow_rt.fork import check_process, torch_threads
 from bdflow_rt.latent import latent_rows
 from bdflow_rt.packet import UInt8Array, ZPolicy
 from bdflow_rt.tiles import (
@@ -69,6 +71,8 @@ class Runner:
         self._memory_limit_mib = memory_limit_mib
         self._refiner: Refiner | None = None
         self._lock = threading.RLock()
+        self._process: int | None = None
+        """In which it was first used."""
         self._closed = False
 
     def downscale(
@@ -88,8 +92,10 @@ class Runner:
 
         Raises:
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: an engine failed or does not load.
+            ForkedProcessError: this process was forked from one that has used the runner, or its backend.
             ClosedError: the runner was closed.
         """
+        self._enter()
         config = self._card.config
         size = -(-pixels.shape[0] // config.scale), -(-pixels.shape[1] // config.scale)
         lr = np.empty((*size, 3), np.uint8)
@@ -141,6 +147,7 @@ class Runner:
         Raises:
             As `downscale`.
         """
+        self._enter()
         scale = self._card.config.scale
         direction: Direction = "upscale_z" if z.temperature else "upscale"
         image = np.empty((*size, 3), np.uint8)
@@ -160,7 +167,10 @@ class Runner:
         return image
 
     def close(self) -> None:
-        """Free the engines; waits for a picture that is being made."""
+        """Free the engines, after the picture that is being made; in a forked process the parent's stay as they are."""
+        self._closed = self._closed or self._process not in (None, os.getpid())
+        if self._closed:
+            return
         with self._lock:
             self._closed = True
             for engine in self.engines.values():
@@ -168,14 +178,21 @@ class Runner:
             self.engines.clear()
             self._refiner = None
 
+    def _enter(self) -> None:
+        """Come before the lock: in a forked process, a thread that is not there may hold it."""
+        if self._process is None:
+            self._process = os.getpid()
+        check_process(self._process)
+
     def _open_refiner(self) -> Refiner:
         self._check_open()
         if self._refiner is None:
+            threads = torch_threads(self._threads)
             prepare_torch(self._selection.device, threads=None)
             from bdflow_rt.refine import Refiner
 
             self._refiner = Refiner(
-                self._card, device=self._selection.device, bf16=self._precision == "bf16", threads=self._threads
+                self._card, device=self._selection.device, bf16=self._precision == "bf16", threads=threads
             )
         return self._refiner
 

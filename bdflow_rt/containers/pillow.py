@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_LOCK = threading.Lock()
+from bdflow_rt.fork import fork_safe_lock
+
+_LOCK = fork_safe_lock()
 
 
 class _Setting:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs, closed, run_error
 from bdflow_rt.errors import BackendError, BackendUnavailableError, CorruptModelError, shorten
+from bdflow_rt.fork import enter_library
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 if TYPE_CHECKING:
@@ -26,20 +29,39 @@ alone, so that a picture gives the same pixels every time.
 _CACHED_PRIMITIVES = "64"
 """Compiled primitives that the graph for all shapes keeps, those of the last few shapes: about 10 MiB.
 
-OpenVINO's default of 5,000 takes 2 to 4 MiB more for every new shape, past a GiB. With none kept, two sizes in turn take
-20 to 30 % longer. No list of OpenVINO's has this property; a release that drops it refuses to compile the graph.
+OpenVINO's default of 5,000 takes 2 to 4 MiB more for every new shape, past a GiB. With none kept, two sizes in turn
+take 20 to 30 % longer. No list of OpenVINO's has this property; a release that drops it refuses to compile the graph.
 """
 _HINT = "INFERENCE_PRECISION_HINT"
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
-@functools.cache
 def process_core() -> openvino.Core:
     """The process's one OpenVINO, never let go: when the last goes, its CPU plugin frees the thread's signal stack, and
-    the next signal with a Python handler crashes the process (seen with 2026.4)."""
+    the next signal with a Python handler crashes the process (seen with 2026.4).
+
+    Raises:
+        ForkedProcessError: this process was forked from one that had used OpenVINO.
+    """
+    enter_library("openvino")
+    return _core()
+
+
+@functools.cache
+def _core() -> openvino.Core:
     import openvino
 
     return openvino.Core()
+
+
+def _after_fork() -> None:
+    """Keep the parent's OpenVINO beyond the child's end: its destructor waits for the parent's threads."""
+    if _core.cache_info().currsize:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_core()))
+
+
+if hasattr(os, "register_at_fork"):  # absent where there is no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class OpenVINOEngine:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError, shorten
+from bdflow_rt.fork import enter_library, torch_threads
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 BackendChoice = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
@@ -81,8 +82,11 @@ def open_engine(
     Raises:
         BackendUnavailableError: the device is not there, the backend's installation is broken, or the cache has no
             TensorRT engine for this model and machine.
+        ForkedProcessError: this process was forked from one that had used the backend.
         CorruptModelError, WeightsHashError: the model's files are missing or altered.
     """
+    if selection.backend != "torch":
+        enter_library(selection.backend)
     if selection.backend == "openvino":
         _import("openvino")
         from bdflow_rt.engines.openvino import OpenVINOEngine
@@ -104,9 +108,12 @@ def prepare_torch(device: str, *, threads: int | None) -> None:
 
     Raises:
         BackendUnavailableError: it is not installed or does not load, or there is no such device.
+        ForkedProcessError: this process was forked from one that had used it here, or asks for threads that it lacks.
     """
     if not is_installed("torch"):
         raise BackendUnavailableError(f"This runs in PyTorch, which is not installed: {INSTALL['torch']}")
+    enter_library("torch")
+    threads = torch_threads(threads)
     torch = _import("torch")
     devices = torch.cuda.device_count()
     if device != "cpu" and int(device.partition(":")[2] or 0) >= devices:

@@ -11,9 +11,9 @@ import os
 import pathlib
 import shutil
 import tempfile
-import threading
 
 from bdflow_rt.errors import BackendUnavailableError, CorruptModelError, UnwritableOutputError, shorten
+from bdflow_rt.fork import fork_safe_lock
 
 PACKED_SUFFIX = ".xz"
 MAX_UNPACKED_BYTES = 1 << 30
@@ -23,7 +23,7 @@ _MAX_MEMORY_BYTES = 256 << 20
 _CHUNK = 1 << 20
 _unpacked: dict[pathlib.Path, pathlib.Path] = {}
 """Packed file -> temporary folder with its content."""
-_lock = threading.Lock()
+_lock = fork_safe_lock()
 
 
 def unpacked_folder(packed: pathlib.Path) -> pathlib.Path:

@@ -188,6 +188,8 @@ PAGES: dict[pathlib.Path, Tables] = {
     ENGINES_PAGE: {"engines": engines_table},
     QUALITY_PAGE: {
         "gap": report_quality.gap_table,
+        "structure": report_quality.structure_table,
+        "smooth": report_quality.smooth_table,
         "graphics": report_quality.graphics_table,
         "refined": report_quality.refined_table,
         "refine-speed": refine_speed_table,
@@ -209,6 +211,8 @@ PAGES: dict[pathlib.Path, Tables] = {
         "search-optimiser": report_training.search_table(("optimiser",)),
         "search-structure": report_training.search_table(("structure",)),
         "search-loss": report_training.search_table(("loss",)),
+        "robustness-settings": report_training.robustness_settings,
+        "robustness": report_training.robustness_table,
         "steps": report_training.step_table,
         "curves": report_training.curve_table,
     },

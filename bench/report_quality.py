@@ -13,6 +13,8 @@ TARGET = "IRN"
 """Whose published figures the weights are measured against."""
 BEST = "FGRN"
 """Whose published figures are the highest."""
+STRUCTURE_FOLDER = "structure-split"
+"""Name of the list of held-out originals of fine structure."""
 FACES_FOLDER = "Faces"
 """Name of the folder of faces that models of a large scale are measured on."""
 _FOR_QUALITY = re.compile(r"bdflow-x(2|4)(-hq)?@\d+")
@@ -26,6 +28,8 @@ def quality_table() -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for result in newest_quality():
+        if result["folder"] == STRUCTURE_FOLDER:  # not a set of the literature; on a table of its own
+            continue
         m = result["means"]
         lines.append(
             f"| {result['model']} | {result['folder']} | **{m['psnr_y']:.2f}** dB | {m['bicubic_psnr_y']:.2f} dB | "
@@ -102,6 +106,40 @@ def graphics_table() -> list[str]:
         for row in result["rows"]
     ]
     return lines
+
+
+def structure_table() -> list[str]:
+    """The held-out originals of fine structure, beside bicubic (`quality/MODEL-structure-split.json`)."""
+    lines = ["| model | PSNR-Y | bicubic | PSNR RGB | SSIM | LR to bicubic |", "|---" * 6 + "|"]
+    for one in newest_quality():
+        if one["folder"] == STRUCTURE_FOLDER:
+            m = one["means"]
+            lines.append(
+                f"| {one['model']} | **{m['psnr_y']:.2f}** dB | {m['bicubic_psnr_y']:.2f} dB | "
+                f"{m['psnr_rgb']:.2f} dB | {m['ssim_y']:.4f} | {m['lr_psnr']:.2f} dB |"
+            )
+    return lines
+
+
+def smooth_table() -> list[str]:
+    """Flat colours and gradients beside bicubic (`smooth.json`)."""
+    result = read("smooth.json")
+    lines = [
+        "| model | pictures | PSNR-Y | PSNR RGB | bicubic, RGB | largest difference | differences of more than "
+        f"{result['visible']} levels reach |",
+        "|---" * 7 + "|",
+    ]
+    lines += [
+        f"| {row['model']} | {row['kind']} | {_cell(row, 'psnr_y')} dB | {_cell(row, 'psnr_rgb')} dB | "
+        f"{'exact' if row['bicubic_psnr_rgb'] is None else _cell(row, 'bicubic_psnr_rgb') + ' dB'} | "
+        f"{row['max_difference']} | {_reach(row['border_pixels'], result['side'])} |"
+        for row in result["rows"]
+    ]
+    return lines
+
+
+def _reach(pixels: int, side: int) -> str:
+    return "everywhere" if 2 * pixels >= side else f"{pixels} pixels from the edge" if pixels else "nowhere"
 
 
 def perception_table() -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from bdflow_rt.bench.measured import read, read_all
 
+ROBUSTNESS_QUALITIES = (50, 75, 90)
+"""Of JPEG, in the table."""
 BASE = "base"
 """The trial that every other one is compared with."""
 
@@ -71,6 +73,40 @@ def base_settings() -> list[str]:
         f"{config['optimizer']} at {config['learning_rate']:g}, loss = {config['loss']['reconstruction']:g} * L1 + "
         f"{config['loss']['lr']:g} * LR guidance."
     ]
+
+
+def robustness_settings() -> list[str]:
+    """One sentence: how the trials of `robustness.json` were trained and are compared."""
+    result = read("robustness.json")
+    (steps,) = {row["iterations"] for row in result["trials"]}
+    return [
+        f"{steps:,} steps of {result['batch']} crops of {result['crop']} pixels each, from scratch; {result['folder']}, "
+        "mean PSNR-Y in dB and kB a picture (JPEG 4:2:0 of the LR, and the exact map). Equal bytes are "
+        f"{result['equal_bytes'] / 1000:.1f} kB, those of the bicubic LR at quality 75, of the JPEG alone or with the map."
+    ]
+
+
+def robustness_table() -> list[str]:
+    """JPEG on the LR of networks trained with and without one (`robustness.json`)."""
+    result = read("robustness.json")
+    heads = "".join(f" at {quality}: PSNR-Y | kB |" for quality in ROBUSTNESS_QUALITIES)
+    lines = [
+        f"| trained with | bits | lossless | LR to bicubic |{heads} at equal LR bytes | at equal bytes |",
+        "|---" * (6 + 2 * len(ROBUSTNESS_QUALITIES)) + "|",
+    ]
+    rows = [(row["group"], str(row["bits"]), row) for row in sorted(result["trials"], key=lambda row: row["bits"])]
+    rows += [
+        ("bicubic down and up", "-", result["rivals"]["bicubic"]),
+        ("the HR picture as JPEG", "-", result["rivals"]["hr"]),
+    ]
+    for label, bits, row in rows:
+        points = [row["jpeg"][str(quality)] for quality in ROBUSTNESS_QUALITIES]
+        cells = [f"{point['psnr_y']:.2f} | {point['bytes'] / 1000:.1f}" for point in points]
+        lossless, lr = (f"{row[key]:.2f}" if key in row else "-" for key in ("psnr_y", "lr_psnr"))
+        equal = (row[f"psnr_y_at_equal_{what}"] for what in ("lr_bytes", "bytes"))
+        cells += ["-" if value is None else f"**{value:.2f}**" for value in equal]
+        lines.append(f"| {label} | {bits} | {lossless} | {lr} | {' | '.join(cells)} |")
+    return lines
 
 
 def step_table() -> list[str]:

@@ -7,8 +7,8 @@
 
 Every trial's averaged weights, as they would be published, take each picture down; its LR picture becomes a JPEG file
 (4:2:0) of each quality, and comes back with the exact boundary map. Bytes are those of the JPEG file and of the
-packet's chunk. "At equal bytes" is interpolated along the trial's own curve, linearly in the logarithm of the mean
-bytes.
+packet's chunk. "At equal bytes", of both or of the JPEG file alone, is interpolated along the trial's own curve, linearly
+in the logarithm of the mean bytes.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ Curve = dict[int, dict[str, float]]
 """By quality: mean bytes and PSNR-Y in dB."""
 
 
-def at_bytes(curve: Curve, size: float) -> float | None:
-    """PSNR-Y where a curve has that many bytes; None outside of it."""
-    points = sorted((point["bytes"], point["psnr_y"]) for point in curve.values())
+def at_bytes(curve: Curve, size: float, *, besides: float = 0.0) -> float | None:
+    """PSNR-Y where a curve has that many bytes, without those of something `besides`; None outside of it."""
+    points = sorted((point["bytes"] - besides, point["psnr_y"]) for point in curve.values())
     sizes, values = zip(*points, strict=True)
     if not sizes[0] <= size <= sizes[-1]:
         return None
@@ -144,6 +144,7 @@ def main() -> None:
     rows = [measure_trial(trial, args.runs, pictures) for trial in trials]
     for row in (*rows, *rivals.values()):
         row["psnr_y_at_equal_bytes"] = at_bytes(row["jpeg"], size)
+        row["psnr_y_at_equal_lr_bytes"] = at_bytes(row["jpeg"], size, besides=row.get("chunk_bytes", 0.0))
     base = trials[0].config
     result = {
         **environment(),

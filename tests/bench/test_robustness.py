@@ -43,6 +43,7 @@ def test_equal_bytes_are_interpolated_in_their_logarithm_and_never_beyond_the_cu
     assert at_bytes(curve, 200) == pytest.approx(32)
     assert at_bytes(curve, 100) == pytest.approx(30)
     assert at_bytes(curve, 99) is None
+    assert at_bytes(curve, 160, besides=40) == pytest.approx(at_bytes(_at(b360=34.0, b60=30.0), 160))
     assert at_bytes(curve, 401) is None
 
 

@@ -80,9 +80,10 @@ def robustness_settings() -> list[str]:
     result = read("robustness.json")
     (steps,) = {row["iterations"] for row in result["trials"]}
     return [
-        f"{steps:,} steps of {result['batch']} crops of {result['crop']} pixels each, from scratch; {result['folder']}, "
-        "mean PSNR-Y in dB and kB a picture (JPEG 4:2:0 of the LR, and the exact map). Equal bytes are "
-        f"{result['equal_bytes'] / 1000:.1f} kB, those of the bicubic LR at quality 75, of the JPEG alone or with the map."
+        f"{steps:,} steps of {result['batch']} crops of {result['crop']} pixels each, from scratch; "
+        f"{result['folder']}, mean PSNR-Y in dB and kB a picture (JPEG 4:2:0 of the LR, and the exact map). Equal "
+        f"bytes are {result['equal_bytes'] / 1000:.1f} kB, those of the bicubic LR at quality 75, of the JPEG alone "
+        "or with the map."
     ]
 
 

@@ -7,8 +7,8 @@
 
 Every trial's averaged weights, as they would be published, take each picture down; its LR picture becomes a JPEG file
 (4:2:0) of each quality, and comes back with the exact boundary map. Bytes are those of the JPEG file and of the
-packet's chunk. "At equal bytes", of both or of the JPEG file alone, is interpolated along the trial's own curve, linearly
-in the logarithm of the mean bytes.
+packet's chunk. "At equal bytes", of both or of the JPEG file alone, is interpolated along the trial's own curve,
+linearly in the logarithm of the mean bytes.
 """
 
 from __future__ import annotations

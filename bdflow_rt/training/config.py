@@ -51,8 +51,8 @@ class TrainConfig:
         baw_after: share of the run after which the boundary-aware weight sets in (0.3 in the paper, eq. 4); 1 is never.
         crop: side of the square HR crops in pixels, a multiple of the scale.
         batch: crops per step and process.
-        graphics: share of the crops that get lines and boxes of plain colours drawn over, as in charts and screenshots;
-            networks that were shown photographs alone overshoot there (docs/quality.md).
+        graphics: share of the crops that get something drawn over that photographs lack: lines, text, charts, facades,
+            flat colours, gradients (`training.graphics`); networks that did not see it overshoot there (docs/quality.md).
         iterations: length of the cosine schedule when it goes by iterations.
         optimizer: "adam" as in the paper, or "muon", which gets further in the same number of steps.
         learning_rate, final_learning_rate: where the cosine starts and ends.

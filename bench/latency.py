@@ -25,6 +25,7 @@ from bdflow_rt.bench.environment import environment
 from bdflow_rt.engines.engine import Engine, Precision
 from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError
+from bdflow_rt.quiet import import_quietly
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import ModelCard, find_model
 
@@ -133,8 +134,7 @@ def _torch(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:
 
 
 def _onnxruntime(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:
-    import onnxruntime
-
+    onnxruntime = import_quietly("onnxruntime")
     options = onnxruntime.SessionOptions()
     # Else int8 weights are made floating-point in every run; its constant folding leaves them alone otherwise.
     options.add_session_config_entry("session.disable_quant_qdq", "1")

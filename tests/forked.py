@@ -167,10 +167,10 @@ def host_used_torch_and_two_threads_are_asked_for() -> str:
 
 
 def host_used_openvino() -> str:
-    import openvino
-
+    from bdflow_rt.quiet import import_quietly
     from bdflow_rt.zoo import find_model
 
+    openvino = import_quietly("openvino")
     path = str(find_model(MODEL).check_graph("downscale").resolve())
     core = openvino.Core()
     core.compile_model(path, "CPU")([_image[None]])

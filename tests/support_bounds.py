@@ -74,11 +74,13 @@ def check_bench(folder: pathlib.Path) -> None:
     import pkgutil
 
     import numpy as np
-    import onnxruntime
 
     import bdflow_rt.bench
     from bdflow_rt import Rescaler
+    from bdflow_rt.quiet import import_quietly
     from bdflow_rt.zoo import find_model
+
+    onnxruntime = import_quietly("onnxruntime")
 
     for module in pkgutil.iter_modules(bdflow_rt.bench.__path__):
         importlib.import_module(f"bdflow_rt.bench.{module.name}")

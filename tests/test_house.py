@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
     "fork": set(),
+    "quiet": set(),
     "files": set(),
     "kernels": {"interop"},
     "zoo": set(),
@@ -52,11 +53,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"rescaler", "video", "packet", "containers", "zoo"},
     "__main__": {"cli"},
 }
-"""The table of the design: unit -> units it may import, besides itself, errors, files, fork and the version."""
+"""The table of the design: unit -> units it may import, besides itself, errors, files, fork, quiet and the version."""
 
 THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "fork": set(),
+    "quiet": set(),
     "zoo": set(),
     "packet": {"numpy"},
     "latent": {"numpy"},
@@ -75,8 +77,8 @@ HOMES: dict[str, set[str]] = {
     "matplotlib": {"bench"},
     "skimage": {"bench"},
     "safetensors": {"models", "training", "export"},
-    "openvino": {"bench"},
-    "onnxruntime": {"bench"},
+    "openvino": set(),
+    "onnxruntime": set(),
     "cupy": set(),
     "tensorrt": set(),
     "tensorrt_rtx": set(),
@@ -155,7 +157,7 @@ def test_every_folder_is_a_package_and_every_module_has_a_row_in_the_table() -> 
 def test_nobody_imports_what_the_design_does_not_allow(module: str) -> None:
     unit = _unit(module)
     own = unit.partition(".")[0]
-    allowed = MAY_IMPORT[unit] | {"errors", "files", "fork", "_version", unit}
+    allowed = MAY_IMPORT[unit] | {"errors", "files", "fork", "quiet", "_version", unit}
     for name in _imports(module, TREES[module]):
         top = name.partition(".")[0]
         assert top not in MAPPED, f"{module} imports {name}; its installed name is bdflow_rt.{name}"
@@ -242,6 +244,36 @@ def test_every_exception_is_a_bdflow_error_and_somebody_uses_it() -> None:
         assert root == "Exception", f"{name} does not derive from BdflowError"
         assert name == "BdflowError" or bases[name] != ["Exception"], f"{name} does not derive from BdflowError"
     assert sorted(set(classes) - groups - used) == [], "exceptions that nobody raises"
+
+
+def test_what_calls_home_is_imported_by_the_one_function_that_keeps_it_quiet() -> None:
+    found = [
+        str(path.relative_to(ROOT))
+        for folder in (*FOLDERS, "tests")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in _at_run_time(ast.parse(path.read_text(encoding="utf-8")))
+        if {name.partition(".")[0] for name in _names(node)} & {"openvino", "openvino_telemetry", "onnxruntime"}
+    ]
+    assert found == [], 'use bdflow_rt.quiet.import_quietly("openvino")'
+
+
+def _at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """A tree's nodes, without what only type checkers see."""
+    if not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
+        yield node
+        for child in ast.iter_child_nodes(node):
+            yield from _at_run_time(child)
+
+
+def _names(node: ast.AST) -> list[str]:
+    """What a node imports, by statement or by function."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""] if not node.level else []
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "importorskip", "__import__")):
+        return [str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)]
+    return []
 
 
 def test_nobody_makes_an_openvino_core_but_the_process_one() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs, closed, run_error
 from bdflow_rt.errors import BackendError, BackendUnavailableError, CorruptModelError, shorten
 from bdflow_rt.fork import enter_library
+from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def process_core() -> openvino.Core:
 
 @functools.cache
 def _core() -> openvino.Core:
-    import openvino
-
-    return openvino.Core()
+    return import_quietly("openvino").Core()
 
 
 def _after_fork() -> None:

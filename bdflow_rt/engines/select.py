@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import re
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError, shorten
 from bdflow_rt.fork import enter_library, torch_threads
+from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 BackendChoice = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
@@ -149,7 +149,7 @@ def is_installed(backend: Backend) -> bool:
 
 def _import(backend: Backend) -> Any:
     try:
-        return importlib.import_module(backend)
+        return import_quietly(backend)
     except (ImportError, OSError) as error:
         raise BackendUnavailableError(
             f"The {backend} backend is installed, but does not load ({shorten(error)}). Install it again: "

@@ -462,6 +462,7 @@ def test_each_cpu_backend_really_runs_the_default_model(here: dict[str, Any]) ->
         assert run["model"].startswith("bdflow-x4@")
         assert run["problem"] is None
         assert run["seconds"] > 0
+        assert run["telemetry"] == "off"
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 
 from bdflow_rt.packet import Packet
+from bdflow_rt.quiet import import_quietly
 from bdflow_rt.rescaler import Rescaler
 from tests.cli.build import bdflow, contents, failed, succeeded
+
+onnxruntime = import_quietly("onnxruntime")
 
 FILES = ["downscale.onnx", "model.json", "upscale.onnx", "upscale_z.onnx", "weights.safetensors"]
 

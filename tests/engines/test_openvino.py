@@ -8,10 +8,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 
 from bdflow_rt.engines.openvino import FLEXIBLE_PIXELS, OpenVINOEngine
@@ -35,6 +35,9 @@ from tests.support_models import (
     tiny_config,
     with_weights,
 )
+
+if TYPE_CHECKING:
+    import openvino
 
 LARGE = (512, 520)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
-import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -30,10 +28,16 @@ from bdflow_rt.export.precision import build_half_graph, check_precision, measur
 from bdflow_rt.export.profiles import parse_profile
 from bdflow_rt.export.tensorrt import BuildOptions, EngineBuild, parsed_network
 from bdflow_rt.models.io import load_model, save_model
+from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard
 from tests.support_half import interpret
 from tests.support_models import HAS_BF16, assert_close_pixels, graph_inputs, make_model, random_model, tiny_config
 from tests.support_plans import needs_rtx
+
+if TYPE_CHECKING:
+    import openvino
+
+onnxruntime = import_quietly("onnxruntime")
 
 KINDS: tuple[GraphKind, ...] = ("public", "core")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -17,8 +16,11 @@ from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.engines.torch import TorchEngine
 from bdflow_rt.errors import NonFiniteOutputError
 from bdflow_rt.export.onnx import DIRECTIONS
+from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard
 from tests.support_models import assert_close_pixels, graph_inputs, make_model, tiny_config, with_weights
+
+onnxruntime = import_quietly("onnxruntime")
 
 Arrays = dict[str, NDArray[Any]]
 ModelMaker = Callable[[int, str, int], ModelCard]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -24,10 +23,13 @@ from bdflow_rt.export.onnx import DIRECTIONS, GraphKind, build_graph
 from bdflow_rt.kernels.egress import egress_reference
 from bdflow_rt.kernels.ingest import ingest_reference
 from bdflow_rt.metrics import psnr_y
+from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard, find_model
 from tests.support import data_dir, needs_data, photo
 from tests.support_half import interpret
 from tests.support_models import assert_close_pixels, graph_inputs, make_model, tiny_config
+
+onnxruntime = import_quietly("onnxruntime")
 
 Arrays = dict[str, NDArray[Any]]
 KINDS: tuple[GraphKind, ...] = ("public", "core")

@@ -31,9 +31,9 @@ PROVIDERS: dict[str, str] = {
 """Import name -> the distributions that provide it, as a pattern of normalised names."""
 
 _IMPORT = """
-import importlib
+from bdflow_rt.quiet import import_quietly
 try:
-    module = importlib.import_module({name!r})
+    module = import_quietly({name!r})
 except ModuleNotFoundError as error:
     if error.name not in {parts!r}:
         raise

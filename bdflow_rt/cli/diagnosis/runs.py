@@ -10,13 +10,14 @@ from bdflow_rt.cli.diagnosis.probe import ask_python, guarded
 BACKENDS = ("openvino", "torch")
 
 _RUN = """
+import sys
 import time
 import numpy as np
 from bdflow_rt.engines.select import is_installed
 from bdflow_rt.errors import BdflowError, ModelError
 from bdflow_rt.rescaler import Rescaler
 if not is_installed({backend!r}):
-    answer({{"installed": False, "model": None, "seconds": None, "problem": None, "of_the_model": False}})
+    answer(dict.fromkeys(("model", "seconds", "problem", "telemetry")) | {{"installed": False, "of_the_model": False}})
     raise SystemExit
 model, problem, of_the_model, start = None, None, False, time.perf_counter()
 try:
@@ -34,12 +35,15 @@ answer({{
     "seconds": round(time.perf_counter() - start, 3),
     "problem": problem,
     "of_the_model": of_the_model,
+    # OpenVINO's own is the one that any of our backends has.
+    "telemetry": "ON: openvino_telemetry was loaded" if "openvino_telemetry" in sys.modules else "off",
 }})
 """
 
 
 def runs() -> dict[str, Any]:
-    """Backend -> `installed`, the `model`, `seconds` with loading, the `problem` and whether it is `of_the_model`."""
+    """Backend -> `installed`, the `model`, `seconds` with loading, the `problem`, whether it is `of_the_model`, and
+    whether its `telemetry` is off."""
     with ThreadPoolExecutor(max_workers=len(BACKENDS)) as pool:
         answers = pool.map(lambda name: guarded(lambda: ask_python(_RUN.format(backend=name))), BACKENDS)
         return dict(zip(BACKENDS, answers, strict=True))

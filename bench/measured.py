@@ -22,10 +22,15 @@ def read_all(pattern: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(pattern))]
 
 
+def lossless_quality() -> list[dict[str, Any]]:
+    """All results through files (`quality/MODEL-SET.json`), without those whose LR went through a lossy codec."""
+    return [one for one in read_all("quality/*.json") if one.get("through") is None]
+
+
 def newest_quality() -> list[dict[str, Any]]:
     """Of every model and set the result of its newest weights (`quality/MODEL-SET.json`), by scale, model and set."""
     newest: dict[tuple[str, str], dict[str, Any]] = {}
-    for one in read_all("quality/*.json"):
+    for one in lossless_quality():
         name, _, version = one["model"].partition("@")
         held = newest.get((name, one["folder"]))
         if held is None or int(version) > int(held["model"].partition("@")[2]):

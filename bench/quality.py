@@ -164,6 +164,8 @@ def open_pictures(place: pathlib.Path) -> Iterator[list[pathlib.Path]]:
     if place.suffix.lower() != ".json":
         yield list_pictures(place)
         return
+    if not place.is_file():
+        raise MissingFileError(f"'{place}' does not exist; give a folder of pictures, or a list of held-out originals.")
     from bdflow_rt.training.sources import Split
 
     with tempfile.TemporaryDirectory() as folder:

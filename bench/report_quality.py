@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bdflow_rt.bench.measured import newest_quality, read, read_all, refined
+from bdflow_rt.bench.measured import lossless_quality, newest_quality, read, refined
 from bdflow_rt.bench.published import FACES, PUBLISHED
 from bdflow_rt.zoo.registry import find_model
 
@@ -65,7 +65,7 @@ def refined_table() -> list[str]:
         "largest difference | LR file |",
         "|---" * 11 + "|",
     ]
-    plain = {(one["model"], one["folder"]): one["means"] for one in read_all("quality/*.json")}
+    plain = {(one["model"], one["folder"]): one["means"] for one in lossless_quality()}
     for one in refined():
         means, before = one["means"], plain.get((one["model"], one["folder"]))
         if before is None:
@@ -139,7 +139,9 @@ def smooth_table() -> list[str]:
 
 
 def _reach(pixels: int, side: int) -> str:
-    return "everywhere" if 2 * pixels >= side else f"{pixels} pixels from the edge" if pixels else "nowhere"
+    if not pixels:
+        return "nowhere"
+    return "everywhere" if 2 * pixels >= side else f"{pixels} pixel{'s' * (pixels != 1)} from the edge"
 
 
 def perception_table() -> list[str]:
@@ -150,7 +152,7 @@ def perception_table() -> list[str]:
     ]
     for one in newest_quality():
         m = one["means"]
-        if "psnr_rgb" in m:
+        if "psnr_rgb" in m and one["folder"] != STRUCTURE_FOLDER:
             lines.append(
                 f"| {one['model']} | {one['folder']} | {_cell(m, 'psnr_rgb')} dB | {_cell(m, 'ssim_rgb', digits=4)} | "
                 f"{_cell(m, 'lpips', digits=4)} | {_cell(m, 'lr_ssim', digits=4)} | "

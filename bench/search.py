@@ -104,6 +104,10 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
     folder = run_folder(trial, runs)
     resume = (folder / CHECKPOINT_FILE).exists()
     run = Trainer(trial.config, pool, folder, resume=resume, say=_say)
+    if any(run.data.get(key) != value for key, value in pool.describe().items()) or "before" in run.data:
+        raise ArgumentError(
+            f"{folder} was trained on other pictures, {run.data}. Choose another --runs, or remove that folder."
+        )
     first, before = run.step, time.process_time()
     try:
         run.train()
@@ -117,7 +121,7 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
         "name": trial.name,
         "group": trial.group,
         "config": trial.config.to_dict(),
-        "data": pool.describe(),
+        "data": run.data,
         "parameters": model.parameters(),
         "macs_128x128": model.macs(REFERENCE_SIZE, REFERENCE_SIZE),
         "iterations": run.step,

@@ -26,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=pathlib.Path, metavar="RUNDIR", help="folder of the run (runs/CONFIG)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in RUNDIR")
     parser.add_argument("--minutes", type=float, metavar="M", help="train for M minutes, not for a number of steps")
-    parser.add_argument("--validation", type=pathlib.Path, metavar="DIR", help="pictures to measure the quality on")
+    parser.add_argument(
+        "--validation",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="pictures to measure the quality on, or a list of held-out originals (.json)",
+    )
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the CPU to compute with")
     parser.add_argument("--cache", type=pathlib.Path, metavar="DIR", help="for the decoded pictures (RUNDIR/../cache)")

@@ -24,10 +24,10 @@ _MARKS = (
     (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
     (0, b"FOVb", "Sigma X3F"),
     (0, b"\0MRM", "Minolta MRW"),
-    (8, b"IIII", "Phase One IIQ"),
-    (8, b"MMMM", "Phase One IIQ"),
 )
 """Offset and bytes of kinds that are not TIFF, or have more than TIFF's own mark; those at 8 follow that."""
+_IIQ_MARKS, _IIQ_MAKERS = (b"IIII", b"MMMM"), ("PHASE", "LEAF", "MAMIYA")
+"""At byte 8 of Phase One's files, where the pixels of other TIFFs may lie: so the maker has to fit as well."""
 _TIFF_MARKS = (b"II*\0", b"MM\0*")
 
 _WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, _MAKE = 256, 257, 259, 262, 271
@@ -71,10 +71,14 @@ def check_first_page(stream: BinaryIO, *, name: str) -> None:
     """
     start = stream.tell()
     found, complete = _read_directories(stream)
+    stream.seek(start + 8)
+    is_iiq = stream.read(4) in _IIQ_MARKS
     stream.seek(start)
     if not found:
         return  # the decoder says what is wrong
     first = found[0][1]
+    if is_iiq and _maker(first) in _IIQ_MAKERS:
+        raise _camera_raw(name, "Phase One IIQ")
     if (kind := _kind_of_raw(found)) is not None:
         raise _camera_raw(name, kind)
     pictures = [directory for is_sub, directory in found if is_sub and not _is_mask(directory)]
@@ -103,9 +107,14 @@ def _kind_of_raw(found: list[tuple[bool, Directory]]) -> str | None:
     for _, directory in found:
         colours, compression = directory.get(_PHOTOMETRIC, ()), directory.get(_COMPRESSION, ())
         if set(colours) & set(_SENSOR_COLOURS) or set(compression) & set(_SENSOR_COMPRESSIONS):
-            maker = "".join(chr(value & 255) for value in first.get(_MAKE, ())).strip("\0 ").upper().split()
-            return _MAKERS.get(maker[0] if maker else "", "of a kind unknown here")
+            return _MAKERS.get(_maker(first), "of a kind unknown here")
     return None
+
+
+def _maker(directory: Directory) -> str:
+    """The first word of the maker's name, in capitals."""
+    words = "".join(chr(value & 255) for value in directory.get(_MAKE, ())).strip("\0 ").upper().split()
+    return words[0] if words else ""
 
 
 def _camera_raw(name: str, kind: str) -> UnsupportedImageError:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import signal
-from concurrent.futures import Executor, ProcessPoolExecutor
+import threading
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from bdflow_rt.errors import TrainingError
 
 UInt8Array = NDArray[np.uint8]
 
@@ -63,15 +67,26 @@ class JpegWorkers:
         self._executor: Executor | None = None
 
     def apply(self, settings: Jpeg, pictures: UInt8Array) -> UInt8Array:
-        """As `Jpeg.apply`."""
+        """As `Jpeg.apply`.
+
+        Raises:
+            TrainingError: a process was ended from outside.
+        """
         if self._count < 2:
             return settings.apply(pictures)
         if self._executor is None:
             self._executor = ProcessPoolExecutor(
-                self._count, mp_context=multiprocessing.get_context(), initializer=_ignore_signals
+                self._count, mp_context=multiprocessing.get_context(), initializer=_start_worker
             )
         parts = np.array_split(pictures, min(self._count, len(pictures)))
-        return np.concatenate(list(self._executor.map(settings.apply, parts)))
+        try:
+            return np.concatenate(list(self._executor.map(settings.apply, parts)))
+        except BrokenExecutor:
+            self.close()
+            raise TrainingError(
+                "A process that writes JPEG files ended, perhaps for want of memory. Go on with --resume, and fewer "
+                "workers."
+            ) from None
 
     def close(self) -> None:
         """End the processes; the next batch starts new ones."""
@@ -89,7 +104,16 @@ def _decode(data: bytes) -> UInt8Array:
         return np.asarray(image)
 
 
-def _ignore_signals() -> None:
+def _start_worker() -> None:
     # Ctrl-C reaches the whole process group, but it is for the trainer to end the run, after its checkpoint.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed trainer ends no worker, and this one ignores signals."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

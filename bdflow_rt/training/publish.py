@@ -74,7 +74,9 @@ def _by_name(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(validation: dict[str, Any] | None) -> dict[str, Any] | None:
-    """JSON has no infinity, which is the PSNR of equal pictures."""
+    """JSON has no infinity, which is the PSNR of equal pictures; the codec is named where there was one."""
     if validation is None:
         return None
-    return {key: round(value, 4) if math.isfinite(value) else None for key, value in validation.items()}
+    figures = {key: value for key, value in validation.items() if key != "through"}
+    plain: dict[str, Any] = {key: round(value, 4) if math.isfinite(value) else None for key, value in figures.items()}
+    return plain if validation.get("through") is None else {**plain, "through": validation["through"]}

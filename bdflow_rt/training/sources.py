@@ -1,13 +1,16 @@
 """Where pictures come from: folders and packs (.tar), and what may be trained on.
 
-A `manifest.json` beside pictures lists them with their licences, and a `*-split.json` the originals that are held out
-for validation. Training gets the manifest's pictures with `use: yes` that are not held out, whatever it is pointed at.
+A `manifest.json` beside pictures, or above, lists them with their licences, and a `*-split.json` the originals that are
+held out for validation. Training gets the manifest's pictures with `use: yes` that are not held out, whatever it is
+pointed at.
 """
 
 from __future__ import annotations
 
 import collections
 import json
+import lzma
+import os
 import pathlib
 import tarfile
 import zlib
@@ -69,9 +72,7 @@ class Split:
         entries = _read_json(path)
         try:
             originals = frozenset((str(entry["source"]), str(entry["orig"])) for entry in entries)
-            files, packs = (
-                frozenset(str(name) for entry in entries for name in entry[key]) for key in ("files", "packs")
-            )
+            files, packs = (_names(entry[key] for entry in entries) for key in ("files", "packs"))
         except (LookupError, TypeError) as error:
             raise _not_a(path, "list of held-out originals", error) from None
         if not files:
@@ -96,66 +97,85 @@ class Split:
 
 
 class Rules:
-    """What the manifest and the lists of held-out originals in a folder say of its pictures.
+    """What the manifests and the lists of held-out originals above a picture file or pack say of its pictures.
 
-    Args:
-        folder: of manifest and lists; without either, everything may be trained on.
-
-    Raises:
-        TrainingDataError: one of them cannot be read.
+    Lists in all folders above count, and the nearest manifest; where a file is a link, also those above what it names.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        manifest, splits = folder / MANIFEST, sorted(folder.glob(SPLITS))
-        self.files = [*([manifest] if manifest.is_file() else []), *splits]
-        held_out = [Split.read(path) for path in splits]
-        originals = {original for split in held_out for original in split.originals}
-        self._held_out = {name for split in held_out for name in split.files}
-        self._rows = _read_manifest(manifest) if manifest.is_file() else None
-        if self._rows is not None:
-            self._held_out |= {
-                name for name, row in self._rows.items() if (row.get("source"), row.get("orig")) in originals
-            }
+    def __init__(self) -> None:
+        self._manifests: dict[pathlib.Path, dict[str, dict[str, Any]] | None] = {}
+        self._splits: dict[pathlib.Path, list[Split]] = {}
 
-    def judge(self, name: str, file: str, data: bytes) -> Candidate:
+    def judge(self, path: pathlib.Path, name: str, file: str, data: bytes) -> Candidate:
         """Whether a picture may be trained on.
 
         Args:
+            path: of the picture file, or of the pack that holds it.
             name: of the picture, for messages.
-            file: its name in the manifest.
+            file: its name in manifests and lists.
             data: its content.
 
         Raises:
-            TrainingDataError: there is a manifest, and it does not list the picture.
+            TrainingDataError: a manifest or list cannot be read, or the manifest does not list the picture.
         """
-        if self._rows is None:
-            return Candidate(name, data, excluded=HELD_OUT if file in self._held_out else None)
-        row = self._rows.get(file)
-        if row is None:
-            raise TrainingDataError(
-                f"{name} is not in {self.files[0]}, which lists what may be trained on. Add a row for it with its "
-                'licence and "use": "yes" or "no", or move it elsewhere.'
-            )
-        licence = str(row.get("licence", UNSTATED))
-        if file in self._held_out:
-            return Candidate(name, data, licence, HELD_OUT)
-        return Candidate(name, data, licence, None if row.get("use") == "yes" else NOT_PERMITTED)
+        trails = self._trails(path)
+        splits = [split for trail in trails for folder in trail for split in self._read_splits(folder)]
+        originals = {original for split in splits for original in split.originals}
+        reason = HELD_OUT if any(file in split.files for split in splits) else None
+        licence = UNSTATED
+        for manifest in filter(None, (self._nearest_manifest(trail) for trail in trails)):
+            row = (self._read_manifest(manifest) or {}).get(file)
+            if row is None:
+                raise TrainingDataError(
+                    f"{name} is not in {manifest}, which lists what may be trained on. Add a row for it with its "
+                    'licence and "use": "yes" or "no", or move it elsewhere.'
+                )
+            licence = str(row.get("licence", UNSTATED))
+            if (str(row.get("source")), str(row.get("orig"))) in originals:
+                reason = HELD_OUT
+            elif row.get("use") != "yes":
+                reason = reason or NOT_PERMITTED
+        return Candidate(name, data, licence, reason)
+
+    def files(self, path: pathlib.Path) -> set[pathlib.Path]:
+        """The manifests and lists that decide about a file."""
+        trails = self._trails(path)
+        found = {split.path for trail in trails for folder in trail for split in self._read_splits(folder)}
+        return found | set(filter(None, (self._nearest_manifest(trail) for trail in trails)))
+
+    def _trails(self, path: pathlib.Path) -> list[list[pathlib.Path]]:
+        """The folders above a path, as it is given and as it resolves, the nearest first."""
+        given, resolved = pathlib.Path(os.path.abspath(path)), path.resolve()
+        return [list(one.parents) for one in dict.fromkeys((given, resolved))]
+
+    def _nearest_manifest(self, trail: list[pathlib.Path]) -> pathlib.Path | None:
+        return next((folder / MANIFEST for folder in trail if self._read_manifest(folder / MANIFEST) is not None), None)
+
+    def _read_manifest(self, path: pathlib.Path) -> dict[str, dict[str, Any]] | None:
+        if path not in self._manifests:
+            self._manifests[path] = _read_manifest(path) if path.is_file() else None
+        return self._manifests[path]
+
+    def _read_splits(self, folder: pathlib.Path) -> list[Split]:
+        if folder not in self._splits:
+            self._splits[folder] = [Split.read(path) for path in sorted(folder.glob(SPLITS))]
+        return self._splits[folder]
 
 
 def candidates(sources: Sequence[pathlib.Path]) -> Iterator[Candidate]:
     """All pictures of folders (searched recursively, packs in them too) and .tar files, each judged by its rules.
 
     Raises:
-        TrainingDataError: a source cannot be read, or a picture is not in the manifest beside it.
+        TrainingDataError: a source cannot be read, or a picture is not in the manifest above it.
     """
+    rules = Rules()
     for source in sources:
         for file in source_files(source):
-            rules = Rules(_rules_folder(file, source))
             if file.suffix.lower() in PICTURE_SUFFIXES:
-                yield rules.judge(str(file), file.name, file.read_bytes())
+                yield rules.judge(file, str(file), file.name, _read(file))
                 continue
             for name, data in _tar_pictures(file):
-                yield rules.judge(f"{file}:{name}", name, data)
+                yield rules.judge(file, f"{file}:{name}", name, data)
 
 
 def source_files(source: pathlib.Path) -> list[pathlib.Path]:
@@ -168,8 +188,8 @@ def source_files(source: pathlib.Path) -> list[pathlib.Path]:
 
 def rule_files(sources: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     """The manifests and lists of held-out originals that `candidates` obeys."""
-    folders = {_rules_folder(file, source) for source in sources for file in source_files(source)}
-    return [file for folder in sorted(folders) for file in Rules(folder).files]
+    rules = Rules()
+    return sorted({path for source in sources for file in source_files(source) for path in rules.files(file)})
 
 
 def count_by(values: Iterable[str]) -> dict[str, int]:
@@ -177,27 +197,26 @@ def count_by(values: Iterable[str]) -> dict[str, int]:
     return dict(collections.Counter(values).most_common())
 
 
-def _rules_folder(file: pathlib.Path, source: pathlib.Path) -> pathlib.Path:
-    """The nearest folder above a file with a manifest or a split, up to the one that holds the source."""
-    top = source.resolve().parent
-    for folder in file.resolve().parents:
-        if (folder / MANIFEST).is_file() or any(folder.glob(SPLITS)) or folder == top:
-            return folder
-    return top
-
-
 def _tar_pictures(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
+    """Name, without a leading "./", and content of every picture of a pack."""
     try:
         with tarfile.open(path) as tar:
             for member in tar:
                 if member.isfile() and pathlib.PurePath(member.name).suffix.lower() in PICTURE_SUFFIXES:
                     handle = tar.extractfile(member)
                     if handle is not None:
-                        yield member.name, handle.read()
+                        yield str(pathlib.PurePosixPath(member.name)), handle.read()
     except FileNotFoundError:
         raise TrainingDataError(f"{path} does not exist; give a folder or a .tar of pictures.") from None
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise TrainingDataError(f"{path} is neither a folder nor a readable .tar: {error}.") from None
+
+
+def _read(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TrainingDataError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
 
 
 def _read_manifest(path: pathlib.Path) -> dict[str, dict[str, Any]] | None:
@@ -221,7 +240,15 @@ def _read_json(path: pathlib.Path) -> Any:
         raise _not_a(path, "list of pictures", error) from None
 
 
+def _names(lists: Iterable[Any]) -> frozenset[str]:
+    """The names in lists of names; a string in place of a list would be read letter by letter."""
+    names: set[str] = set()
+    for listed in lists:
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            raise TypeError("files and packs must be lists of names")
+        names |= {str(pathlib.PurePosixPath(name)) for name in listed}
+    return frozenset(names)
+
+
 def _not_a(path: pathlib.Path, what: str, reason: object) -> TrainingDataError:
-    return TrainingDataError(
-        f"{path} cannot be read as a {what}: {reason}. Restore it; without it nothing is trained on."
-    )
+    return TrainingDataError(f"{path} cannot be read as a {what}: {reason}. Restore it, or move it away.")

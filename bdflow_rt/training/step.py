@@ -70,10 +70,9 @@ class TrainStep(nn.Module):
             lr, boundary = model.quantize(output, hr)
             if model.quantizer is not None and self.config.transmit == "mask":
                 boundary = model.quantizer.value(boundary_levels(crops, lr.detach(), model.config))
-            if self._codec is not None:
-                lr = self._codec(lr, step)
+            received = lr if self._codec is None else self._codec(lr, step)
             latent = self._sample_latent(output.latent, step) if self.config.temperature else None
-            restored = self._up(lr, boundary, latent)
+            restored = self._up(received, boundary, latent)
         target = value = None
         if model.quantizer is not None and output.boundary is not None and weights.boundary:
             target = boundary_target(crops, lr.detach(), model.config)

@@ -103,6 +103,7 @@ class Trainer:
             rank=self._ranks.rank,
             graphics=config.graphics,
         )
+        self._batches: Generator[Tensor, None, None] = self._crops.batches(0, workers=0)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -134,6 +135,11 @@ class Trainer:
         return self._setbacks
 
     @property
+    def data(self) -> dict[str, Any]:
+        """What the run has been trained on, as `PicturePool.describe` has it; `before` has what its part before saw."""
+        return self._data
+
+    @property
     def progress(self) -> float:
         """0 at the start of the run, 1 at its end."""
         return self._progress.at(step=self.step, elapsed_s=self.elapsed_s)
@@ -151,9 +157,9 @@ class Trainer:
             self._runlog = RunLog(self.folder / LOG_FILE)
         self._say(f"training x{self.config.model.scale} from step {self.step} on {self._device}")
         self._save_start()
-        self._start_stretch()
-        self._clock = time.monotonic()  # only now, so that the shortest run takes a step
         try:
+            self._start_stretch()
+            self._clock = time.monotonic()  # only now, so that the shortest run takes a step
             while True:
                 self._tick()
                 asked = self._ranks.any(stop())
@@ -206,7 +212,7 @@ class Trainer:
     def _start_stretch(self) -> None:
         """Begin a part of the run within which steps follow one another and the losses keep their weights."""
         self._log(event="start")
-        self._batches: Generator[Tensor, None, None] = self._crops.batches(
+        self._batches = self._crops.batches(
             self.step, workers=self.config.workers, pin_memory=self._device.type == "cuda"
         )
         self._watch()
@@ -377,7 +383,8 @@ class Trainer:
         if {key: data.get(key) for key in self._data} == self._data:
             self._data = data
         else:
-            now, then = ({key: one.get(key) for key in ("sources", "pictures")} for one in (self._data, data))
+            keys = [key for key, value in self._data.items() if data.get(key) != value]
+            now, then = ({key: one.get(key) for key in keys} for one in (self._data, data))
             self._say(f"from here on data is {now}, and was {then}; the model's card will name both")
             self._data = {**self._data, "before": data}
 

@@ -30,6 +30,8 @@ class Validation:
     """Steps the weights had been trained for."""
     psnr_y: float
     lr_psnr: float
+    through: str | None = None
+    """The lossy codec and its quality, "jpeg:75", through which the LR went on its way back."""
 
 
 def read_folder(folder: pathlib.Path) -> list[NDArray[np.uint8]]:
@@ -39,7 +41,7 @@ def read_folder(folder: pathlib.Path) -> list[NDArray[np.uint8]]:
         TrainingDataError: the folder or list is missing or holds no picture, or one cannot be read, which is named.
     """
     try:
-        if folder.suffix == ".json":
+        if folder.suffix.lower() == ".json":
             return [decode(name, data) for name, data in Split.read(folder).pictures()]
         files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
         pictures = [decode(str(path), path.read_bytes()) for path in files]
@@ -80,13 +82,13 @@ def validate(
         lr, boundary = model.quantize(model(x), x)
         if transmit == "mask" and model.quantizer is not None:
             boundary = model.quantizer.value(boundary_levels((x * 255).round().to(torch.uint8), lr, model.config))
-        if jpeg is not None:
-            lr = straight_through_jpeg(lr, jpeg)
         latent = model.sample_latent(lr, temperature=temperature, seed=index) if temperature else None
-        restored = model.inverse(lr, boundary, latent)[:, :, :height, :width]
+        received = lr if jpeg is None else straight_through_jpeg(lr, jpeg)
+        restored = model.inverse(received, boundary, latent)[:, :, :height, :width]
         quality.append(psnr_y(_to_uint8(restored), picture, border=scale))
         lr_quality.append(psnr(_to_uint8(lr), bicubic_downscale(picture, scale=scale)))
-    return Validation(step=step, psnr_y=float(np.mean(quality)), lr_psnr=float(np.mean(lr_quality)))
+    through = None if jpeg is None else f"jpeg:{jpeg.quality}"
+    return Validation(step=step, psnr_y=float(np.mean(quality)), lr_psnr=float(np.mean(lr_quality)), through=through)
 
 
 def _to_uint8(x: torch.Tensor) -> NDArray[np.uint8]:

@@ -37,6 +37,9 @@ def test_the_newest_weights_of_each_model_are_shown_by_scale_and_set(results: pa
     for model in ("m-x4@2", "m-x4@10", "m-x16@1", "m-x4@9"):
         for folder in ("Set14", "Set5"):
             _write(results, model, folder)
+    through = {"model": "m-x4@10", "folder": "Set14", "means": {}, "through": "jpeg:75"}
+    (results / "quality" / "m-x4@10-Set14-jpeg-75.json").write_text(json.dumps(through))
+    assert all("through" not in one for one in measured.newest_quality())
     shown = [(one["model"], one["folder"]) for one in measured.newest_quality()]
     assert shown == [("m-x4@10", "Set5"), ("m-x4@10", "Set14"), ("m-x16@1", "Set5"), ("m-x16@1", "Set14")]
 

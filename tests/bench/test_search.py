@@ -7,10 +7,12 @@ import pathlib
 import sys
 from typing import Any
 
+import cv2
 import pytest
 
 from bdflow_rt.bench import search
 from bdflow_rt.errors import ArgumentError, TrainingConfigError, UnreadableFileError
+from tests.support import photo
 from tests.training.small import write_pictures
 
 pytest.importorskip("torch")
@@ -138,3 +140,13 @@ def test_an_output_that_holds_something_else_is_named_and_kept(
     with pytest.raises(UnreadableFileError, match=r"search\.json' is no result of a search"):
         _main(tmp_path, monkeypatch)
     assert (tmp_path / "search.json").read_text() == text
+
+
+def test_a_run_on_other_pictures_is_not_gone_on_with(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trials.toml").write_text(TRIALS)
+    _main(tmp_path, monkeypatch)
+    held_out = [{"source": "s", "orig": "1", "files": ["0.png"], "packs": []}]
+    (tmp_path / "pictures" / "new-split.json").write_text(json.dumps(held_out))
+    cv2.imwrite(str(tmp_path / "pictures" / "another.png"), photo(53, 67, 5))
+    with pytest.raises(ArgumentError, match="was trained on other pictures"):
+        _main(tmp_path, monkeypatch)

@@ -99,8 +99,17 @@ MARKS = {
     "Fujifilm RAF": b"FUJIFILMCCD-RAW 0201" + bytes(40),
     "Sigma X3F": b"FOVb" + bytes(40),
     "Minolta MRW": b"\0MRM" + bytes(40),
-    "Phase One IIQ": b"II*\0\x08\0\0\0IIII" + bytes(40),
 }
+
+
+@pytest.mark.parametrize(("make_of", "level"), [("Phase One A/S", 73), ("Leaf", 77)])
+def test_iiq_is_refused_and_a_picture_whose_pixels_look_like_its_mark_is_read(make_of: str, level: int) -> None:
+    pixels = bytes([level]) * (16 * 12)
+    sound, raw = (bytearray(encode_tiff(grey_page(12, 16, pixels, tags))) for tags in ({}, make(make_of)))
+    assert sound[8:12] == raw[8:12] == bytes([level]) * 4
+    assert (read_picture(bytes(sound)).pixels == level).all()
+    with refused(UnsupportedImageError, "camera raw", "Phase One IIQ"):
+        read_picture(bytes(raw))
 
 
 @pytest.mark.parametrize("kind", MARKS)

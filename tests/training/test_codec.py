@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import pathlib
+import time
 
 import cv2
 import numpy as np
@@ -12,11 +14,18 @@ import torch
 
 from bdflow_rt.bench.codecs import JPEG, JPEG_444, decode
 from bdflow_rt.containers.image import Picture
-from bdflow_rt.errors import TrainingConfigError
+from bdflow_rt.errors import TrainingConfigError, TrainingError
+from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.training import step as step_module
+from bdflow_rt.training.boundary import boundary_target
 from bdflow_rt.training.codec import LossyLr, differentiable_jpeg, straight_through_jpeg
 from bdflow_rt.training.jpeg import Jpeg, JpegWorkers
+from bdflow_rt.training.losses import LossWeights
+from bdflow_rt.training.step import TrainStep
+from bdflow_rt.training.validate import validate
+from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
 from tests.support import photo
-from tests.training.small import assert_same_run, small_config, trainer
+from tests.training.small import assert_same_run, run_python, small_config, trainer
 
 QUALITIES = (1, 30, 40, 50, 75, 90, 95, 100)
 
@@ -131,6 +140,69 @@ def test_workers_give_the_same_pixels_and_end() -> None:
     for _ in range(2):  # a closed one starts again
         np.testing.assert_array_equal(workers.apply(Jpeg(60), pictures), Jpeg(60).apply(pictures))
         workers.close()
+
+
+def test_a_worker_that_was_ended_is_a_typed_error_and_the_next_batch_is_coded() -> None:
+    pictures = np.stack([photo(16, 24, seed) for seed in range(4)])
+    workers = JpegWorkers(2)
+    workers.apply(Jpeg(60), pictures)
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+    with pytest.raises(TrainingError, match="--resume"):
+        workers.apply(Jpeg(60), pictures)
+    np.testing.assert_array_equal(workers.apply(Jpeg(60), pictures), Jpeg(60).apply(pictures))
+    workers.close()
+
+
+ORPHANS = """
+import multiprocessing, numpy as np, os, signal
+from bdflow_rt.training.jpeg import Jpeg, JpegWorkers
+from bdflow_rt.training.losses import LossWeights
+from bdflow_rt.training.step import TrainStep
+from bdflow_rt.training.validate import validate
+from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
+JpegWorkers(2).apply(Jpeg(60), np.zeros((2, 8, 8, 3), np.uint8))
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed() -> None:
+    done = run_python(["-c", ORPHANS])
+    pids = [int(word) for word in done.stdout.split()]
+    assert len(pids) == 2, done.stderr
+    deadline = time.monotonic() + 30
+    while any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_validation_measures_the_lr_as_it_was_sent() -> None:
+    torch.manual_seed(1)
+    model = BDFlow(ModelConfig(scale=2, blocks=(1,), hidden=(8,)))
+    pictures = [photo(40, 48, 1)]
+    lossless, lossy = (validate(model, pictures, step=1, jpeg=jpeg) for jpeg in (None, Jpeg(30)))
+    assert lossy.lr_psnr == lossless.lr_psnr
+    assert lossy.psnr_y < lossless.psnr_y
+    assert (lossless.through, lossy.through) == (None, "jpeg:30")
+
+
+def test_the_boundary_s_target_is_that_of_the_lr_as_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ModelConfig(scale=2, blocks=(1,), hidden=(8,), bits=1, boundary=BoundaryConfig(source="lr"))
+    seen: list[torch.Tensor] = []
+
+    def spy(crops: torch.Tensor, lr: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+        seen.append(lr)
+        return boundary_target(crops, lr, config)
+
+    monkeypatch.setattr(step_module, "boundary_target", spy)
+    crops = torch.from_numpy(np.stack([photo(16, 16, seed) for seed in range(4)])).permute(0, 3, 1, 2)
+    for codec in ("none", "jpeg"):
+        config = small_config(model=model, loss=LossWeights(lpips=0, boundary=1, latent=0), codec=codec)
+        torch.manual_seed(1)
+        TrainStep(BDFlow(model), config)(crops, 0.0, 1)
+    assert torch.equal(seen[0], seen[1])
 
 
 def test_bfloat16_does_not_reach_the_codec() -> None:

@@ -62,6 +62,14 @@ def test_an_infinite_psnr_is_null_in_the_card(tmp_path: pathlib.Path) -> None:
     assert card["details"]["validation"] == {"psnr_y": None, "lr_psnr": 40.1235}
 
 
+def test_the_codec_of_the_validation_is_in_the_card(tmp_path: pathlib.Path) -> None:
+    figures = {"psnr_y": 30.0, "lr_psnr": 40.0}
+    for index, (through, expected) in enumerate([(None, figures), ("jpeg:75", {**figures, "through": "jpeg:75"})]):
+        (tmp_path / str(index)).mkdir()
+        path = _checkpoint(tmp_path / str(index), validation={**figures, "through": through})
+        assert publish(path, tmp_path / f"model-{index}", name="m", version=1).details["validation"] == expected
+
+
 def test_no_path_of_the_machine_is_in_the_card(tmp_path: pathlib.Path) -> None:
     path = _checkpoint(tmp_path, training={"start_from": "/some/first", "lpips_weights": "/some/alex.npz"})
     card = publish(path, tmp_path / "model", name="m", version=1)

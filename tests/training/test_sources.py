@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bdflow_rt.errors import TrainingDataError
-from bdflow_rt.training.config import SHIPPED, TrainConfig, read_toml, shipped_configs
+from bdflow_rt.training.config import SHIPPED, TrainConfig, shipped_configs
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.sources import Split
 from bdflow_rt.training.validate import read_folder
@@ -57,13 +57,33 @@ def _pool(source: pathlib.Path) -> PicturePool:
     return PicturePool([source], cache=source.parent / "cache")
 
 
-@pytest.mark.parametrize("pointed_at", ["the pack", "the folder", "the pack unpacked beside it", "a folder above"])
-def test_refused_and_held_out_pictures_are_not_in_the_pool(packs: pathlib.Path, pointed_at: str) -> None:
-    source = {"the pack": packs / "a.tar", "a folder above": packs.parent}.get(pointed_at, packs)
-    if pointed_at == "the pack unpacked beside it":
+def _pointed_at(packs: pathlib.Path, how: str) -> pathlib.Path:
+    """A way of pointing a run at the pictures."""
+    if how.startswith("unpacked"):
+        source = packs / ("a" if how == "unpacked beside" else "x/y/z")
         with tarfile.open(packs / "a.tar") as tar:
-            tar.extractall(packs / "a", filter="data")
-        source = packs / "a"
+            tar.extractall(source, filter="data")
+        return source
+    if how.startswith("linked"):
+        elsewhere = packs.parent / "elsewhere"
+        elsewhere.mkdir()
+        if how == "linked from elsewhere":
+            (elsewhere / "b.tar").symlink_to(packs / "a.tar")
+            return elsewhere
+        (packs / "a.tar").rename(elsewhere / "blob.tar")
+        (packs / "a.tar").symlink_to(elsewhere / "blob.tar")
+    return {"the pack": packs / "a.tar", "a folder above": packs.parent}.get(how, packs)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "the pack", "the folder", "a folder above", "unpacked beside", "unpacked far below", "linked into the folder",
+        "linked from elsewhere",
+    ],
+)  # fmt: skip
+def test_refused_and_held_out_pictures_are_not_in_the_pool(packs: pathlib.Path, how: str) -> None:
+    source = _pointed_at(packs, how)
     pool = PicturePool([source], cache=packs.parent.parent / "cache")
     assert len(pool) == 1
     np.testing.assert_array_equal(pool[0], photo(23, 29, SEEDS[PERMITTED]))
@@ -73,6 +93,47 @@ def test_refused_and_held_out_pictures_are_not_in_the_pool(packs: pathlib.Path, 
         "licences": {"CC0-1.0": 1},
         "excluded": {"held out for validation": 2, "use: no": 1},
     }
+
+
+@pytest.mark.parametrize("nested", ["another-split.json", "manifest.json"])
+def test_a_list_in_a_folder_below_does_not_switch_off_those_above(packs: pathlib.Path, nested: str) -> None:
+    source = _pointed_at(packs, "unpacked beside")
+    other = [{"source": "t", "orig": "9", "files": ["other.png"], "packs": []}]
+    (source / nested).write_text(json.dumps(other if "split" in nested else {"name": "a web page"}))
+    assert len(_pool(source)) == 1
+
+
+def test_originals_that_are_numbers_are_held_out_too(packs: pathlib.Path) -> None:
+    (packs / "manifest.json").write_text(json.dumps([{**row, "orig": int(row["orig"])} for row in ROWS]))
+    (packs / "structure-split.json").write_text(json.dumps([{**SPLIT[0], "orig": 3}]))
+    assert len(_pool(packs)) == 1
+
+
+def test_names_that_tar_begins_with_a_dot_are_the_same_names(packs: pathlib.Path) -> None:
+    (packs / "manifest.json").unlink()
+    with tarfile.open(packs / "a.tar") as tar:
+        contents = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    with tarfile.open(packs / "a.tar", "w") as tar:
+        for name, data in contents.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    assert len(_pool(packs)) == 3
+    assert len(read_folder(packs / "structure-split.json")) == 1
+
+
+@pytest.mark.parametrize("entry", [{"files": HELD_OUT}, {"packs": "a.tar"}, {"files": [3]}, {"files": []}])
+def test_a_split_whose_files_are_no_list_of_names_is_refused(packs: pathlib.Path, entry: dict[str, Any]) -> None:
+    (packs / "structure-split.json").write_text(json.dumps([{**SPLIT[0], **entry}]))
+    with pytest.raises(TrainingDataError, match="cannot be read as a list of held-out originals"):
+        _pool(packs)
+
+
+def test_a_pack_that_is_a_folder_is_named(packs: pathlib.Path) -> None:
+    (packs / "a.tar").unlink()
+    (packs / "a.tar").mkdir()
+    with pytest.raises(TrainingDataError, match=r"a\.tar is neither"):
+        read_folder(packs / "structure-split.json")
 
 
 def test_all_files_of_a_held_out_original_are_left_out_without_a_manifest_those_listed(packs: pathlib.Path) -> None:
@@ -164,5 +225,4 @@ def test_no_training_can_reach_a_held_out_original_or_a_picture_of_unfit_terms(t
 def test_shipped_configurations_start_from_scratch_and_name_no_data(name: str) -> None:
     """Weights that saw data of unfit terms would carry them on."""
     assert TrainConfig.find(name).start_from is None
-    assert not {"data", "validation", "cache"} & read_toml(SHIPPED / f"{name}.toml").keys()
     assert not re.search("bsds|sun.?hays", (SHIPPED / f"{name}.toml").read_text(), re.IGNORECASE)

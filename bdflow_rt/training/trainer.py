@@ -383,7 +383,8 @@ class Trainer:
         if {key: data.get(key) for key in self._data} == self._data:
             self._data = data
         else:
-            keys = [key for key, value in self._data.items() if data.get(key) != value]
+            differing = {key for key, value in self._data.items() if data.get(key) != value}
+            keys = sorted(differing & {"sources", "pictures"}, reverse=True) or sorted(differing)
             now, then = ({key: one.get(key) for key in keys} for one in (self._data, data))
             self._say(f"from here on data is {now}, and was {then}; the model's card will name both")
             self._data = {**self._data, "before": data}

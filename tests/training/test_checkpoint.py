@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bdflow_rt.errors import CheckpointError
-from bdflow_rt.training.checkpoint import MARK, load_checkpoint, save_checkpoint
+from bdflow_rt.training.checkpoint import CHECKPOINT_VERSION, MARK, load_checkpoint, save_checkpoint
 
 STATE = {"step": 7, "model": {"a.weight": torch.arange(12.0).view(3, 4), "b": torch.tensor(0.1)}, "name": "x"}
 
@@ -76,7 +76,7 @@ def test_another_torch_file_is_refused(tmp_path: pathlib.Path, state: Any) -> No
 @pytest.mark.parametrize("version", [1, 99, None, "2"])
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: pathlib.Path, version: Any) -> None:
     save_checkpoint(tmp_path / "c.pt", {**STATE, "version": version})
-    with pytest.raises(CheckpointError, match="not 3; start a new run"):
+    with pytest.raises(CheckpointError, match=f"not {CHECKPOINT_VERSION}; start a new run"):
         load_checkpoint(tmp_path / "c.pt")
 
 

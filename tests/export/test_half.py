@@ -212,7 +212,9 @@ def check_half(card: ModelCard, pictures: list[NDArray[np.uint8]]) -> None:
 
 @pytest.mark.parametrize("name", ["bdflow-x2", "bdflow-x4"])
 def test_half_graphs_are_as_good_as_float32(name: str) -> None:
-    check_half(find_model(name), [photo(139, 151, seed) for seed in (1, 2)])
+    # One level of the map that tips over moves a picture of this size by up to 0.09 dB, up or down by the processor's
+    # order of summation: the mean of two pictures would say more about that than about the precision.
+    check_half(find_model(name), [photo(139, 151, seed) for seed in range(1, 9)])
 
 
 def test_grouped_haar_transforms_are_as_good_in_half_as_in_float32(models: Callable[..., ModelCard]) -> None:

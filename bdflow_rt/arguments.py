@@ -20,7 +20,7 @@ from bdflow_rt.packet import Packet, UInt8Array, ZPolicy
 from bdflow_rt.zoo import ModelCard
 
 if TYPE_CHECKING:
-    from bdflow_rt.engines.engine import Precision
+    from bdflow_rt.engines.engine import PrecisionChoice
 
 MAX_THREADS = 1024
 """Thread pools crash the process where the system has no more threads to give."""
@@ -29,7 +29,7 @@ MAX_THREADS = 1024
 class Options(TypedDict, total=False):
     """Options of `Rescaler` besides backend and device."""
 
-    precision: Precision
+    precision: PrecisionChoice
     threads: int | None
     memory_limit_mib: float
     max_pixels: int
@@ -121,14 +121,14 @@ def check_packet(packet: Packet, card: ModelCard, *, max_pixels: int) -> None:
     """Check that a model can restore a packet.
 
     Raises:
-        PacketMismatchError: it was made with other weights, or its header contradicts the model.
+        PacketMismatchError: it was made with another model, or its header contradicts this one.
         ImageTooLargeError: the HR picture has more than `max_pixels`.
     """
     header, config = packet.header, card.config
-    if header.weights_hash != card.weights_hash:
+    if header.identity != card.packet_identity:
         raise PacketMismatchError(
-            f"The packet was made with {header.model} (weights {header.weights_hash.hex()}), and this rescaler is "
-            f"{card.id} ({card.weights_hash.hex()}). Use Rescaler.for_packet(packet)."
+            f"The packet was made with {header.model} (identity {header.identity.hex()}), and this rescaler is "
+            f"{card.id} ({card.packet_identity.hex()}). Use Rescaler.for_packet(packet)."
         )
     if header.scale != config.scale or header.bits != config.bits:
         raise PacketMismatchError(

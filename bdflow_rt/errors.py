@@ -146,7 +146,7 @@ class PacketMismatchError(PacketError):
 
 
 class EditedPictureError(PacketError):
-    """The LR pixels are not those the packet was made with."""
+    """The LR pixels or the colour profile are not those the packet was made with."""
 
 
 class ModelError(BdflowError):
@@ -164,7 +164,15 @@ class ModelConfigError(ModelError):
 
 
 class CorruptModelError(ModelError):
-    """A model folder is incomplete or its card cannot be read."""
+    """A model folder is incomplete, or its card cannot be read."""
+
+
+class ModelVersionError(ModelError):
+    """A model's card has a format or an architecture that this release does not know."""
+
+
+class ModelConflictError(ModelError):
+    """Several folders hold different models of one name and version."""
 
 
 class WeightsHashError(ModelError):

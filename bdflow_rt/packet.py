@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +18,15 @@ from bdflow_rt.errors import (
     PacketMismatchError,
     ShapeError,
 )
+from bdflow_rt.zoo.card import IDENTITY_BYTES
 from bdflow_rt.zoo.config import SCALES
 
 UInt8Array = npt.NDArray[np.uint8]
 
 MODEL_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}@[1-9][0-9]{0,5}")
 """A model's name, "@", and its version: "bdflow-x4@1"."""
-WEIGHTS_HASH_BYTES = 8
+CODEC = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+FrameData = Literal["rows", "track", "none"]
 MAX_SIDE = 2**31 - 1
 """Largest width or height of a PNG, and so of a packet."""
 MAX_TEMPERATURE = 10.0
@@ -35,7 +36,7 @@ MAX_ICC_BYTES = 16 << 20
 
 def _check_whole(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ArgumentError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
+        raise ArgumentError(f"{name} is {value!r:.60}; it must be a whole number from {low} to {high}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,22 +79,21 @@ class ZPolicy:
 
     def __post_init__(self) -> None:
         value = self.temperature
-        if not isinstance(value, (int, float)) or not (math.isfinite(value) and 0 <= value <= MAX_TEMPERATURE):
-            raise ArgumentError(f"z.temperature is {value!r}; it must be a number from 0 to {MAX_TEMPERATURE:g}.")
+        if not isinstance(value, (int, float)) or not 0 <= value <= MAX_TEMPERATURE:
+            raise ArgumentError(f"z.temperature is {value!r:.60}; it must be a number from 0 to {MAX_TEMPERATURE:g}.")
         _check_whole("z.seed", self.seed, 0, 2**64 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PacketHeader:
-    """Everything besides pixels that restoring needs.
+class Header:
+    """What restoring needs besides pixels, of a picture as of every frame of a video (spec/packet.md).
 
     Attributes:
         model: name and version of the model, such as "bdflow-x4@1".
-        weights_hash: first 8 bytes of the SHA-256 of its weights.
+        identity: first 8 bytes of the model's identity, see `ModelCard.identity`.
         scale: 2, 4, 8, 16, 32 or 64.
         width, height: size of the original HR picture in pixels, before padding.
         bits: bits per pixel of the boundary map, 0..8; with 0 there is no map.
-        lr_crc32: CRC-32 of the LR pixels, see `Packet.crc32_of`.
         z: what the inverse gets for Z.
         colour: colour description of the source.
 
@@ -102,29 +102,27 @@ class PacketHeader:
     """
 
     model: str
-    weights_hash: bytes
+    identity: bytes
     scale: int
     width: int
     height: int
     bits: int
-    lr_crc32: int
     z: ZPolicy = ZPolicy()
     colour: ColourInfo = ColourInfo()
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not MODEL_ID.fullmatch(self.model):
             raise ArgumentError(
-                f"model is {self.model!r}; it must be a name of lower-case letters, digits, '.', '_' and '-' "
+                f"model is {self.model!r:.100}; it must be a name of lower-case letters, digits, '.', '_' and '-' "
                 "with a version, such as 'bdflow-x4@1'."
             )
-        if not isinstance(self.weights_hash, bytes) or len(self.weights_hash) != WEIGHTS_HASH_BYTES:
-            raise ArgumentError(f"weights_hash is {self.weights_hash!r}; it must be {WEIGHTS_HASH_BYTES} bytes.")
+        if not isinstance(self.identity, bytes) or len(self.identity) != IDENTITY_BYTES:
+            raise ArgumentError(f"identity is {self.identity!r:.100}; it must be {IDENTITY_BYTES} bytes.")
         if self.scale not in SCALES or not isinstance(self.scale, int):
             raise ArgumentError(f"scale is {self.scale!r}; it must be one of {', '.join(map(str, SCALES))}.")
         _check_whole("width", self.width, 1, MAX_SIDE)
         _check_whole("height", self.height, 1, MAX_SIDE)
         _check_whole("bits", self.bits, 0, 8)
-        _check_whole("lr_crc32", self.lr_crc32, 0, 2**32 - 1)
         for name, kind in (("z", ZPolicy), ("colour", ColourInfo)):
             if not isinstance(getattr(self, name), kind):
                 raise ArgumentError(f"{name} is {getattr(self, name)!r}; it must be a {kind.__name__}.")
@@ -133,6 +131,58 @@ class PacketHeader:
     def lr_size(self) -> tuple[int, int]:
         """(h, w) of the LR picture: the HR size over the scale, rounded up."""
         return -(-self.height // self.scale), -(-self.width // self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PacketHeader(Header):
+    """The header of a picture.
+
+    Attributes:
+        lr_crc32: CRC-32 of the LR pixels, see `Packet.crc32_of`; None where they went through a lossy codec.
+        profile_crc32: CRC-32 of the ICC profile that belongs to the picture; None where none does, so it is sRGB.
+    """
+
+    lr_crc32: int | None
+    profile_crc32: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lr_crc32", "profile_crc32"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), 0, 2**32 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamHeader(Header):
+    """The header of a video, once per file; CRCs belong to each frame.
+
+    Attributes:
+        time_base: seconds per unit of a timestamp, as numerator and denominator, each 1..2^32-1.
+        codec: of the LR track, such as "h264" or "ffv1"; up to 32 of a-z, 0-9, ".", "_" and "-".
+        lr_is_exact: whether that codec keeps every LR pixel.
+        frame_data: where timestamps, durations and CRCs of the frames are: in further rows of the boundary map, in a
+            track of their own, or nowhere.
+    """
+
+    time_base: tuple[int, int]
+    codec: str
+    lr_is_exact: bool
+    frame_data: FrameData
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.time_base, tuple) or len(self.time_base) != 2:
+            raise ArgumentError(f"time_base is {self.time_base!r}; it must be a numerator and a denominator.")
+        for value in self.time_base:
+            _check_whole("time_base", value, 1, 2**32 - 1)
+        if not isinstance(self.codec, str) or not CODEC.fullmatch(self.codec):
+            raise ArgumentError(f"codec is {self.codec!r:.100}; it must be a name such as 'h264', of up to 32 letters.")
+        if not isinstance(self.lr_is_exact, bool):
+            raise ArgumentError(f"lr_is_exact is {self.lr_is_exact!r}; it must be True or False.")
+        if self.frame_data not in get_args(FrameData):
+            raise ArgumentError(
+                f"frame_data is {self.frame_data!r}; it must be one of {', '.join(get_args(FrameData))}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +207,16 @@ class Packet:
 
     def __post_init__(self) -> None:
         check_pixels_array("The LR picture", self.lr)
+        if not isinstance(self.header, PacketHeader):
+            raise ArgumentError(f"header is a {type(self.header).__name__}; it must be a PacketHeader.")
         self._check_size()
         self._check_boundary()
-        if self.icc_profile is not None and not 0 < len(self.icc_profile) <= MAX_ICC_BYTES:
+        profile = self.icc_profile
+        if profile is not None and not (isinstance(profile, bytes) and 0 < len(profile) <= MAX_ICC_BYTES):
+            found = f"{len(profile)} bytes" if isinstance(profile, bytes) else f"type {type(profile).__name__}"
             raise ArgumentError(
-                f"The colour profile has {len(self.icc_profile)} bytes; 1 to {MAX_ICC_BYTES} are allowed. "
-                "Convert the picture to sRGB, or pass icc_profile=None."
+                f"The colour profile has {found}; 1 to {MAX_ICC_BYTES} bytes are allowed. Convert the picture to "
+                "sRGB, or pass icc_profile=None."
             )
 
     @staticmethod
@@ -170,18 +224,25 @@ class Packet:
         """CRC-32 (as in zlib and PNG) of the pixels of `lr`, (h, w, 3) uint8, in row-major RGB order."""
         return zlib.crc32(np.ascontiguousarray(lr).data)
 
-    def check_pixels(self) -> None:
-        """Check that the LR pixels are those the packet was made with.
+    def check_unedited(self) -> None:
+        """Check that LR pixels and colour profile are those the packet was made with.
 
         Raises:
-            EditedPictureError: their CRC-32 is not the header's.
+            EditedPictureError: the CRC-32 of one of them is not the header's.
         """
-        found = self.crc32_of(self.lr)
-        if found != self.header.lr_crc32:
+        header, found = self.header, self.crc32_of(self.lr)
+        if header.lr_crc32 is not None and found != header.lr_crc32:
             raise EditedPictureError(
                 f"The small picture was edited after it was made (its pixels have CRC-32 {found:08x}, the packet says "
-                f"{self.header.lr_crc32:08x}), so the stored detail no longer fits it. Use the unedited file, or "
-                "restore it anyway with force=True (--force)."
+                f"{header.lr_crc32:08x}), so the stored detail no longer fits it. Use the unedited file, or restore "
+                "it anyway with force=True (--force)."
+            )
+        if (None if self.icc_profile is None else zlib.crc32(self.icc_profile)) != header.profile_crc32:
+            what = "lost" if self.icc_profile is None else "got" if header.profile_crc32 is None else "changed"
+            raise EditedPictureError(
+                f"The small picture {what} its colour profile after it was made, so the restored colours would not be "
+                "those of the original. Use the file as downscale wrote it, or restore it anyway with force=True "
+                "(--force)."
             )
 
     def _check_size(self) -> None:
@@ -204,8 +265,8 @@ class Packet:
             )
         if self.boundary is None:
             return
-        if self.boundary.dtype != np.uint8:
-            raise DTypeError(f"The boundary map has dtype {self.boundary.dtype}; it must be uint8.")
+        if not isinstance(self.boundary, np.ndarray) or self.boundary.dtype != np.uint8:
+            raise DTypeError(f"The boundary map is {_kind(self.boundary)}; it must be a NumPy array of uint8.")
         if self.boundary.shape != self.lr.shape[:2]:
             raise ShapeError(
                 f"The boundary map has shape {self.boundary.shape}; the LR picture needs {self.lr.shape[:2]}."
@@ -224,9 +285,12 @@ def check_pixels_array(name: str, pixels: UInt8Array) -> None:
         DTypeError, ShapeError, EmptyImageError: what it is instead.
     """
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-        kind = f"dtype {pixels.dtype}" if isinstance(pixels, np.ndarray) else f"type {type(pixels).__name__}"
-        raise DTypeError(f"{name} has {kind}; it must be a NumPy array of uint8.")
+        raise DTypeError(f"{name} is {_kind(pixels)}; it must be a NumPy array of uint8.")
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ShapeError(f"{name} has shape {pixels.shape}; it must be (height, width, 3).")
     if pixels.size == 0:
         raise EmptyImageError(f"{name} has shape {pixels.shape}, so no pixels; at least 1 x 1 is needed.")
+
+
+def _kind(value: Any) -> str:
+    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"

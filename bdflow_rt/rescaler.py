@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,13 +14,13 @@ from bdflow_rt.arguments import Options, as_picture, as_sequence, check_options,
 from bdflow_rt.containers.image import Picture, check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, read_packet, write_packet
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS
-from bdflow_rt.engines.engine import Precision
-from bdflow_rt.engines.select import check_precision, select
+from bdflow_rt.engines.engine import Precision, PrecisionChoice
+from bdflow_rt.engines.select import choose_precision, select
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.files import PathLike, check_output
 from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, UInt8Array, ZPolicy
 from bdflow_rt.runner import Progress, Runner
-from bdflow_rt.zoo import DEFAULT_MODEL, ModelCard, find_model, find_model_by_hash
+from bdflow_rt.zoo import DEFAULT_MODEL, ModelCard, find_model, find_model_by_identity
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,8 +45,9 @@ class Rescaler:
         card: of the model.
         backend: "auto", "openvino" or "torch".
         device: "cpu" or, with torch, "cuda" or "cuda:N"; None is the CPU.
-        precision: "fp32"; "bf16" on a CPU, for models whose card allows it (faster where the CPU has it); "fp16" on a
-            GPU, and the only one of TensorRT engines.
+        precision: "fp32"; "bf16" on a CPU that has it; "fp16" on a GPU, and the only one of TensorRT engines. What
+            these cost is in the model's card: up to 0.3 dB is allowed. "auto" takes the fastest that costs at most
+            0.05 dB, so its pixels depend on the machine.
         threads: CPU threads, 1 to 1024; None is all cores.
         memory_limit_mib: working memory of the network, not below 128 in effect. Larger pictures are cut into tiles
             that give the same pixels (to at most 1 LSB).
@@ -62,7 +64,7 @@ class Rescaler:
         *,
         backend: str = "auto",
         device: str | None = None,
-        precision: Precision = "fp32",
+        precision: PrecisionChoice = "fp32",
         threads: int | None = None,
         memory_limit_mib: float = MEMORY_LIMIT_MIB,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -70,10 +72,10 @@ class Rescaler:
         check_options(device=device, threads=threads, memory_limit_mib=memory_limit_mib, max_pixels=max_pixels)
         self.card = card
         self._selection = select(backend, device)
-        check_precision(self._selection, card, precision)
+        self._precision, self._precision_reason = choose_precision(self._selection, card, precision)
         self._max_pixels = max_pixels
         self._runner = Runner(
-            card, self._selection, precision=precision, threads=threads, memory_limit_mib=memory_limit_mib
+            card, self._selection, precision=self._precision, threads=threads, memory_limit_mib=memory_limit_mib
         )
 
     @classmethod
@@ -105,19 +107,19 @@ class Rescaler:
         device: str | None = None,
         **options: Unpack[Options],
     ) -> Rescaler:
-        """A rescaler with the weights that made a packet, found by their hash.
+        """A rescaler with the model that made a packet, found by its identity.
 
         Args:
             packet: or the path of a packet file.
             backend, device, options: as for the class.
 
         Raises:
-            UnknownModelError, WeightsHashError: those weights are not here.
+            UnknownModelError, WeightsHashError: that model is not here.
             PacketError, InputError: the file cannot be read as a packet.
         """
         if not isinstance(packet, Packet):
             packet = read_packet(packet, max_pixels=options.get("max_pixels", DEFAULT_MAX_PIXELS))
-        card = find_model_by_hash(packet.header.model, packet.header.weights_hash)
+        card = find_model_by_identity(packet.header.model, packet.header.identity)
         return cls(card, backend=backend, device=device, **options)
 
     @property
@@ -129,6 +131,16 @@ class Rescaler:
     def backend_reason(self) -> str:
         """Why this backend."""
         return self._selection.reason
+
+    @property
+    def precision(self) -> Precision:
+        """What the network computes in."""
+        return self._precision
+
+    @property
+    def precision_reason(self) -> str:
+        """Why this precision, and what it costs in dB of PSNR."""
+        return self._precision_reason
 
     @property
     def max_pixels(self) -> int:
@@ -162,7 +174,6 @@ class Rescaler:
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: the engine failed or does not load.
             ForkedProcessError: this process was forked from one that had made pictures with the backend.
             CorruptModelError, WeightsHashError: the model's files are not those of its card.
-            UnwritableOutputError: there is no room to unpack the model's weights, where they ship packed.
             ClosedError: the rescaler was closed.
         """
         check_refine(refine)
@@ -315,12 +326,13 @@ class Rescaler:
         )
         header = PacketHeader(
             model=self.card.id,
-            weights_hash=self.card.weights_hash,
+            identity=self.card.packet_identity,
             scale=self.card.config.scale,
             width=width,
             height=height,
             bits=self.card.config.bits,
             lr_crc32=Packet.crc32_of(lr),
+            profile_crc32=None if picture.icc_profile is None else zlib.crc32(picture.icc_profile),
             z=z,
             colour=ColourInfo(model=picture.colour),
         )
@@ -329,7 +341,7 @@ class Rescaler:
     def _upscale(self, packet: Packet, z: ZPolicy | None, force: bool, progress: Progress | None) -> UInt8Array:
         check_packet(packet, self.card, max_pixels=self._max_pixels)
         if not force:
-            packet.check_pixels()
+            packet.check_unedited()
         header = packet.header
         policy = header.z if z is None else z
         check_z(policy)

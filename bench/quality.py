@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from bdflow_rt.bench.codecs import Codec, parse_through, through
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
-from bdflow_rt.containers.chunks import walk
+from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
 from bdflow_rt.containers.image import Picture, read_picture, write_picture
-from bdflow_rt.containers.png import CHUNK, read_packet
+from bdflow_rt.containers.png import read_packet
 from bdflow_rt.errors import MissingFileError, ShapeError, UnreadableFileError
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
 from bdflow_rt.metrics.niqe import MIN_SIZE as BLIND_MIN_SIZE
@@ -250,7 +250,7 @@ def measure(
         )
     rescaler.downscale_file(path, small, refine=refine)
     packet, file_bytes = read_packet(small, max_pixels=limit), small.stat().st_size
-    chunk_bytes = len(walk(memoryview(small.read_bytes())).all(CHUNK)[0])
+    chunk_bytes = len(walk(memoryview(small.read_bytes())).all(PACKET_CHUNK)[0])
     if codec is None:
         rescaler.upscale_file(small, restored_path)
     else:

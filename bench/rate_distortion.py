@@ -44,9 +44,9 @@ from bdflow_rt.bench.codecs import (
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.quality import list_pictures
-from bdflow_rt.containers.chunks import walk
+from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
 from bdflow_rt.containers.image import Picture, read_picture
-from bdflow_rt.containers.png import CHUNK, decode_png, encode_png
+from bdflow_rt.containers.png import decode_png, encode_png
 from bdflow_rt.errors import MissingFileError
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
 from bdflow_rt.packet import Packet
@@ -134,7 +134,7 @@ def measure_model(original: Original, rescaler: Rescaler, codecs: Iterable[Codec
     packet = rescaler.downscale(hr.pixels[:, :, 0] if original.grey else hr.pixels)
     border = packet.header.scale
     png = encode_png(packet)
-    payload = len(walk(memoryview(png)).all(CHUNK)[0])
+    payload = len(walk(memoryview(png)).all(PACKET_CHUNK)[0])
     restored = rescaler.upscale(decode_png(png))
     sizes = {"png": len(png), "webp_lossless": len(encode_webp_lossless(packet.lr)) + payload}
     scores = original.score(restored, border=border)

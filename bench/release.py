@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import lzma
 import math
 import pathlib
 import statistics
@@ -32,14 +31,9 @@ from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.runlog import read_history
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
-from bdflow_rt.zoo.card import CARD_FILE, PACKED_FILE, ModelCard
+from bdflow_rt.zoo.card import CARD_FILE, ModelCard
 from bdflow_rt.zoo.registry import SHIPPED
 
-PLAIN_BYTES = 100_000
-"""Up to this many bytes of weights of a newest version stay as they are."""
-_LZMA2: dict[str, Any] = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}
-_FILTERS = ({**_LZMA2, "lc": 3, "lp": 0, "pb": 0}, {**_LZMA2, "lc": 0, "lp": 1, "pb": 1})
-"""What suits int8, where the byte before tells a little of the next, and float16, where its place in the pair does."""
 _KEPT = ("psnr_y", "ssim_y", "lr_psnr", "file_bytes", "chunk_bytes")
 
 
@@ -59,7 +53,7 @@ def release(
         run: folder of the run.
         name, version: of the model.
         folders: of pictures to measure on.
-        note: for the card: what a user of the weights must know, the licences of the training data above all.
+        note: for the card: what a user of the weights must know.
         storage: of its weights, as for `save_model`; what is measured has them rounded already.
         zoo: folder of model folders.
 
@@ -82,8 +76,9 @@ def release(
             one["folder"]: {key: None if (mean := one["means"][key]) is None else round(mean, 4) for key in _KEPT}
             for one in results
         }
-        details = {**card.details, "licence": "Apache-2.0", "note": note, "metrics": metrics}
-        card = dataclasses.replace(card, details=details, bf16_loss_db=loss_db)
+        details = {**card.details, "note": note, "metrics": metrics}
+        precisions = {} if loss_db is None else {"bf16": loss_db}
+        card = dataclasses.replace(card, details=details, precisions=precisions)
         write_atomically(folder / CARD_FILE, card.to_json().encode())
         # A rename, so that there is the whole model or none; over one that came up meanwhile it fails.
         try:
@@ -96,22 +91,6 @@ def release(
     return ModelCard.read(final), results
 
 
-def pack(zoo: pathlib.Path, name: str) -> None:
-    """Pack the weights of a model losslessly, where a version has a successor or takes more than `PLAIN_BYTES`.
-
-    Unpacking them on demand (`zoo.packed`) takes tens of milliseconds, the largest ones longer.
-    """
-    cards = [ModelCard.read(path.parent) for path in zoo.glob(f"{name}@*/{CARD_FILE}")]
-    newest = max((card.version for card in cards), default=0)
-    for card in cards:
-        if not card.is_packed and (card.version < newest or card.weights_path.stat().st_size > PLAIN_BYTES):
-            card.check_weights()
-            content = card.weights_path.read_bytes()
-            packed = min((lzma.compress(content, filters=[one]) for one in _FILTERS), key=len)
-            write_atomically(card.folder / PACKED_FILE, packed)
-            card.weights_path.unlink()
-
-
 def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[list[dict[str, Any]], float | None]:
     """What `evaluate` finds per folder, and the largest mean PSNR in dB that bfloat16 costs on any of them.
 
@@ -121,7 +100,7 @@ def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[list[dict[str
     with Rescaler(card) as exact:
         results = [{"folder": folder.name, **evaluate(exact, list_pictures(folder))} for folder in folders]
     # Whether bfloat16 is allowed is what is being found out.
-    allowed = dataclasses.replace(card, bf16_loss_db=0.0)
+    allowed = dataclasses.replace(card, precisions={"bf16": 0.0})
     try:
         with Rescaler(allowed, backend="openvino", precision="bf16") as rough:
             rough_psnr = [_psnr_y(rough, list_pictures(folder)) for folder in folders]
@@ -198,7 +177,7 @@ def main() -> None:
         "--earlier", type=pathlib.Path, action="append", default=[], metavar="RUNDIR",
         help="run that this one started from, for the learning curve; the first one first",
     )  # fmt: skip
-    parser.add_argument("--note", required=True, help="for the card: licences of the training data")
+    parser.add_argument("--note", required=True, help="for the card: what users of the weights must know")
     parser.add_argument(
         "--storage", choices=get_args(Storage), default="float16",
         help="of the weights; int8 takes about half the bytes of float16 (default: %(default)s)",
@@ -212,7 +191,6 @@ def main() -> None:
     for result in results:
         write_result(RESULTS / "quality" / f"{card.id}-{result['folder']}.json", result)
     write_result(RESULTS / "training" / f"{card.id}.json", learning_curve(card, runs))
-    pack(SHIPPED, args.name)
     sys.stdout.write(card.to_json())
 
 

@@ -27,9 +27,9 @@ from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.quality import list_pictures
 from bdflow_rt.bench.search import Trial, read_trials, run_folder
-from bdflow_rt.containers.chunks import walk
+from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
 from bdflow_rt.containers.image import Picture, read_picture
-from bdflow_rt.containers.png import CHUNK, encode_png
+from bdflow_rt.containers.png import encode_png
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y
 from bdflow_rt.rescaler import Rescaler
@@ -68,7 +68,7 @@ def measure_trial(trial: Trial, runs: pathlib.Path, pictures: list[Picture]) -> 
         "group": trial.group,
         "bits": trial.config.model.bits,
         "iterations": card.details["iterations"],
-        "pixels_seen": card.details["pixels_seen"],
+        "pixels_seen": card.pixels_seen,
         **_means(measured),
     }
 
@@ -77,7 +77,7 @@ def _measure(rescaler: Rescaler, picture: Picture) -> dict[str, Any]:
     """One picture: figures by their name, and those of the curve by quality."""
     grey, scale = picture.colour == "grey", rescaler.card.config.scale
     packet = rescaler.downscale(picture.pixels[:, :, 0] if grey else picture.pixels)
-    chunk_bytes = len(walk(memoryview(encode_png(packet))).all(CHUNK)[0])
+    chunk_bytes = len(walk(memoryview(encode_png(packet))).all(PACKET_CHUNK)[0])
     curve = {}
     for quality in QUALITIES:
         lossy, lr_bytes = through(packet, JPEG, quality)

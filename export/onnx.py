@@ -58,7 +58,7 @@ def export_model(card: ModelCard, *, folder: pathlib.Path | None = None) -> Mode
     # All are built before the first is written: weights that do not fit leave the folder as it was.
     models = {direction: build_graph(card, direction) for direction in DIRECTIONS}
     _check_all_used(card, models.values())
-    if target.resolve() != card.folder.resolve() or card.is_packed:
+    if target.resolve() != card.folder.resolve():
         try:
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -14,7 +14,6 @@ import numpy as np
 
 from bdflow_rt import Rescaler
 from bdflow_rt.errors import BdflowError
-from bdflow_rt.zoo.packed import _lock as packed_lock
 
 MODEL = "bdflow-x2-fast"
 LIMIT_S = 60
@@ -192,28 +191,6 @@ def a_thread_makes_a_picture() -> str:
     thread.join()
     picture(rescaler)  # which the child has not spoiled
     return answer
-
-
-def a_thread_unpacks_weights() -> str:
-    held, forked = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with packed_lock:
-            held.set()
-            forked.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    answer = in_child(_packed)
-    forked.set()
-    thread.join()
-    return answer
-
-
-def _packed() -> None:
-    with Rescaler.from_pretrained("bdflow-x2@1") as rescaler:
-        picture(rescaler)
 
 
 def opencv_was_used() -> str:

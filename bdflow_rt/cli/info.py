@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     width, height = info["hr_size"]
     lines = [
         f"{args.input}: {info['lr_size'][0]} x {info['lr_size'][1]} picture of a {width} x {height} original",
-        f"made with {info['model']} (weights {info['weights_hash']}), which is "
+        f"made with {info['model']} (identity {info['identity']}), which is "
         + ("here" if info["model_available"] else "not here"),
         f"{info['file_bytes']} bytes; boundary map of {info['bits']} bits per pixel",
     ]
@@ -49,25 +49,25 @@ def describe(path: pathlib.Path, **options: int) -> dict[str, Any]:
         PacketError, InputError: the file is no sound packet.
     """
     from bdflow_rt.containers.png import read_packet
-    from bdflow_rt.zoo import find_model_by_hash
+    from bdflow_rt.zoo import find_model_by_identity
 
     packet = read_packet(path, **options)
     header = packet.header
     edited = available = True
     try:
-        packet.check_pixels()
+        packet.check_unedited()
         edited = False
     except EditedPictureError:
         pass
     try:
-        find_model_by_hash(header.model, header.weights_hash)
+        find_model_by_identity(header.model, header.identity)
     except ModelError:
         available = False
     return {
         "file": str(path),
         "file_bytes": path.stat().st_size,
         "model": header.model,
-        "weights_hash": header.weights_hash.hex(),
+        "identity": header.identity.hex(),
         "model_available": available,
         "scale": header.scale,
         "hr_size": [header.width, header.height],

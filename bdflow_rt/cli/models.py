@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 
 from bdflow_rt.cli.output import note, print_json, print_text
-from bdflow_rt.zoo import DEFAULT_MODEL, list_damaged, list_models
+from bdflow_rt.zoo import DEFAULT_MODEL, list_models, list_problems
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,16 +17,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry the command out and return its exit code."""
     models = list_models()
-    for fault in list_damaged():
-        note(f"left out: {fault}")
+    for problem in list_problems():
+        note(str(problem))
     if args.json:
         print_json([dataclasses.asdict(model) for model in models])
         return 0
-    rows = [("model", "scale", "parameters", "MACs at 128x128", "bits", "weights")]
+    rows = [("model", "scale", "parameters", "MACs at 128x128", "bits", "weights", "commercial use")]
     rows += [
-        (m.name, f"x{m.scale}", f"{m.parameters:,}", f"{m.macs_128x128:,}", str(m.bits), "yes" if m.shipped else "no")
+        (
+            m.name, f"x{m.scale}", f"{m.parameters:,}", f"{m.macs_128x128:,}", str(m.bits),
+            f"{m.status}, {m.licence}" if m.shipped else "none", m.commercial or "",
+        )
         for m in models
-    ]
+    ]  # fmt: skip
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     print_text("\n".join([*lines, f"The default is {DEFAULT_MODEL}; a bare name means the newest version."]))

@@ -18,7 +18,7 @@ from bdflow_rt.cli.options import add_max_pixels, add_output_options, max_pixels
 from bdflow_rt.cli.output import print_json, print_text, progress
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision
-from bdflow_rt.engines.select import check_precision, open_engine, select
+from bdflow_rt.engines.select import choose_precision, open_engine, select
 from bdflow_rt.errors import BackendError, BackendUnavailableError, OutsideProfileError, VerificationError
 from bdflow_rt.metrics import psnr_y
 from bdflow_rt.zoo import Direction, ModelCard, find_model
@@ -141,7 +141,7 @@ class _Pair:
 
     def __init__(self, card: ModelCard, runner: Runner) -> None:
         selection = select(runner.backend, runner.device)
-        check_precision(selection, card, runner.precision)
+        choose_precision(selection, card, runner.precision)
         self._engines: dict[Direction, Engine] = {}
         try:
             for direction in cast(tuple[Direction, ...], ("downscale", "upscale")):

@@ -70,6 +70,8 @@ def chunk(kind: bytes, data: bytes | memoryview) -> bytes:
 def walk(data: memoryview) -> PngChunks:
     """Check every chunk of the PNG in `data`, which starts with `SIGNATURE`; stops at the first fault and names it.
 
+    What follows the last chunk is no part of the picture, and no fault: some programs append to files.
+
     Takes time and memory in proportion to the number of chunks, of which more than `MAX_CHUNKS` are a fault.
     """
     found = PngChunks()
@@ -95,8 +97,6 @@ def walk(data: memoryview) -> PngChunks:
         if kind in found.kept:
             found.kept[kind].append(data[start:end])
         position = end + _CRC.size
-    if found.fault is None and position != len(data):
-        found.fault = f"{len(data) - position} bytes follow its end"
     return found
 
 

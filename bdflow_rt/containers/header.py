@@ -1,79 +1,64 @@
-"""The versioned binary header of a packet, the same in every container. Version 1, big-endian:
-
-| offset | bytes | field |
-|---|---|---|
-| 0 | 4 | magic "bdFH" |
-| 4 | 2 | format version, 1 |
-| 6 | 2 | length L of the whole header in bytes, CRC included |
-| 8 | 8 | first bytes of the SHA-256 of the weights |
-| 16 | 1 | scale: 2, 4, 8, 16, 32 or 64 |
-| 17 | 1 | bits per boundary pixel, 0..8 |
-| 18 | 1 | colour model: 0 RGB, 1 grey |
-| 19 | 1 | colour range: 0 limited, 1 full |
-| 20 | 3 | H.273 code points: primaries, transfer, matrix |
-| 23 | 1 | reserved, 0 |
-| 24 | 4 | width of the HR original, 1..2^31-1 |
-| 28 | 4 | its height |
-| 32 | 4 | CRC-32 of the LR pixels, row-major RGB |
-| 36 | 8 | temperature of Z, IEEE 754 double, 0..10; 0 means Z = 0 |
-| 44 | 8 | seed of Z |
-| 52 | 1 | length m of the model id |
-| 53 | m | model id in ASCII, [a-z0-9][a-z0-9._-]{0,63}@[1-9][0-9]{0,5} |
-| 53 + m | 4 | CRC-32 of all bytes before it |
-
-L = 57 + m, at most 128. Files live longer than software: version 1 is never changed. Later versions keep the first
-8 bytes, so that every reader can name the version it does not know and skip the header.
-"""
+"""The binary header of a packet, the same in every container, byte by byte as spec/packet.md says it."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any, cast, get_args
 
 from bdflow_rt.errors import ArgumentError, CorruptPacketError, PacketVersionError
-from bdflow_rt.packet import ColourInfo, PacketHeader, ZPolicy
+from bdflow_rt.packet import ColourInfo, FrameData, PacketHeader, StreamHeader, ZPolicy
 
 MAGIC = b"bdFH"
 VERSION = 1
-_PREFIX = struct.Struct(">4sHH")
-_BODY = struct.Struct(">8s8BIIIdQB")
+MAX_HEADER_BYTES = 1 << 16
+_PREFIX = struct.Struct(">4sIH")
+_FIXED = struct.Struct(">4sIHBB8sIIBB")
+_FIELD = struct.Struct(">HH")
 _CRC = struct.Struct(">I")
-_FIXED = _PREFIX.size + _BODY.size
-_MODELS = ("rgb", "grey")
-MAX_HEADER_BYTES = _FIXED + 71 + _CRC.size
+_CRITICAL = 0x8000
+_MODEL, _COLOUR, _LR_CRC, _PROFILE = 1, 2, 3, 4
+_Z, _STREAM = _CRITICAL | 1, _CRITICAL | 2
+_SIZES = {_COLOUR: 5, _LR_CRC: 4, _PROFILE: 4, _Z: 16}
+_STREAM_FIXED = struct.Struct(">IIBB")
+_COLOUR_MODELS = ("rgb", "grey")
 
 
-def encode_header(header: PacketHeader) -> bytes:
-    """The header as bytes of format version 1, at most `MAX_HEADER_BYTES`."""
-    model = header.model.encode("ascii")
-    colour = header.colour
-    length = _FIXED + len(model) + _CRC.size
-    data = (
-        _PREFIX.pack(MAGIC, VERSION, length)
-        + _BODY.pack(
-            header.weights_hash,
-            header.scale,
-            header.bits,
-            _MODELS.index(colour.model),
-            colour.full_range,
-            colour.primaries,
-            colour.transfer,
-            colour.matrix,
-            0,
-            header.width,
-            header.height,
-            header.lr_crc32,
-            header.z.temperature,
-            header.z.seed,
-            len(model),
-        )
-        + model
+def encode_header(header: PacketHeader | StreamHeader) -> bytes:
+    """The header as bytes of format version 1."""
+    colour, z = header.colour, header.z
+    fields = {_MODEL: header.model.encode("ascii")}
+    if colour != ColourInfo():
+        values = (_COLOUR_MODELS.index(colour.model), colour.primaries, colour.transfer, colour.matrix)
+        fields[_COLOUR] = bytes((*values, colour.full_range))
+    if isinstance(header, PacketHeader):
+        for code, crc in ((_LR_CRC, header.lr_crc32), (_PROFILE, header.profile_crc32)):
+            if crc is not None:
+                fields[code] = _CRC.pack(crc)
+    if z != ZPolicy():
+        fields[_Z] = struct.pack(">dQ", z.temperature, z.seed)
+    if isinstance(header, StreamHeader):
+        place = get_args(FrameData).index(header.frame_data)
+        fixed = _STREAM_FIXED.pack(*header.time_base, header.lr_is_exact, place)
+        fields[_STREAM] = fixed + header.codec.encode("ascii")
+    body = b"".join(_FIELD.pack(code, len(data)) + data for code, data in fields.items())
+    data = _FIXED.pack(
+        MAGIC,
+        _FIXED.size + len(body) + _CRC.size,
+        VERSION,
+        isinstance(header, StreamHeader),
+        header.scale,
+        header.identity,
+        header.width,
+        header.height,
+        header.bits > 0,
+        header.bits,
     )
-    return data + _CRC.pack(zlib.crc32(data))
+    return data + body + _CRC.pack(zlib.crc32(data + body))
 
 
 def header_length(data: bytes | memoryview) -> int:
-    """Length in bytes of the header that `data` starts with, from its first 8 bytes.
+    """Length in bytes of the header that `data` starts with.
 
     Raises:
         CorruptPacketError: no header starts here, or it is longer than `data`.
@@ -81,27 +66,26 @@ def header_length(data: bytes | memoryview) -> int:
     """
     if len(data) < _PREFIX.size:
         raise _corrupt(f"it ends after {len(data)} bytes")
-    magic, version, length = _PREFIX.unpack_from(data)
+    magic, length, version = _PREFIX.unpack_from(data)
     if magic != MAGIC:
         raise _corrupt(f"it starts with {magic!r} instead of {MAGIC!r}")
     if version != VERSION:
-        raise PacketVersionError(
-            f"The packet has format version {version}, but this release reads only version {VERSION}. Update bdflow-rt "
-            "to read it."
-        )
-    if not _FIXED + _CRC.size < length <= MAX_HEADER_BYTES:
-        raise _corrupt(f"its length is given as {length} bytes, and at most {MAX_HEADER_BYTES} are possible")
+        raise _too_new(f"format version {version}, and this release reads version {VERSION}")
+    if not _FIXED.size + _CRC.size <= length <= MAX_HEADER_BYTES:
+        raise _corrupt(f"its length is given as {length} bytes, and at most {MAX_HEADER_BYTES} are allowed")
     if length > len(data):
         raise _corrupt(f"it ends after {len(data)} of {length} bytes")
     return int(length)
 
 
-def decode_header(data: bytes | memoryview) -> PacketHeader:
+def decode_header(data: bytes | memoryview) -> PacketHeader | StreamHeader:
     """Read what `encode_header` wrote; `data` is the header and nothing else.
 
     Raises:
-        PacketVersionError: another format version; nothing else was interpreted.
-        CorruptPacketError: wrong length or CRC, or a value that is not allowed.
+        PacketVersionError: another format version, several planes of boundary, or a critical field that this release
+            does not know.
+        CorruptPacketError: wrong length or CRC, fields that repeat, overrun or are out of order, or a value that is
+            not allowed.
     """
     length = header_length(data)
     if length != len(data):
@@ -109,36 +93,94 @@ def decode_header(data: bytes | memoryview) -> PacketHeader:
     end = length - _CRC.size
     if zlib.crc32(data[:end]) != _CRC.unpack_from(data, end)[0]:
         raise _corrupt("its CRC is wrong")
-    fields = _BODY.unpack_from(data, _PREFIX.size)
-    weights_hash, scale, bits, model, full_range, primaries, transfer, matrix, reserved = fields[:9]
-    width, height, lr_crc32, temperature, seed, id_length = fields[9:]
-    if id_length != end - _FIXED:
-        raise _corrupt(f"its model id should have {id_length} bytes and has {end - _FIXED}")
-    if model >= len(_MODELS) or full_range > 1 or reserved:
-        raise _corrupt(f"its colour fields are {model}, {full_range}, {reserved}, which have no meaning in version 1")
+    _, _, _, kind, scale, identity, width, height, planes, bits = _FIXED.unpack_from(data)
+    if kind > 1:
+        raise _too_new(f"contents of kind {kind}, and this release knows pictures (0) and videos (1)")
+    if planes > 1:
+        raise _too_new(f"{planes} planes of boundary, and this release reads one")
+    if (planes == 0) != (bits == 0):
+        raise _corrupt(f"it says {planes} planes of {bits} bits")
+    fields = _fields(data[_FIXED.size : end])
     try:
-        return PacketHeader(
-            model=bytes(data[_FIXED:end]).decode("ascii"),
-            weights_hash=weights_hash,
-            scale=scale,
-            width=width,
-            height=height,
-            bits=bits,
-            lr_crc32=lr_crc32,
-            z=ZPolicy(temperature=temperature, seed=seed),
-            colour=ColourInfo(
-                model="grey" if model else "rgb",
-                primaries=primaries,
-                transfer=transfer,
-                matrix=matrix,
-                full_range=bool(full_range),
-            ),
-        )
+        common = {"scale": scale, "identity": identity, "width": width, "height": height, "bits": bits}
+        common |= _common_fields(fields)
+        return _stream_header(common, fields) if kind else _picture_header(common, fields)
     except UnicodeDecodeError:
-        raise _corrupt("its model id is not ASCII") from None
-    except ArgumentError as error:
+        raise _corrupt("a name in it is not ASCII") from None
+    except (ArgumentError, LookupError, struct.error) as error:
         raise _corrupt(str(error).rstrip(".")) from None
+
+
+def _fields(data: bytes | memoryview) -> dict[int, bytes]:
+    """The fields this release knows, by code; others are skipped where they may be."""
+    known = {_MODEL, _COLOUR, _LR_CRC, _PROFILE, _Z, _STREAM}
+    found: dict[int, bytes] = {}
+    position, last = 0, -1
+    while position < len(data):
+        if len(data) - position < _FIELD.size:
+            raise _corrupt(f"{len(data) - position} bytes follow its fields")
+        code, size = _FIELD.unpack_from(data, position)
+        position += _FIELD.size
+        if code <= last:
+            raise _corrupt(f"field {code:#06x} comes after field {last:#06x}; each may come once, in ascending order")
+        if size > len(data) - position:
+            raise _corrupt(f"field {code:#06x} claims {size} bytes, and {len(data) - position} are left")
+        if code & _CRITICAL and code not in known:
+            raise _too_new(f"a field {code:#06x}, which restoring needs and this release does not know")
+        if _SIZES.get(code, size) != size:
+            raise _corrupt(f"field {code:#06x} has {size} bytes instead of {_SIZES[code]}")
+        if code in known:
+            found[code] = bytes(data[position : position + size])
+        position, last = position + size, code
+    return found
+
+
+def _common_fields(fields: dict[int, bytes]) -> dict[str, Any]:
+    if _MODEL not in fields:
+        raise ArgumentError("it names no model")
+    found: dict[str, Any] = {"model": fields[_MODEL].decode("ascii")}
+    if _COLOUR in fields:
+        model, primaries, transfer, matrix, full_range = fields[_COLOUR]
+        if model >= len(_COLOUR_MODELS) or full_range > 1:
+            raise ArgumentError(f"its colour model is {model} and its range {full_range}; 0 and 1 exist")
+        found["colour"] = ColourInfo(
+            model=cast(Any, _COLOUR_MODELS[model]),
+            primaries=primaries,
+            transfer=transfer,
+            matrix=matrix,
+            full_range=bool(full_range),
+        )
+    if _Z in fields:
+        temperature, seed = struct.unpack(">dQ", fields[_Z])
+        found["z"] = ZPolicy(temperature=temperature, seed=seed)
+    return found
+
+
+def _picture_header(common: dict[str, Any], fields: dict[int, bytes]) -> PacketHeader:
+    if _STREAM in fields:
+        raise ArgumentError("it is of a picture, and has the field of a video")
+    lr_crc32, profile_crc32 = (_CRC.unpack(fields[code])[0] if code in fields else None for code in (_LR_CRC, _PROFILE))
+    return PacketHeader(**common, lr_crc32=lr_crc32, profile_crc32=profile_crc32)
+
+
+def _stream_header(common: dict[str, Any], fields: dict[int, bytes]) -> StreamHeader:
+    if _STREAM not in fields or _LR_CRC in fields or _PROFILE in fields:
+        raise ArgumentError("it is of a video, and lacks its field or has those of a picture")
+    numerator, denominator, is_exact, place = _STREAM_FIXED.unpack_from(fields[_STREAM])
+    if is_exact > 1 or place >= len(get_args(FrameData)):
+        raise ArgumentError(f"its video is exact by {is_exact} (0, 1), with frame data at {place} (0, 1, 2)")
+    return StreamHeader(
+        **common,
+        time_base=(numerator, denominator),
+        codec=fields[_STREAM][_STREAM_FIXED.size :].decode("ascii"),
+        lr_is_exact=bool(is_exact),
+        frame_data=get_args(FrameData)[place],
+    )
 
 
 def _corrupt(what: str) -> CorruptPacketError:
     return CorruptPacketError(f"The packet's header is damaged: {what}. Get the file again from where it was made.")
+
+
+def _too_new(what: str) -> PacketVersionError:
+    return PacketVersionError(f"The packet has {what}: it needs a newer bdflow-rt.")

@@ -1,14 +1,7 @@
-"""Packets as PNG files: an ordinary RGB picture that every viewer shows, with one private chunk.
+"""Packets as PNG files: an ordinary RGB picture that every viewer shows, with one private chunk (spec/png.md).
 
-The chunk `bdFL` (ancillary, private, unsafe to copy: an editor that changes pixels drops it) stands before the pixels:
-
-| bytes | content |
-|---|---|
-| L | header, see header.py; it holds its own length L |
-| 1 | encoding of the boundary map: 0 stored, 1 deflate (zlib format) |
-| rest | boundary map packed as in bits.py; nothing at all where the header says 0 bits |
-
-The writer takes the shorter encoding, so the chunk never has more than ceil(w * h * bits / 8) + 129 bytes of data.
+The chunk `bdFL` (ancillary, private, unsafe to copy: an editor that changes pixels drops it) stands before the pixels.
+Its data is the header, see header.py, and then the boundary map, see boundary.py; no map where the header says 0 bits.
 """
 
 from __future__ import annotations
@@ -21,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bdflow_rt.containers.bits import pack_levels, packed_size, unpack_levels
+from bdflow_rt.containers.boundary import decode_boundary, encode_boundary
 from bdflow_rt.containers.chunks import PACKET_CHUNK, SIGNATURE, PngChunks, chunk, walk
 from bdflow_rt.containers.decoders import load_pixels, open_picture
 from bdflow_rt.containers.header import decode_header, encode_header, header_length
@@ -38,8 +31,6 @@ from bdflow_rt.errors import (
 from bdflow_rt.files import PathLike, write_atomically
 from bdflow_rt.packet import MAX_ICC_BYTES, Packet, PacketHeader, UInt8Array
 
-CHUNK = PACKET_CHUNK
-_STORED, _DEFLATE = 0, 1
 _RGB = 2
 _COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 _METADATA_ALLOWANCE = 32 << 20
@@ -47,11 +38,19 @@ _AGAIN = "Get the file again from where it was made."
 
 
 def encode_png(packet: Packet) -> bytes:
-    """The packet as the bytes of a PNG file."""
+    """The packet as the bytes of a PNG file.
+
+    Raises:
+        ArgumentError: it is no packet, or one without a CRC of its LR pixels, which a PNG keeps exactly.
+    """
+    if not isinstance(packet, Packet):
+        raise ArgumentError(f"packet is a {type(packet).__name__}; it must be a Packet, as downscale returns it.")
+    if packet.header.lr_crc32 is None:
+        raise ArgumentError("The packet has no CRC of its LR pixels (lr_crc32); set it to Packet.crc32_of(lr).")
     from PIL import Image, PngImagePlugin
 
     extra = PngImagePlugin.PngInfo()
-    extra.add(CHUNK, _encode_chunk(packet))
+    extra.add(PACKET_CHUNK, _encode_chunk(packet))
     stream = io.BytesIO()
     # `optimize` gives 3.6 % fewer bytes than the usual level 6 on photographs, for 0.7 s per megapixel of LR.
     image = Image.fromarray(np.ascontiguousarray(packet.lr))
@@ -120,33 +119,38 @@ def check_packet_path(path: PathLike) -> None:
 
 
 def _encode_chunk(packet: Packet) -> bytes:
-    header = encode_header(packet.header)
-    if packet.boundary is None:
-        return header + bytes([_STORED])
-    packed = pack_levels(packet.boundary, packet.header.bits)
-    deflated = zlib.compress(packed, 9)
-    if len(deflated) < len(packed):
-        return header + bytes([_DEFLATE]) + deflated
-    return header + bytes([_STORED]) + packed
+    boundary, bits = packet.boundary, packet.header.bits
+    return encode_header(packet.header) + (b"" if boundary is None else encode_boundary(boundary, bits))
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Packet:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise ArgumentError(f"data is a {type(data).__name__}; it must be the bytes of a PNG file.")
+    data = bytes(data)
     if not data.startswith(SIGNATURE):
         raise _not_png(data, name, max_pixels)
     found = walk(memoryview(data))
-    if not found.has(CHUNK):
+    if not found.has(PACKET_CHUNK):
         if found.fault:
             raise CorruptImageError(f"{name} is damaged or cut off: {found.fault}. {_AGAIN}")
         raise _not_a_packet(name)
-    if len(found.all(CHUNK)) > 1:
-        raise CorruptPacketError(f"{name} has {len(found.all(CHUNK))} chunks bdFL instead of one. {_AGAIN}")
+    if len(found.all(PACKET_CHUNK)) > 1:
+        raise CorruptPacketError(f"{name} has {len(found.all(PACKET_CHUNK))} chunks bdFL instead of one. {_AGAIN}")
     if found.fault:
         raise CorruptPacketError(f"{name} is damaged or cut off: {found.fault}. {_AGAIN}")
-    payload = found.all(CHUNK)[0]
+    payload = found.all(PACKET_CHUNK)[0]
     length = header_length(payload)
     header = decode_header(payload[:length])
+    if not isinstance(header, PacketHeader) or header.lr_crc32 is None:
+        raise CorruptPacketError(f"{name} has the header of a video or of a lossy file, which no PNG has. {_AGAIN}")
     _check_picture(found, header, name, max_pixels)
-    boundary = _decode_boundary(payload[length:], header)
+    boundary = None
+    if header.bits:
+        boundary = decode_boundary(payload[length:], header.bits, *header.lr_size)
+    elif length != len(payload):
+        raise CorruptPacketError(
+            f"The header says 0 bits, but {len(payload) - length} bytes of boundary map follow. {_AGAIN}"
+        )
     profile = _decode_profile(found, name)
     return Packet(_decode_pixels(found, name, max_pixels), boundary, header, profile)
 
@@ -171,24 +175,6 @@ def _check_picture(found: PngChunks, header: PacketHeader, name: str, max_pixels
             f"{name} has {ihdr.width} x {ihdr.height} pixels, but its header says {width} x {height}: it was resized "
             "or cropped after it was made. Use the file as downscale wrote it."
         )
-
-
-def _decode_boundary(data: memoryview, header: PacketHeader) -> UInt8Array | None:
-    height, width = header.lr_size
-    size = packed_size(height * width, header.bits)
-    if len(data) < 1 or data[0] not in (_STORED, _DEFLATE):
-        found = f"encoding {data[0]}" if len(data) else "no encoding"
-        raise CorruptPacketError(f"The boundary map has {found}; 0 and 1 exist. {_AGAIN}")
-    encoding, packed = data[0], data[1:]
-    if header.bits == 0:
-        if encoding != _STORED or len(packed):
-            raise CorruptPacketError(
-                f"The header says 0 bits, but {len(packed)} bytes of boundary map follow. {_AGAIN}"
-            )
-        return None
-    if encoding == _DEFLATE:
-        packed = memoryview(_inflate(packed, size, "The boundary map"))
-    return unpack_levels(packed, header.bits, height, width)
 
 
 def _inflate(data: memoryview, size: int, name: str) -> bytes:

@@ -22,6 +22,7 @@ from bdflow_rt.errors import (
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 Precision = Literal["fp32", "bf16", "fp16"]
+PrecisionChoice = Literal["auto", Precision]
 Backend = Literal["openvino", "torch", "tensorrt", "tensorrt-rtx"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 """The backends whose engines are built beforehand, and kept in a cache."""

@@ -7,15 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
-from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision
+from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision, PrecisionChoice
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError, shorten
 from bdflow_rt.fork import enter_library, torch_threads
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 BackendChoice = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
-BF16_LIMIT_DB = 0.05
-"""Bfloat16 is allowed only for models that it was measured to cost less than this."""
+AUTO_LOSS_DB, NAMED_LOSS_DB = 0.05, 0.3
+"""PSNR that a precision may have been measured to cost: where "auto" takes it, and where it is asked for by name."""
 
 INSTALL: dict[Backend, str] = {
     "openvino": "pip install openvino",
@@ -76,7 +76,7 @@ def open_engine(
         selection: from `select`.
         card: of the model.
         direction: which one.
-        precision: one that `check_precision` has let pass.
+        precision: from `choose_precision`.
         threads: CPU threads; None leaves it to the backend.
 
     Raises:
@@ -157,29 +157,62 @@ def _import(backend: Backend) -> Any:
         ) from error
 
 
-def check_precision(selection: Selection, card: ModelCard, precision: Precision) -> None:
-    """Check that the backend has a precision and the model's card allows it.
+def choose_precision(selection: Selection, card: ModelCard, precision: PrecisionChoice) -> tuple[Precision, str]:
+    """The precision to compute in, and the sentence that says why and what it costs.
+
+    Args:
+        selection: from `select`.
+        card: of the model, which says what a precision was measured to cost.
+        precision: "auto" is the fastest one that this machine has, the backend computes in, and that costs at most
+            `AUTO_LOSS_DB`; float32 where there is none. One that is named may cost up to `NAMED_LOSS_DB`.
 
     Raises:
-        ArgumentError: it is unknown, or not allowed.
+        ArgumentError: it is unknown, the backend does not compute in it, or it costs more than is allowed.
+        BackendError: "auto" on a CPU, and OpenVINO does not load.
     """
-    if precision not in get_args(Precision):
-        raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}.")
-    built = selection.backend in get_args(Flavour)
-    if precision == "fp32" and not built:
-        return
-    if precision == "fp16" or built:
-        if precision == "fp16" and (built or (selection.backend == "torch" and selection.device != "cpu")):
-            return
+    if precision not in get_args(PrecisionChoice):
+        raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(PrecisionChoice))}.")
+    on_gpu = selection.device != "cpu"
+    available: tuple[Precision, ...] = ("fp16", "fp32") if on_gpu else ("bf16", "fp32")
+    if selection.backend in get_args(Flavour):
+        available = ("fp16",)
+    elif selection.backend == "torch" and not on_gpu:
+        available = ("fp32",)
+    if precision == "auto":
+        for one in available:
+            loss_db = card.precisions.get(one)
+            if one == available[-1] or (loss_db is not None and loss_db <= AUTO_LOSS_DB and _computes_in(one)):
+                return one, f"the fastest here of at most {AUTO_LOSS_DB} dB; {_cost(card, one)}"
+    if precision not in available:
         raise ArgumentError(
             f"precision={precision!r} does not go with backend={selection.backend!r} on {selection.device}: TensorRT's "
-            "engines run in 'fp16', PyTorch on a GPU in 'fp16' or 'fp32', the CPU in 'fp32' or 'bf16'."
+            "engines run in 'fp16', PyTorch on a GPU in 'fp16' or 'fp32', OpenVINO in 'fp32' or 'bf16', PyTorch on a "
+            "CPU in 'fp32'."
         )
-    if selection.backend != "openvino":
-        raise ArgumentError(f"precision={precision!r} needs backend='openvino'; {selection.backend} runs in float32.")
-    if card.bf16_loss_db is None or card.bf16_loss_db >= BF16_LIMIT_DB:
-        measured = "not measured" if card.bf16_loss_db is None else f"{card.bf16_loss_db:.3f} dB"
+    named = precision
+    # What engines lose is proven when they are built; a CPU's bfloat16 is vouched for by the card alone.
+    loss_db = card.precisions.get(named, 0.0 if named != "bf16" else None)
+    if loss_db is None or loss_db > NAMED_LOSS_DB:
         raise ArgumentError(
-            f"precision='bf16' is allowed for models that lose less than {BF16_LIMIT_DB} dB by it; for {card.id} the "
-            f"loss is {measured}. Use precision='fp32'."
+            f"precision={named!r} is allowed for models that lose at most {NAMED_LOSS_DB} dB by it; {card.id} "
+            f"{_cost(card, named)}. Use precision='fp32'."
         )
+    return named, f"asked for; {_cost(card, named)}"
+
+
+def _computes_in(precision: Precision) -> bool:
+    """Whether this machine computes in a precision; what has it is a GPU for float16, and some CPUs for bfloat16."""
+    if precision == "bf16":
+        enter_library("openvino")
+        _import("openvino")
+        from bdflow_rt.engines.openvino import process_core
+
+        return "BF16" in process_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return True
+
+
+def _cost(card: ModelCard, precision: Precision) -> str:
+    if precision == "fp32":
+        return "float32 is exact"
+    loss_db = card.precisions.get(precision)
+    return f"what {precision} costs was not measured" if loss_db is None else f"{precision} costs {loss_db:.3f} dB"

@@ -56,6 +56,7 @@ def save_model(
     version: int,
     details: dict[str, Any],
     storage: Storage = "float16",
+    **facts: Any,
 ) -> ModelCard:
     """Write a model folder: weights in float16 or int8, and the card; `export` adds the graphs.
 
@@ -70,6 +71,7 @@ def save_model(
             the folder's card has stay in it.
         storage: of the convolution kernels with `LEAST_AVERAGED` inputs and more; "int8" nearly halves the file once
             more (`to_int8`). All else is float16.
+        facts: `status`, `licence`, `training_data` and `pixels_seen` of the card, see `ModelCard`.
 
     Raises:
         ArgumentError: the name, version or storage is not allowed, the details are not JSON, or a weight has no finite
@@ -97,9 +99,10 @@ def save_model(
         config=model.config,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         details=details,
+        **facts,
     )
     if (there := card.check_target(folder)) is not None:
-        card = dataclasses.replace(card, graphs_sha256=there.graphs_sha256, bf16_loss_db=there.bf16_loss_db)
+        card = dataclasses.replace(card, graphs_sha256=there.graphs_sha256, precisions=there.precisions)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bdflow_rt.errors import CheckpointError
@@ -11,7 +12,11 @@ from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import Storage, save_model
 from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.config import TrainConfig
-from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.training.sources import UNSTATED
+from bdflow_rt.zoo.card import Commercial, ModelCard, TrainingData
+
+_FREE = ("CC0", "CC-BY", "CC BY", "public domain", "PD", "MIT", "BSD", "Apache", "GPL", "LGPL", "Unsplash", "Pexels")
+"""What licences that allow commercial use begin with."""
 
 
 def publish(
@@ -38,13 +43,13 @@ def publish(
             raise CheckpointError(f"{checkpoint} was trained to transmit the mask itself, which no packet does.")
         model = BDFlow(config.model)
         model.load_state_dict(state["averaged"])
+        data = state.get("data") or {}
         details = {
             "iterations": state["step"],
-            "pixels_seen": state["pixels_seen"],
             "training_minutes": round(state["elapsed_s"] / 60, 1),
             "setbacks": state["setbacks"],
             "seed": config.seed,
-            "data": state.get("data"),
+            "data": data,
             "validation": _plain(state.get("validation")),
             "training": _without_folders(config),
         }
@@ -54,7 +59,39 @@ def publish(
             details["training_earlier"] = [_by_name(part) for part in state["earlier"]]
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint} is not a checkpoint of a run: {error}") from None
-    return save_model(model, folder, name=name, version=version, details=details, storage=storage)
+    rows = tuple(dict.fromkeys(training_data(data)))
+    started_from = (data.get("started_from") or {}).get("pixels_seen", 0)
+    return save_model(
+        model,
+        folder,
+        name=name,
+        version=version,
+        details=details,
+        storage=storage,
+        licence="CC-BY-NC-4.0" if any(row.commercial == "no" for row in rows) else "Apache-2.0",
+        training_data=rows,
+        pixels_seen=None if started_from is None else started_from + state["pixels_seen"],
+    )
+
+
+def training_data(data: Mapping[str, Any]) -> Iterator[TrainingData]:
+    """The rows of a card: what a run records of its data, of its earlier parts, and of the weights it started from."""
+    name = ", ".join(data.get("sources", ()))
+    for licence, count in data.get("licences", {}).items():
+        yield TrainingData(f"{name}: {count} picture{'s' * (count > 1)}", licence, commercial_use(licence))
+    if before := data.get("before"):
+        yield from training_data(before)
+    for row in (data.get("started_from") or {}).get("training_data", ()):
+        yield TrainingData(**row)
+
+
+def commercial_use(licence: str) -> Commercial:
+    """Whether a licence, as a manifest states it, allows commercial use; "unstated" where its name does not tell."""
+    if licence == UNSTATED:
+        return "unstated"
+    if "-NC" in licence or " NC" in licence or "non-commercial" in licence.lower():
+        return "no"
+    return "yes" if licence.lower().startswith(tuple(word.lower() for word in _FREE)) else "unstated"
 
 
 def _without_folders(config: TrainConfig) -> dict[str, Any]:

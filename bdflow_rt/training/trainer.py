@@ -185,8 +185,10 @@ class Trainer:
             card = start_from(model, self.config.start_from)
             self._started_from = card.id
             self._data["started_from"] = {
-                "model": card.id, **{key: card.details.get(key) for key in ("data", "pixels_seen")}
-            }  # fmt: skip
+                "model": card.id,
+                "training_data": [dataclasses.asdict(row) for row in card.training_data],
+                "pixels_seen": card.pixels_seen,
+            }
         model = model.to(self._device)
         for parameter in model.parameters():
             if parameter.ndim == 4:

@@ -1,35 +1,64 @@
-"""Model cards: one folder per version of a model, described by its model.json.
+"""Model cards: one folder per version of a model, described by its model.json (spec/card.md).
 
 A folder holds `model.json`, `weights.safetensors`, and the public inference graphs `downscale.onnx`, `upscale.onnx`
-and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored. Large
-ones, and those of versions with a successor, ship packed, `weights.safetensors.xz`; see `zoo.packed`.
+and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 import pathlib
 import re
 import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from bdflow_rt.errors import CorruptModelError, ModelConfigError, ModelExistsError, WeightsHashError, shorten
+from bdflow_rt.errors import (
+    CorruptModelError,
+    ModelConfigError,
+    ModelExistsError,
+    ModelVersionError,
+    WeightsHashError,
+    shorten,
+)
 from bdflow_rt.zoo.config import ModelConfig
-from bdflow_rt.zoo.packed import PACKED_SUFFIX, unpacked_folder
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
-PACKED_FILE = f"{WEIGHTS_FILE}{PACKED_SUFFIX}"
-CARD_FORMAT = 1
+CARD_FORMAT = 2
+ARCHITECTURE = "bdflow"
+IDENTITY_BYTES = 8
+"""How much of an identity a packet holds."""
 MAX_CARD_BYTES = 1 << 20
 MAX_VERSION = 999_999
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 Direction = Literal["downscale", "upscale", "upscale_z"]
-_PLAIN_KEYS = ("name", "version", "weights_sha256", "graphs_sha256", "bf16_loss_db", "details")
-"""Keys of a card that are read as they stand."""
+Status = Literal["released", "preview"]
+Commercial = Literal["yes", "no", "unstated"]
+_MAX_TEXT = 1000
+_PLAIN_KEYS = (
+    "arch", "name", "version", "status", "licence", "pixels_seen", "weights_sha256", "graphs_sha256", "details",
+)  # fmt: skip
+"""Keys of a card that are read and written as they stand."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Pictures that weights were trained on.
+
+    Attributes:
+        name: of the collection.
+        licence: as its source states it.
+        commercial: whether that licence allows commercial use.
+    """
+
+    name: str
+    licence: str
+    commercial: Commercial
 
 
 @dataclass(frozen=True)
@@ -42,7 +71,12 @@ class ModelCard:
         config: the network's structure.
         weights_sha256: of the whole weights file, hexadecimal.
         graphs_sha256: of each graph file there is, by direction.
-        bf16_loss_db: PSNR that bfloat16 inference was measured to cost; None where it was not measured.
+        arch: the architecture that `config` is of.
+        status: "preview" of weights that may still go, "released" of those that stay.
+        licence: of the weights, an SPDX identifier.
+        training_data: what they were trained on, and on what they started from.
+        pixels_seen: HR pixels of all crops that they were trained on; None where that was not counted.
+        precisions: PSNR in dB that inference in a precision ("bf16", "fp16") was measured to cost.
         details: how it was trained and what it was measured to do, as written in the card.
     """
 
@@ -52,7 +86,12 @@ class ModelCard:
     config: ModelConfig
     weights_sha256: str
     graphs_sha256: dict[str, str] = field(default_factory=dict)
-    bf16_loss_db: float | None = None
+    arch: str = ARCHITECTURE
+    status: Status = "preview"
+    licence: str = "unstated"
+    training_data: tuple[TrainingData, ...] = ()
+    pixels_seen: int | None = None
+    precisions: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     _sound: set[tuple[Any, ...]] = field(default_factory=set, init=False, repr=False, compare=False)
     """Files that this object has hashed, by name, inode, size and times: each direction need not do it again."""
@@ -63,28 +102,31 @@ class ModelCard:
         return f"{self.name}@{self.version}"
 
     @property
-    def weights_hash(self) -> bytes:
-        """First 8 bytes of the weights' SHA-256, as written into packets."""
-        return bytes.fromhex(self.weights_sha256)[:8]
+    def identity(self) -> str:
+        """What decides the pixels: a SHA-256 over weights, architecture and configuration, as spec/card.md spells them.
+
+        Hexadecimal. Models of equal identity restore each other's packets.
+        """
+        fields = dict(_flat("config", self.config.to_dict()))
+        fields |= {"arch": self.arch, "weights_sha256": self.weights_sha256}
+        lines = ["bdflow-identity=1", *(f"{name}={fields[name]}" for name in sorted(fields))]
+        return hashlib.sha256("".join(f"{line}\n" for line in lines).encode("ascii")).hexdigest()
+
+    @property
+    def packet_identity(self) -> bytes:
+        """The first bytes of `identity`, as written into packets."""
+        return bytes.fromhex(self.identity)[:IDENTITY_BYTES]
+
+    @property
+    def commercial(self) -> Commercial:
+        """Whether all the training data allows commercial use: "no" where some does not, "unstated" where unknown."""
+        found = {data.commercial for data in self.training_data}
+        return "no" if "no" in found else "yes" if found == {"yes"} else "unstated"
 
     @property
     def weights_path(self) -> pathlib.Path:
-        """The safetensors file; packed weights are unpacked for it.
-
-        Raises:
-            CorruptModelError, UnwritableOutputError, BackendUnavailableError: they cannot be unpacked.
-        """
-        return self._readable_folder / WEIGHTS_FILE
-
-    @property
-    def is_packed(self) -> bool:
-        """Whether the folder has packed weights and no others."""
-        return not (self.folder / WEIGHTS_FILE).exists() and (self.folder / PACKED_FILE).is_file()
-
-    @property
-    def _readable_folder(self) -> pathlib.Path:
-        """Where weights and graphs lie beside each other."""
-        return unpacked_folder(self.folder / PACKED_FILE) if self.is_packed else self.folder
+        """The safetensors file."""
+        return self.folder / WEIGHTS_FILE
 
     @property
     def size_multiple(self) -> int:
@@ -92,8 +134,8 @@ class ModelCard:
         return self.config.scale
 
     def graph_path(self, direction: Direction) -> pathlib.Path:
-        """The ONNX file of a direction, whether it exists or not, beside the weights of `weights_path`."""
-        return self._readable_folder / f"{direction}.onnx"
+        """The ONNX file of a direction, whether it exists or not."""
+        return self.folder / f"{direction}.onnx"
 
     def check_weights(self) -> None:
         """Compare the weights with the card.
@@ -160,18 +202,12 @@ class ModelCard:
                 f"The folder '{folder}' holds a model that cannot be read, and which would be lost: {error} Choose "
                 "another folder, or remove this one."
             ) from None
-        if (other.id, other.weights_sha256) != (self.id, self.weights_sha256):
+        if (other.id, other.identity) != (self.id, self.identity):
             raise ModelExistsError(
-                f"The folder '{folder}' holds {other.id} with weights {other.weights_hash.hex()}; {self.id} with "
-                f"weights {self.weights_hash.hex()} cannot go there, since packets may need the other. Choose another "
-                "folder, or move that one away."
-            )
-        if other.config != self.config:
-            here, there = self.config.to_dict(), other.config.to_dict()
-            raise ModelExistsError(
-                f"The folder '{folder}' holds {other.id} with these very weights, but with another "
-                f"{' and '.join(key for key in here if here[key] != there[key])}: packets may need that one. Choose "
-                "another folder, or move it away."
+                f"The folder '{folder}' holds {other.id} with weights {other.weights_sha256[:16]} and identity "
+                f"{other.identity[:16]}; {self.id} with weights {self.weights_sha256[:16]} and identity "
+                f"{self.identity[:16]} cannot go there, since packets may need the other. Choose another folder, or "
+                "move that one away."
             )
         return other
 
@@ -179,12 +215,10 @@ class ModelCard:
         """The text of model.json."""
         data = {
             "format": CARD_FORMAT,
-            "name": self.name,
-            "version": self.version,
+            **{key: getattr(self, key) for key in _PLAIN_KEYS if key != "details"},
             "config": self.config.to_dict(),
-            "weights_sha256": self.weights_sha256,
-            "graphs_sha256": self.graphs_sha256,
-            "bf16_loss_db": self.bf16_loss_db,
+            "training_data": [dataclasses.asdict(data) for data in self.training_data],
+            "precisions": {name: {"loss_db": loss_db} for name, loss_db in self.precisions.items()},
             "details": self.details,
         }
         return json.dumps(data, indent=2) + "\n"
@@ -194,7 +228,8 @@ class ModelCard:
         """Read a model folder's card.
 
         Raises:
-            CorruptModelError: there is no card, or it is damaged or of a later format.
+            CorruptModelError: there is no card, or it is damaged.
+            ModelVersionError: it is of another format than this release reads, or of an architecture it does not know.
         """
         path = folder / CARD_FILE
         try:
@@ -205,40 +240,71 @@ class ModelCard:
                     "Install the model again."
                 )
             data = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(data, dict) or data.get("format") != CARD_FORMAT:
-                raise CorruptModelError(
-                    f"{path} is not a model card of format {CARD_FORMAT}; a newer release may read it."
+            if type(data["format"]) is int and data["format"] != CARD_FORMAT:
+                raise ModelVersionError(
+                    f"{path} is a model card of format {data['format']}, and this release reads format {CARD_FORMAT}: "
+                    "the model needs another bdflow-rt."
+                )
+            if isinstance(data["arch"], str) and data["arch"] != ARCHITECTURE:
+                raise ModelVersionError(
+                    f"The model in {folder} is of architecture {data['arch']!r:.100}, and this release knows "
+                    f"{ARCHITECTURE!r}: it needs a newer bdflow-rt."
                 )
             card = cls(
-                folder=folder, config=ModelConfig.from_dict(data["config"]), **{key: data[key] for key in _PLAIN_KEYS}
+                folder=folder,
+                config=ModelConfig.from_dict(data["config"]),
+                training_data=tuple(TrainingData(**row) for row in data["training_data"]),
+                precisions={name: row["loss_db"] for name, row in data["precisions"].items()},
+                **{key: data[key] for key in _PLAIN_KEYS},
             )
+            fault = card._fault()
+            if not fault and json.loads(card.to_json()) != data:
+                fault = "it has other keys than its format"
         except OSError as error:
             raise CorruptModelError(f"{path} cannot be read: {error.strerror}. A model folder needs one.") from None
-        except (ValueError, KeyError, RecursionError, ModelConfigError) as error:
-            raise CorruptModelError(
-                f"The model card {path} is damaged: {shorten(repr(error))}. Install the model again."
-            ) from None
-        card._check_values(path)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ModelConfigError) as error:
+            fault = shorten(repr(error))
+        if fault:
+            raise CorruptModelError(f"The model card {path} is damaged: {fault}. Install the model again.")
         return card
 
-    def _check_values(self, path: pathlib.Path) -> None:
-        """Refuse values that no release writes: a card is read before anything has vouched for it."""
+    def _fault(self) -> str | None:
+        """The first value that no release writes: a card is read before anything has vouched for it."""
+        texts = (self.licence, *(text for data in self.training_data for text in (data.name, data.licence)))
         sound = {
             "name": isinstance(self.name, str) and NAME_PATTERN.fullmatch(self.name),
             "version": type(self.version) is int and 1 <= self.version <= MAX_VERSION,
+            "arch": self.arch == ARCHITECTURE,
+            "status": self.status in get_args(Status),
+            "licence": all(isinstance(text, str) and 0 < len(text) <= _MAX_TEXT for text in texts),
+            "training_data": all(data.commercial in get_args(Commercial) for data in self.training_data),
+            "pixels_seen": self.pixels_seen is None or (type(self.pixels_seen) is int and self.pixels_seen >= 0),
+            "precisions": all(_is_loss(loss_db) for loss_db in self.precisions.values()),
             "weights_sha256": _is_sha256(self.weights_sha256),
             "graphs_sha256": isinstance(self.graphs_sha256, dict)
             and set(self.graphs_sha256) <= set(get_args(Direction))
             and all(map(_is_sha256, self.graphs_sha256.values())),
-            "bf16_loss_db": self.bf16_loss_db is None
-            or (type(self.bf16_loss_db) in (int, float) and math.isfinite(self.bf16_loss_db)),
             "details": isinstance(self.details, dict),
         }
-        for key in _PLAIN_KEYS:
-            if not sound[key]:
-                raise CorruptModelError(
-                    f"The model card {path} is damaged: {key} is {getattr(self, key)!r:.100}. Install the model again."
-                )
+        for key, is_sound in sound.items():
+            if not is_sound:
+                return f"{key} is {getattr(self, key)!r:.100}"
+        if self.status == "released" and self.commercial == "no":
+            return "it is released, but its training data does not allow commercial use"
+        return None
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """A configuration as names and texts, as an identity spells them."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}", inner)
+    else:
+        yield name, ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _is_loss(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _is_sha256(value: Any) -> bool:

@@ -1,8 +1,8 @@
-"""Finds models by name, folder or weights hash.
+"""Finds models by name, folder or identity.
 
 Models ship in `zoo/models/NAME@VERSION`; the folders in the environment variable BDFLOW_ZOO (separated as PATH is),
-each a model's own or one of such folders, are searched before them. Released weights never change: a new training is
-a new version.
+each a model's own or one of such folders, are searched before them. From the first public release on, weights never
+change: a new training is a new version.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 import pathlib
 from dataclasses import dataclass
 
-from bdflow_rt.errors import CorruptModelError, UnknownModelError, WeightsHashError
-from bdflow_rt.zoo.card import CARD_FILE, ModelCard
+from bdflow_rt.errors import CorruptModelError, ModelConflictError, ModelError, UnknownModelError, WeightsHashError
+from bdflow_rt.zoo.card import CARD_FILE, Commercial, ModelCard, Status
 from bdflow_rt.zoo.config import SCALES, ModelConfig, paper_config
 
 DEFAULT_MODEL = "bdflow-x4"
@@ -36,6 +36,10 @@ class ModelInfo:
     """Whether weights are there, with the package or in BDFLOW_ZOO."""
     bits: int
     folder: str | None
+    status: Status | None = None
+    licence: str | None = None
+    commercial: Commercial | None = None
+    """Of the weights, as in `ModelCard`; None without."""
 
 
 def zoo_folders() -> list[pathlib.Path]:
@@ -53,18 +57,23 @@ def model_folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def list_models() -> list[ModelInfo]:
-    """All models with weights and the paper's presets without, by scale and name; `list_damaged` has the others."""
+    """All models with weights and the paper's presets without, by scale and name; `list_problems` has the others."""
     cards = {card.id: card for card in reversed(_scan()[0])}
-    found = [_info(card.id, card.config, card.folder) for card in cards.values()]
+    found = [_info(card.id, card.config, card) for card in cards.values()]
     named = {card.name for card in cards.values()}
     presets = [(f"bdflow-x{scale}", paper_config(scale)) for scale in SCALES]
     found += [_info(name, config, None) for name, config in presets if name not in named]
     return sorted(found, key=lambda info: (info.scale, info.name))
 
 
-def list_damaged() -> list[CorruptModelError]:
-    """What is wrong with each model folder whose card cannot be read; such folders do not get in the way of others."""
-    return list(_scan()[1].values())
+def list_problems() -> list[ModelError]:
+    """What is wrong with each model folder whose card cannot be read, and with each id that several models share.
+
+    Such folders do not get in the way of others.
+    """
+    cards, damaged = _scan()
+    conflicts = (_conflict(model_id, cards) for model_id in sorted({card.id for card in cards}))
+    return [*damaged.values(), *(conflict for conflict in conflicts if conflict)]
 
 
 def find_model(name: str | os.PathLike[str]) -> ModelCard:
@@ -75,7 +84,9 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
 
     Raises:
         UnknownModelError: there is none of that name or version.
-        CorruptModelError: the folder has no readable card, or a folder of that name in the zoo has none.
+        CorruptModelError, ModelVersionError: the folder has no card that this release can read, or a folder of that
+            name in the zoo has none.
+        ModelConflictError: several folders hold different models of that name and version.
     """
     wanted, at, version = os.fspath(name).partition("@")
     cards, damaged = _scan()
@@ -85,8 +96,10 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
             raise fault
     matching = [card for card in cards if card.name == wanted and (not at or version == str(card.version))]
     if matching:
-        # The first of equal versions: BDFLOW_ZOO comes before what ships.
-        return max(matching, key=lambda card: card.version)
+        newest = max(matching, key=lambda card: card.version)
+        if conflict := _conflict(newest.id, matching):
+            raise conflict
+        return newest
     folder = _expanded(name)
     with contextlib.suppress(OSError):  # a name that is too long for a path
         if (folder / CARD_FILE).exists():
@@ -100,41 +113,41 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
     )
 
 
-def find_model_by_hash(model_id: str, weights_hash: bytes) -> ModelCard:
-    """The card of the very weights a packet was made with.
+def find_model_by_identity(model_id: str, identity: bytes) -> ModelCard:
+    """The card of the very model a packet was made with.
 
     Args:
-        model_id: id in the packet, which decides where several models have these weights, and helps the error message.
-        weights_hash: first 8 bytes of the weights' SHA-256.
+        model_id: id in the packet, which decides where several have this identity, and helps the error message.
+        identity: first 8 bytes of the model's identity.
 
     Raises:
         UnknownModelError: no model of that id is here.
-        WeightsHashError: the model is here, but with other weights.
-        CorruptModelError: the model's folder has no readable card.
+        WeightsHashError: the model is here, but with other weights or another configuration.
+        CorruptModelError, ModelVersionError: the model's folder has no card that this release can read.
     """
     cards, damaged = _scan()
-    if matching := [card for card in cards if card.weights_hash == weights_hash]:
+    if matching := [card for card in cards if card.packet_identity == identity]:
         return next((card for card in matching if card.id == model_id), matching[0])
     same_id = [card for card in cards if card.id == model_id]
     if same_id:
         raise WeightsHashError(
-            f"The packet was made with weights {weights_hash.hex()} of {model_id}, but the {model_id} in "
-            f"{same_id[0].folder} has {same_id[0].weights_hash.hex()}. Add the folder of the right ones "
-            f"with {ZOO_VARIABLE}."
+            f"The packet was made with a {model_id} of identity {identity.hex()}, but the {model_id} in "
+            f"{same_id[0].folder} has {same_id[0].packet_identity.hex()}: other weights, or another configuration. Add "
+            f"the folder of the right one with {ZOO_VARIABLE}."
         )
     for folder, fault in damaged.items():
         if folder.name == model_id:
             raise fault
     raise UnknownModelError(
-        f"The packet was made with {model_id} (weights {weights_hash.hex()}), which is not here. Install a release of "
+        f"The packet was made with {model_id} (identity {identity.hex()}), which is not here. Install a release of "
         f"bdflow-rt that ships it, or add the folder that holds {model_id} with {ZOO_VARIABLE}."
     )
 
 
-def _scan() -> tuple[list[ModelCard], dict[pathlib.Path, CorruptModelError]]:
+def _scan() -> tuple[list[ModelCard], dict[pathlib.Path, ModelError]]:
     """The cards of the zoo in the order of its folders, and what is wrong with the folders whose card is damaged."""
     cards: list[ModelCard] = []
-    damaged: dict[pathlib.Path, CorruptModelError] = {}
+    damaged: dict[pathlib.Path, ModelError] = {}
     for folder in (model for entry in zoo_folders() for model in model_folders(entry)):
         found = _read(folder)
         if isinstance(found, ModelCard):
@@ -144,11 +157,26 @@ def _scan() -> tuple[list[ModelCard], dict[pathlib.Path, CorruptModelError]]:
     return cards, damaged
 
 
-def _read(folder: pathlib.Path) -> ModelCard | CorruptModelError:
+def _read(folder: pathlib.Path) -> ModelCard | ModelError:
     try:
         return ModelCard.read(folder)
-    except CorruptModelError as error:
+    except ModelError as error:
         return error
+
+
+def _conflict(model_id: str, cards: list[ModelCard]) -> ModelConflictError | None:
+    """The error where cards of one id are of different models; equal ones in two folders are one model."""
+    folders: dict[bytes, pathlib.Path] = {}
+    for card in cards:
+        if card.id == model_id:
+            folders.setdefault(card.packet_identity, card.folder)
+    if len(folders) < 2:
+        return None
+    found = " and ".join(f"{folder} (identity {identity.hex()})" for identity, folder in folders.items())
+    return ModelConflictError(
+        f"{model_id} stands for different models: {found}. Give one of them another name or version, remove it, or "
+        "open it by its folder."
+    )
 
 
 def _expanded(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -156,13 +184,16 @@ def _expanded(path: str | os.PathLike[str]) -> pathlib.Path:
     return pathlib.Path(os.path.expanduser(path))
 
 
-def _info(name: str, config: ModelConfig, folder: pathlib.Path | None) -> ModelInfo:
+def _info(name: str, config: ModelConfig, card: ModelCard | None) -> ModelInfo:
     return ModelInfo(
         name=name,
         scale=config.scale,
         parameters=config.parameters(),
         macs_128x128=config.macs(128, 128),
-        shipped=folder is not None,
+        shipped=card is not None,
         bits=config.bits,
-        folder=None if folder is None else str(folder),
+        folder=str(card.folder) if card else None,
+        status=card.status if card else None,
+        licence=card.licence if card else None,
+        commercial=card.commercial if card else None,
     )

@@ -109,7 +109,7 @@ def test_the_codec_leaves_the_boundary_map_exact() -> None:
 
     lr, boundary = photo(20, 24, 1), (photo(20, 24, 2)[:, :, 0] > 128).astype(np.uint8)
     header = PacketHeader(
-        model="m@1", weights_hash=b"12345678", scale=2, width=48, height=40, bits=1, lr_crc32=Packet.crc32_of(lr)
+        model="m@1", identity=b"12345678", scale=2, width=48, height=40, bits=1, lr_crc32=Packet.crc32_of(lr)
     )
     lossy, size = through(Packet(lr, boundary, header), JPEG, 40)
     np.testing.assert_array_equal(lossy.boundary, boundary)

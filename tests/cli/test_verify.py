@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from bdflow_rt.cli.verify import COMPARED, MAX_SIDE, REFERENCE, SIZES, builtin_picture
 from bdflow_rt.engines.engine import Backend
-from bdflow_rt.engines.select import Selection, check_precision
+from bdflow_rt.engines.select import Selection, choose_precision
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.zoo import ModelCard, find_model
 from bdflow_rt.zoo.card import CARD_FILE, Direction
@@ -71,12 +71,12 @@ def test_openvino_agrees_with_torch_in_both_directions(zoo: Path) -> None:
 
 
 def test_everything_that_a_rescaler_can_be_asked_for_is_compared() -> None:
-    """But bfloat16, and the reference itself. Written out from `check_precision`, so that a new pair is noticed."""
+    """But bfloat16, and the reference itself. Written out from `choose_precision`, so that a new pair is noticed."""
     allowed = set()
     for backend, device in itertools.product(get_args(Backend), ("cpu", "cuda")):
         for precision in ("fp32", "fp16"):
             with contextlib.suppress(ArgumentError):
-                check_precision(Selection(backend, device, ""), find_model("bdflow-x4"), precision)
+                choose_precision(Selection(backend, device, ""), find_model("bdflow-x4"), precision)
                 if backend != "openvino" or device == "cpu":
                     allowed.add((backend, device, precision))
     # TensorRT's engines have no CPU, which `select` says.

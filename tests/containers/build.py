@@ -18,7 +18,7 @@ from PIL import Image
 from bdflow_rt.containers.chunks import SIGNATURE, chunk
 from bdflow_rt.containers.header import encode_header
 from bdflow_rt.errors import BdflowError
-from bdflow_rt.packet import Packet, PacketHeader
+from bdflow_rt.packet import Packet, PacketHeader, StreamHeader
 from tests.support import photo
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -34,12 +34,13 @@ def make_packet(
     levels = np.random.default_rng(seed).integers(0, 1 << bits, (lr_height, lr_width), np.uint8, endpoint=False)
     header = PacketHeader(
         model=f"bdflow-x{scale}@1",
-        weights_hash=bytes(range(8)),
+        identity=bytes(range(8)),
         scale=scale,
         width=width,
         height=height,
         bits=bits,
         lr_crc32=Packet.crc32_of(lr),
+        profile_crc32=None if icc is None else zlib.crc32(icc),
     )
     return Packet(lr, levels if bits else None, header, icc)
 
@@ -84,10 +85,26 @@ def with_header(png: bytes, header: bytes) -> bytes:
     """The packet with another header in its chunk."""
 
     def replace(data: bytes) -> bytes:
-        (length,) = struct.unpack_from(">H", data, 6)
+        (length,) = struct.unpack_from(">I", data, 4)
         return header + data[length:]
 
     return edit_chunk(png, b"bdFL", replace)
+
+
+def fields_of(header: PacketHeader | StreamHeader) -> dict[int, bytes]:
+    """The fields of an encoded header by their code."""
+    data, fields = encode_header(header)[30:-4], {}
+    while data:
+        code, size = struct.unpack_from(">HH", data)
+        fields[code], data = data[4 : 4 + size], data[4 + size :]
+    return fields
+
+
+def with_fields(header: PacketHeader | StreamHeader, fields: dict[int, bytes] | list[tuple[int, bytes]]) -> bytes:
+    """The encoded header with other fields: in ascending order, or a list in its own; length and CRC are right."""
+    pairs = sorted(fields.items()) if isinstance(fields, dict) else fields
+    body = b"".join(struct.pack(">HH", code, len(data)) + data for code, data in pairs)
+    return repair_header(encode_header(header)[:30] + body + bytes(4))
 
 
 def patch_header(header: PacketHeader, offset: int, new: bytes) -> bytes:
@@ -98,7 +115,7 @@ def patch_header(header: PacketHeader, offset: int, new: bytes) -> bytes:
 
 def repair_header(data: bytes) -> bytes:
     """The header with its length field and CRC made right."""
-    data = data[:6] + struct.pack(">H", len(data) % 65536) + data[8:-4]
+    data = data[:4] + struct.pack(">I", len(data)) + data[8:-4]
     return data + struct.pack(">I", zlib.crc32(data))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,7 +66,7 @@ def decodes_or_is_refused(data: bytes) -> None:
 @given(st.binary(max_size=200), st.booleans())
 def test_random_bytes_as_header(data: bytes, begin: bool) -> None:
     with contextlib.suppress(PacketError):
-        decode_header(b"bdFH\0\1" + data if begin else data)
+        decode_header(b"bdFH" + struct.pack(">IH", 10 + len(data), 1) + data if begin else data)
 
 
 @fuzz(0.2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -38,7 +38,8 @@ def test_lr_size_is_the_hr_size_over_the_scale_rounded_up(
         ("model", "../x@1"),
         ("model", "a" * 65 + "@1"),
         ("model", "x@1\n"),
-        ("weights_hash", b"1234567"),
+        ("identity", b"1234567"),
+        ("identity", "12345678"),
         ("scale", 3),
         ("scale", 4.0),
         ("width", 0),
@@ -55,7 +56,7 @@ def test_impossible_header_values_are_refused(field: str, value: object) -> None
         dataclasses.replace(make_packet().header, **changes)
 
 
-@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -0.1, 10.5, "1"])
+@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -0.1, 10.5, "1", 10**400])
 def test_impossible_temperatures_are_refused(temperature: Any) -> None:
     with refused(ArgumentError, "temperature"):
         ZPolicy(temperature=temperature)
@@ -105,10 +106,41 @@ def test_an_oversized_colour_profile_is_refused() -> None:
 
 def test_one_changed_pixel_is_noticed() -> None:
     packet = make_packet()
-    packet.check_pixels()
+    packet.check_unedited()
     packet.lr[3, 5, 1] ^= 1
     with refused(EditedPictureError, "edited", "--force"):
-        packet.check_pixels()
+        packet.check_unedited()
+
+
+@pytest.mark.parametrize(
+    ("made_with", "found", "word"), [(b"icc", None, "lost"), (b"icc", b"other", "changed"), (None, b"icc", "got")]
+)
+def test_a_colour_profile_that_came_or_went_is_noticed(made_with: bytes | None, found: bytes | None, word: str) -> None:
+    packet = make_packet(icc=made_with)
+    packet.check_unedited()
+    with refused(EditedPictureError, word, "--force"):
+        dataclasses.replace(packet, icc_profile=found).check_unedited()
+
+
+def test_the_pixels_of_a_lossy_file_are_not_compared() -> None:
+    packet = make_packet()
+    packet.lr[3, 5, 1] ^= 1
+    dataclasses.replace(packet, header=dataclasses.replace(packet.header, lr_crc32=None)).check_unedited()
+
+
+@pytest.mark.parametrize("boundary", [[], "map", None])
+def test_what_is_no_array_is_no_boundary(boundary: Any) -> None:
+    packet = make_packet()
+    with refused(PacketMismatchError if boundary is None else DTypeError, "boundary"):
+        dataclasses.replace(packet, boundary=boundary)
+
+
+def test_what_is_no_header_or_profile_is_refused() -> None:
+    packet, anything = make_packet(), cast(Any, 5)
+    with refused(ArgumentError, "header is a int"):
+        dataclasses.replace(packet, header=anything)
+    with refused(ArgumentError, "type int"):
+        dataclasses.replace(packet, icc_profile=anything)
 
 
 def test_the_crc_does_not_depend_on_the_memory_layout() -> None:
@@ -118,4 +150,4 @@ def test_the_crc_does_not_depend_on_the_memory_layout() -> None:
 
 def test_header_fields_are_passed_by_name_only() -> None:
     with pytest.raises(TypeError):
-        PacketHeader("bdflow-x4@1", bytes(8), 4, 1, 1, 1, 0)  # type: ignore[call-arg]
+        PacketHeader("bdflow-x4@1", bytes(8), 4, 1, 1, 1)  # type: ignore[call-arg]

@@ -12,12 +12,20 @@ import pytest
 import torch
 
 from bdflow_rt.engines.engine import Precision
-from bdflow_rt.engines.select import BF16_LIMIT_DB, Selection, check_precision, explain, open_engine, select
+from bdflow_rt.engines.select import (
+    AUTO_LOSS_DB,
+    NAMED_LOSS_DB,
+    Selection,
+    choose_precision,
+    explain,
+    open_engine,
+    select,
+)
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import ModelCard
 from tests.support import ROOT
-from tests.support_models import make_model, tiny_config
+from tests.support_models import HAS_BF16, make_model, tiny_config
 
 HIDE = """
 import importlib.machinery, sys
@@ -170,25 +178,27 @@ def test_explain_names_what_to_install() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss_db", "allowed"), [(None, False), (BF16_LIMIT_DB, False), (0.2, False), (0.049, True), (0.0, True)]
+    ("loss_db", "allowed"), [(None, False), (0.31, False), (NAMED_LOSS_DB, True), (0.2, True), (-0.01, True)]
 )
-def test_bf16_needs_a_measured_loss_below_the_limit(card: ModelCard, loss_db: float | None, allowed: bool) -> None:
-    measured = dataclasses.replace(card, bf16_loss_db=loss_db)
+def test_bf16_by_name_needs_a_measured_loss_within_the_limit(
+    card: ModelCard, loss_db: float | None, allowed: bool
+) -> None:
+    measured = dataclasses.replace(card, precisions={} if loss_db is None else {"bf16": loss_db})
     if allowed:
-        check_precision(Selection("openvino", "cpu", ""), measured, "bf16")
-        Rescaler(measured, backend="openvino", precision="bf16").close()
+        with Rescaler(measured, backend="openvino", precision="bf16") as rescaler:
+            assert (rescaler.precision, f"{loss_db:.3f} dB" in rescaler.precision_reason) == ("bf16", True)
     else:
         with pytest.raises(ArgumentError, match=r"tiny@1.*Use precision='fp32'"):
             Rescaler(measured, backend="openvino", precision="bf16")
 
 
 def test_bf16_is_openvinos_alone(card: ModelCard) -> None:
-    with pytest.raises(ArgumentError, match="torch runs in float32"):
-        Rescaler(dataclasses.replace(card, bf16_loss_db=0.0), backend="torch", precision="bf16")
+    with pytest.raises(ArgumentError, match="PyTorch on a CPU in 'fp32'"):
+        Rescaler(dataclasses.replace(card, precisions={"bf16": 0.0}), backend="torch", precision="bf16")
 
 
 def test_unknown_precision_is_refused(card: ModelCard) -> None:
-    with pytest.raises(ArgumentError, match="precision is 'int8'; it must be one of fp32, bf16, fp16"):
+    with pytest.raises(ArgumentError, match="precision is 'int8'; it must be one of auto, fp32, bf16, fp16"):
         Rescaler(card, precision="int8")  # type: ignore[arg-type]
 
 
@@ -205,6 +215,24 @@ def test_precisions_a_backend_does_not_compute_in_are_refused(
     card: ModelCard, selection: Selection, precision: Precision
 ) -> None:
     with pytest.raises(ArgumentError, match=f"precision='{precision}' does not go with"):
-        check_precision(selection, card, precision)
-    check_precision(Selection("torch", "cuda:1", ""), card, "fp16")
-    check_precision(Selection("tensorrt", "cuda", ""), card, "fp16")
+        choose_precision(selection, card, precision)
+    for sound in (Selection("torch", "cuda:1", ""), Selection("tensorrt", "cuda", "")):
+        assert choose_precision(sound, card, "fp16") == ("fp16", "asked for; what fp16 costs was not measured")
+
+
+@pytest.mark.parametrize(
+    ("selection", "precisions", "expected"),
+    [
+        (Selection("torch", "cpu", ""), {"bf16": 0.0}, "fp32"),
+        (Selection("torch", "cuda", ""), {"fp16": AUTO_LOSS_DB}, "fp16"),
+        (Selection("torch", "cuda", ""), {"fp16": 0.051}, "fp32"),
+        (Selection("torch", "cuda", ""), {}, "fp32"),
+        (Selection("tensorrt", "cuda", ""), {}, "fp16"),
+        (Selection("openvino", "cpu", ""), {"bf16": AUTO_LOSS_DB}, "bf16" if HAS_BF16 else "fp32"),
+        (Selection("openvino", "cpu", ""), {"bf16": 0.051}, "fp32"),
+    ],
+)
+def test_auto_is_the_fastest_precision_that_costs_next_to_nothing(
+    card: ModelCard, selection: Selection, precisions: dict[str, float], expected: Precision
+) -> None:
+    assert choose_precision(selection, dataclasses.replace(card, precisions=precisions), "auto")[0] == expected

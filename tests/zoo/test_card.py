@@ -7,12 +7,12 @@ import json
 import os
 import pathlib
 import time
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from bdflow_rt.errors import CorruptModelError, ModelExistsError, WeightsHashError
-from bdflow_rt.zoo.card import CARD_FILE, MAX_CARD_BYTES, ModelCard
+from bdflow_rt.errors import CorruptModelError, ModelExistsError, ModelVersionError, WeightsHashError
+from bdflow_rt.zoo.card import CARD_FILE, MAX_CARD_BYTES, Commercial, ModelCard, TrainingData
 from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
 from tests.zoo.build import make_model
 
@@ -25,12 +25,48 @@ def _edit(card: ModelCard, **changes: Any) -> None:
 def test_a_card_comes_back_as_it_was_written(tmp_path: pathlib.Path) -> None:
     config = ModelConfig(scale=8, blocks=(1, 2, 3), hidden=(4, 5, 6), coupling="additive", bits=3,
                          boundary=BoundaryConfig(threshold=20, norm=1, saturation=200, source="lr"))  # fmt: skip
+    rows = (TrainingData("mine", "CC0-1.0", "yes"), TrainingData("theirs", "?", "unstated"))
     card = make_model(tmp_path, "fine-tuned_x8.b", 12, config=config)
+    card = dataclasses.replace(card, training_data=rows, precisions={"bf16": 0.25}, pixels_seen=7, status="released")
+    (card.folder / CARD_FILE).write_text(card.to_json())
     assert ModelCard.read(card.folder) == card
     assert card.id == "fine-tuned_x8.b@12"
     assert card.size_multiple == 8
-    assert card.weights_hash.hex() == card.weights_sha256[:16]
+    assert card.packet_identity.hex() == card.identity[:16]
     card.check_weights()
+
+
+@pytest.mark.parametrize("changes", [{"format": 1}, {"format": 3}, {"arch": "haar-flow"}])
+def test_a_card_of_another_format_or_architecture_needs_another_release(
+    tmp_path: pathlib.Path, changes: dict[str, Any]
+) -> None:
+    card = make_model(tmp_path, "a", 1)
+    _edit(card, **changes)
+    with pytest.raises(ModelVersionError, match=r"needs (a newer|another) bdflow-rt"):
+        ModelCard.read(card.folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights_sha256": "0" * 64}, {"config": ModelConfig(coupling="additive")}, {"config": ModelConfig(bits=2)},
+        {"config": ModelConfig(hidden=(64, 32))}, {"arch": "other"},
+    ],
+)  # fmt: skip
+def test_identity_is_of_everything_that_decides_the_pixels(tmp_path: pathlib.Path, changes: dict[str, Any]) -> None:
+    card = make_model(tmp_path, "a", 1)
+    assert dataclasses.replace(card, **changes).identity != card.identity
+    same = dataclasses.replace(card, name="b", version=2, details={"note": 1}, graphs_sha256={}, licence="MIT")
+    assert same.identity == card.identity
+
+
+def test_commercial_use_is_what_the_strictest_of_the_data_allows(tmp_path: pathlib.Path) -> None:
+    card = make_model(tmp_path, "a", 1)
+    yes, no, unstated = (TrainingData("a", "b", word) for word in get_args(Commercial))
+    for rows, expected in (
+        ((), "unstated"), ((yes,), "yes"), ((yes, unstated), "unstated"), ((yes, unstated, no), "no"),
+    ):  # fmt: skip
+        assert dataclasses.replace(card, training_data=rows).commercial == expected
 
 
 def test_altered_weights_are_refused_with_both_hashes(tmp_path: pathlib.Path) -> None:
@@ -81,12 +117,20 @@ def test_paths_in_a_card_lead_nowhere(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2}, {"format": None}, {"name": "../../etc"}, {"name": "a/b"}, {"name": ""}, {"name": "A"},
+        {"format": None}, {"format": True}, {"arch": None}, {"arch": 5}, {"more": 1},
+        {"name": "../../etc"}, {"name": "a/b"}, {"name": ""}, {"name": "A"},
         {"name": "a" * 65}, {"name": "a@1"}, {"name": "a\n"}, {"name": 7}, {"name": None}, {"version": 0},
         {"version": -3}, {"version": 10**6}, {"version": "one"}, {"version": 1.5}, {"version": None},
         {"version": True}, {"weights_sha256": "00"}, {"weights_sha256": "g" * 64}, {"weights_sha256": None},
         {"graphs_sha256": 3}, {"graphs_sha256": {"sideways": "0" * 64}}, {"graphs_sha256": {"upscale": "xyz"}},
-        {"graphs_sha256": {"upscale": 5}}, {"bf16_loss_db": "little"}, {"bf16_loss_db": float("nan")},
+        {"graphs_sha256": {"upscale": 5}}, {"precisions": {"bf16": {"loss_db": "little"}}},
+        {"precisions": {"bf16": {"loss_db": float("nan")}}}, {"precisions": {"bf16": 0.1}}, {"precisions": []},
+        {"precisions": {"bf16": {"loss_db": 0.1, "more": 1}}}, {"status": "final"}, {"status": None}, {"licence": ""},
+        {"licence": None}, {"licence": "a" * 1001}, {"pixels_seen": -1}, {"pixels_seen": 1.5}, {"pixels_seen": True},
+        {"training_data": None}, {"training_data": [{"name": "a"}]}, {"training_data": [3]},
+        {"training_data": [{"name": "a", "licence": "b", "commercial": "perhaps"}]},
+        {"training_data": [{"name": 1, "licence": "b", "commercial": "yes"}]},
+        {"status": "released", "training_data": [{"name": "a", "licence": "b", "commercial": "no"}]},
         {"details": 3}, {"config": None}, {"config": {"scale": 3}}, {"config": {"scale": 4, "extra": 1}},
         {"config": {"scale": 2, "blocks": [10**9], "hidden": [10**9]}},
         {"config": {"scale": 64, "blocks": [2] * 6, "hidden": [10**12] * 6}},
@@ -101,8 +145,12 @@ def test_impossible_values_are_refused(tmp_path: pathlib.Path, changes: dict[str
 
 
 @pytest.mark.parametrize(
-    "missing", ["format", "name", "version", "config", "weights_sha256", "graphs_sha256", "bf16_loss_db", "details"]
-)
+    "missing",
+    [
+        "format", "arch", "name", "version", "status", "licence", "pixels_seen", "config", "weights_sha256",
+        "graphs_sha256", "training_data", "precisions", "details",
+    ],
+)  # fmt: skip
 def test_a_missing_key_is_refused(tmp_path: pathlib.Path, missing: str) -> None:
     card = make_model(tmp_path, "a", 1)
     path = card.folder / CARD_FILE
@@ -112,7 +160,7 @@ def test_a_missing_key_is_refused(tmp_path: pathlib.Path, missing: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe\x00", b'{"format": 1}', b"[" * 100_000, b"1" * 5000]
+    "text", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe\x00", b'{"format": 2}', b"[" * 100_000, b"1" * 5000]
 )
 def test_a_card_that_is_no_card_is_refused(tmp_path: pathlib.Path, text: bytes) -> None:
     card = make_model(tmp_path, "a", 1)

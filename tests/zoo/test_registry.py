@@ -1,16 +1,17 @@
-"""Finding models: by name, version, folder and hash, and the order of the folders in BDFLOW_ZOO."""
+"""Finding models: by name, version, folder and identity, and the order of the folders in BDFLOW_ZOO."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 
 import pytest
 
-from bdflow_rt.errors import CorruptModelError, UnknownModelError, WeightsHashError
-from bdflow_rt.zoo import find_model, find_model_by_hash, list_damaged, list_models
+from bdflow_rt.errors import CorruptModelError, ModelConflictError, UnknownModelError, WeightsHashError
+from bdflow_rt.zoo import find_model, find_model_by_identity, list_models, list_problems
 from bdflow_rt.zoo.card import CARD_FILE
-from bdflow_rt.zoo.config import SCALES, paper_config
+from bdflow_rt.zoo.config import SCALES, ModelConfig, paper_config
 from bdflow_rt.zoo.registry import ZOO_VARIABLE
 from tests.zoo.build import make_model
 
@@ -41,15 +42,38 @@ def test_unknown_names_and_versions_raise_and_the_known_are_listed(zoo: pathlib.
 
 
 def test_earlier_folders_of_the_variable_win(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = make_model(tmp_path / "first", "mine", 1, weights=b"first")
-    second = make_model(tmp_path / "second", "mine", 1, weights=b"second")
+    first = make_model(tmp_path / "first", "mine", 1)
+    second = make_model(tmp_path / "second", "mine", 1)
     newer = make_model(tmp_path / "second", "mine", 2)
     monkeypatch.setenv(ZOO_VARIABLE, os.pathsep.join([str(tmp_path / "first"), "", str(tmp_path / "second")]))
     assert find_model("mine@1") == first
     assert find_model("mine") == newer
-    assert find_model_by_hash("mine@1", second.weights_hash) == second
     monkeypatch.setenv(ZOO_VARIABLE, os.pathsep.join([str(tmp_path / "second"), str(tmp_path / "first")]))
     assert find_model("mine@1") == second
+
+
+def test_one_id_with_different_weights_is_refused_when_it_is_opened_and_listed_as_a_problem(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (make_model(tmp_path / name, "mine", 1, weights=name.encode()) for name in ("first", "second"))
+    newer = make_model(tmp_path / "second", "mine", 2)
+    monkeypatch.setenv(ZOO_VARIABLE, os.pathsep.join([str(tmp_path / "first"), str(tmp_path / "second")]))
+    with pytest.raises(ModelConflictError, match=r"first.*second"):
+        find_model("mine@1")
+    assert find_model("mine") == newer
+    assert find_model(first.folder) == first
+    assert [find_model_by_identity("mine@1", card.packet_identity) for card in (first, second)] == [first, second]
+    assert [type(problem) for problem in list_problems()] == [ModelConflictError]
+    make_model(tmp_path / "first", "mine", 2, weights=b"other")
+    with pytest.raises(ModelConflictError):
+        find_model("mine")
+
+
+def test_a_model_of_another_configuration_is_not_taken_for_a_packet(zoo: pathlib.Path) -> None:
+    card = make_model(zoo, "mine", 1, config=ModelConfig(coupling="scaled"))
+    made_with = dataclasses.replace(card, config=ModelConfig(coupling="additive"))
+    with pytest.raises(WeightsHashError, match="another configuration"):
+        find_model_by_identity("mine@1", made_with.packet_identity)
 
 
 def test_a_folder_is_accepted_for_a_name(tmp_path: pathlib.Path) -> None:
@@ -75,32 +99,32 @@ def test_a_zoo_folder_of_an_impossible_name_holds_nothing(zoo: pathlib.Path, mon
     card = make_model(zoo, "mine", 1)
     monkeypatch.setenv(ZOO_VARIABLE, os.pathsep.join(["n" * 5000, "n/" * 5000, str(zoo)]))
     assert find_model("mine") == card
-    assert list_damaged() == []
+    assert list_problems() == []
 
 
 def test_packets_find_the_very_weights_under_whatever_name(zoo: pathlib.Path) -> None:
     make_model(zoo, "mine", 1, weights=b"old")
     wanted = make_model(zoo, "renamed", 5, weights=b"new")
-    assert find_model_by_hash("mine@1", wanted.weights_hash) == wanted
+    assert find_model_by_identity("mine@1", wanted.packet_identity) == wanted
 
 
 def test_of_models_with_the_same_weights_that_of_the_packet_s_name_is_taken(zoo: pathlib.Path) -> None:
     cards = [make_model(zoo, name, 1, weights=b"same") for name in ("first", "mine", "third")]
-    hashed = cards[0].weights_hash
-    assert [find_model_by_hash(f"{name}@1", hashed) for name in ("first", "mine", "third")] == cards
-    assert find_model_by_hash("gone@1", hashed) == cards[0]
+    hashed = cards[0].packet_identity
+    assert [find_model_by_identity(f"{name}@1", hashed) for name in ("first", "mine", "third")] == cards
+    assert find_model_by_identity("gone@1", hashed) == cards[0]
 
 
 def test_other_weights_of_the_same_name_are_not_taken_for_them(zoo: pathlib.Path) -> None:
     make_model(zoo, "mine", 1)
     with pytest.raises(WeightsHashError, match="0102030405060708"):
-        find_model_by_hash("mine@1", bytes(range(1, 9)))
+        find_model_by_identity("mine@1", bytes(range(1, 9)))
 
 
 def test_weights_of_a_model_that_is_not_here_raise(zoo: pathlib.Path) -> None:
     make_model(zoo, "mine", 1)
     with pytest.raises(UnknownModelError, match="other@1"):
-        find_model_by_hash("other@1", bytes(8))
+        find_model_by_identity("other@1", bytes(8))
 
 
 def test_a_damaged_card_in_the_zoo_is_named(zoo: pathlib.Path) -> None:
@@ -134,7 +158,7 @@ def test_a_model_folder_itself_may_be_named_in_the_variable(
     inside = make_model(card.folder, "inner", 1)
     monkeypatch.setenv(ZOO_VARIABLE, str(card.folder))
     assert find_model("mine") == card
-    assert find_model_by_hash("mine@1", card.weights_hash) == card
+    assert find_model_by_identity("mine@1", card.packet_identity) == card
     assert find_model("inner") == inside
     assert {"mine@1", "inner@1"} <= {info.name for info in list_models()}
 
@@ -145,6 +169,6 @@ def test_a_damaged_model_folder_in_the_variable_is_listed(
     card = make_model(tmp_path, "mine", 1)
     (card.folder / CARD_FILE).write_text("{")
     monkeypatch.setenv(ZOO_VARIABLE, str(card.folder))
-    assert [str(card.folder) in str(fault) for fault in list_damaged()] == [True]
+    assert [str(card.folder) in str(fault) for fault in list_problems()] == [True]
     with pytest.raises(CorruptModelError, match=CARD_FILE):
         find_model("mine")

@@ -22,24 +22,12 @@ from tests.support import data_dir, needs_data, photo
 NAMES = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
 CARDS = [ModelCard.read(SHIPPED / name) for name in NAMES]
 PROMISED = {
-    "bdflow-x2@1": (38.5, 35.0, 38.0),
-    "bdflow-x2@2": (43.5, 39.6, 38.0),
-    "bdflow-x2@3": (44.1, 40.2, 38.0),
-    "bdflow-x2-hq@1": (44.2, 40.3, 38.0),
-    "bdflow-x2-hq@2": (44.5, 40.6, 38.0),
+    "bdflow-x2@1": (44.1, 40.2, 38.0),
+    "bdflow-x2-hq@1": (44.5, 40.6, 38.0),
     "bdflow-x2-fast@1": (44.1, 40.2, 38.0),
-    "bdflow-x2-fast@2": (44.1, 40.2, 38.0),
-    "bdflow-x4@1": (33.0, 29.7, 36.0),
-    "bdflow-x4@3": (35.4, 31.2, 36.0),
-    "bdflow-x4@4": (35.5, 31.5, 36.0),
-    "bdflow-x4@5": (35.6, 31.6, 36.0),
-    "bdflow-x4-hq@1": (35.8, 31.8, 36.0),
-    "bdflow-x4-hq@2": (36.0, 31.9, 36.0),
-    "bdflow-x4-hq@3": (36.1, 32.0, 36.0),
-    "bdflow-x4-fast@1": (34.5, 30.7, 36.0),
-    "bdflow-x4-fast@2": (34.8, 30.8, 36.0),
-    "bdflow-x4-fast@3": (34.7, 30.9, 36.0),
-    "bdflow-x4-fast@4": (35.2, 31.2, 36.0),
+    "bdflow-x4@1": (35.6, 31.6, 36.0),
+    "bdflow-x4-hq@1": (36.1, 32.0, 36.0),
+    "bdflow-x4-fast@1": (35.2, 31.2, 36.0),
     "bdflow-x8@1": (29.1, 26.5, 34.0),
     "bdflow-x8-fast@1": (29.5, 26.8, 35.0),
     "bdflow-x16@1": (24.7, 23.2, 31.0),
@@ -53,11 +41,10 @@ def pictures(name: str) -> list[pathlib.Path]:
     return list_pictures(folder / "test" / name)
 
 
-def test_the_promised_models_ship_within_20_mb_of_weights() -> None:
-    assert set(PROMISED) <= set(NAMES)
-    weights = [path for name in NAMES for path in (SHIPPED / name).glob("weights*")]
-    assert len(weights) == len(NAMES)
-    assert sum(path.stat().st_size for path in weights) <= 20_000_000
+def test_the_promised_models_ship_one_version_each_within_32_mb() -> None:
+    assert set(PROMISED) == set(NAMES)
+    assert len({card.name for card in CARDS}) == len(NAMES)
+    assert sum(card.weights_path.stat().st_size for card in CARDS) <= 32_000_000
 
 
 @pytest.mark.parametrize("card", CARDS, ids=NAMES)
@@ -88,22 +75,14 @@ def test_structure_is_the_papers_unless_its_name_says_otherwise(card: ModelCard)
 
 @pytest.mark.parametrize("card", CARDS, ids=NAMES)
 def test_the_card_says_how_it_was_trained(card: ModelCard) -> None:
-    for key in (
-        "data",
-        "iterations",
-        "training_minutes",
-        "seed",
-        "validation",
-        "training",
-        "metrics",
-        "licence",
-        "note",
-    ):
+    for key in ("iterations", "training_minutes", "seed", "validation", "training", "metrics", "note"):
         assert card.details.get(key), key
-
-
-def test_all_weights_together_stay_small() -> None:
-    assert sum(path.stat().st_size for path in SHIPPED.rglob("*.safetensors*")) <= 20e6
+    assert card.pixels_seen is not None
+    assert card.pixels_seen >= card.details["iterations"]
+    assert card.precisions
+    assert card.training_data
+    # Until weights on open data are here, nothing that ships is more than a preview.
+    assert (card.status, card.commercial, card.licence) == ("preview", "no", "CC-BY-NC-4.0")
 
 
 @pytest.mark.parametrize("card", CARDS, ids=NAMES)

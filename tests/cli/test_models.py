@@ -45,6 +45,9 @@ def test_models_of_the_variable_are_listed_with_their_own_numbers(zoo: Path) -> 
         "shipped": True,
         "bits": 1,
         "folder": str(zoo / "bdflow-x4@99"),
+        "status": "preview",
+        "licence": "unstated",
+        "commercial": "unstated",
     }
     assert {name: entry["bits"] for name, entry in found.items() if "@1" in name and "tiny" in name} == {"tiny-x2@1": 2}
     assert "bdflow-x4" not in found
@@ -54,9 +57,9 @@ def test_the_table_for_people_says_the_same(zoo: Path) -> None:
     lines = succeeded("models").out.splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:-1]}
     for entry in succeeded("models", "--json").json:
-        shipped = "yes" if entry["shipped"] else "no"
+        weights = [f"{entry['status']},", entry["licence"], entry["commercial"]] if entry["shipped"] else ["none"]
         numbers = [f"{entry['parameters']:,}", f"{entry['macs_128x128']:,}", str(entry["bits"])]
-        assert rows[entry["name"]] == [f"x{entry['scale']}", *numbers, shipped]
+        assert rows[entry["name"]] == [f"x{entry['scale']}", *numbers, *weights]
     assert DEFAULT_MODEL in lines[-1]
 
 

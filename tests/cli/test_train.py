@@ -79,7 +79,7 @@ def test_a_model_is_trained_and_found_and_loaded(place: pathlib.Path) -> None:
         assert torch.equal(value, wanted if name == "quantizer.gain" else wanted.half().float()), name
     assert card.details["iterations"] == 8
     assert card.details["seed"] == 1
-    assert card.details["pixels_seen"] == 8 * 16 * 16 * card.details["training"]["batch"]
+    assert card.pixels_seen == 8 * 16 * 16 * card.details["training"]["batch"]
     assert card.details["data"] == {
         "sources": ["pictures"], "pictures": 3, "licences": {"not stated": 3}, "excluded": {},
     }  # fmt: skip

@@ -55,7 +55,14 @@ def _measure_all(args: argparse.Namespace) -> None:
     timer = GpuTimer(repeats=10 if quick else 50)
     card = find_model(model)
     limit = _arithmetic_limit(timer)
-    result = {**environment(), "gpu": gpu_environment(), "model": card.id, "tflop_per_s": limit, "rows": []}
+    result = {
+        **environment(),
+        "gpu": gpu_environment(),
+        "model": card.id,
+        "weights_sha256": card.weights_sha256,
+        "tflop_per_s": limit,
+        "rows": [],
+    }
     for name, (height, width) in SIZES.items():
         if quick and name != "512":
             continue

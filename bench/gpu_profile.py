@@ -42,7 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _profile_all(model: str, size: str, output: pathlib.Path) -> None:
     card = find_model(model)
-    result: dict[str, Any] = {**environment(), "gpu": gpu_environment(), "model": card.id, "size": size}
+    result: dict[str, Any] = {
+        **environment(),
+        "gpu": gpu_environment(),
+        "model": card.id,
+        "weights_sha256": card.weights_sha256,
+        "size": size,
+    }
     result["directions"] = {direction: kernels_of(card, direction, size=size) for direction in DIRECTIONS}
     write_result(output, result)
     for direction, one in result["directions"].items():

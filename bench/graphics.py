@@ -83,6 +83,7 @@ def measure(rescaler: Rescaler, folder: pathlib.Path) -> list[dict[str, Any]]:
         rows.append(
             {
                 "model": rescaler.card.id,
+                "weights_sha256": rescaler.card.weights_sha256,
                 "folder": folder.name,
                 "drawing": name,
                 "lr_max_difference": max(largest),

@@ -24,7 +24,7 @@ from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.engines.engine import Engine, Precision
 from bdflow_rt.engines.openvino import OpenVINOEngine
-from bdflow_rt.errors import ArgumentError, BackendUnavailableError
+from bdflow_rt.engines.select import NAMED_LOSS_DB, computes_in
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import ModelCard, find_model
@@ -115,11 +115,7 @@ def import_time() -> float:
 
 
 def _takes_bf16(card: ModelCard) -> bool:
-    try:
-        with Rescaler(card, backend="openvino", precision="bf16"):
-            return True
-    except (ArgumentError, BackendUnavailableError):
-        return False
+    return card.precisions.get("bf16", NAMED_LOSS_DB + 1) <= NAMED_LOSS_DB and computes_in("bf16")
 
 
 def _openvino(card: ModelCard, direction: Any, *, precision: Precision = "fp32") -> Callable[[dict[str, Any]], Any]:
@@ -171,6 +167,7 @@ def main() -> None:
     result = {
         **environment(),
         "model": card.id,
+        "weights_sha256": card.weights_sha256,
         "size": [width, height],
         "macs": card.config.macs(height, width),
         "matrix_product_macs_per_s": matrix_product(),

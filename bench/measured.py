@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+from collections.abc import Iterable
 from typing import Any
+
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.registry import SHIPPED, model_folders
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -22,26 +26,30 @@ def read_all(pattern: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(pattern))]
 
 
-def lossless_quality() -> list[dict[str, Any]]:
-    """All results through files (`quality/MODEL-SET.json`), without those whose LR went through a lossy codec."""
-    return [one for one in read_all("quality/*.json") if one.get("through") is None]
+def result_name(card: ModelCard) -> str:
+    """What names of results about a model's weights begin with: its name, and the first digits of their SHA-256."""
+    return f"{card.name}-{card.weights_sha256[:12]}"
 
 
-def newest_quality() -> list[dict[str, Any]]:
-    """Of every model and set the result of its newest weights (`quality/MODEL-SET.json`), by scale, model and set."""
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
-    for one in lossless_quality():
-        name, _, version = one["model"].partition("@")
-        held = newest.get((name, one["folder"]))
-        if held is None or int(version) > int(held["model"].partition("@")[2]):
-            newest[name, one["folder"]] = one
-    return [newest[key] for key in sorted(newest, key=_by_numbers)]
+def shipped_quality() -> list[dict[str, Any]]:
+    """The results through files of the weights that ship (`quality/NAME-WEIGHTS-SET.json`), by scale, model and set.
+
+    Without those whose LR went through a lossy codec.
+    """
+    return _of_shipped(one for one in read_all("quality/*.json") if one.get("through") is None)
 
 
 def refined() -> list[dict[str, Any]]:
-    """All results with refined LR pictures (`refined/MODEL-SET-STEPS.json`), by scale, weights, set and steps."""
+    """Results with refined LR pictures (`refined/NAME-WEIGHTS-SET-STEPS.json`), in the same order."""
+    return _of_shipped(read_all("refined/*.json"))
+
+
+def _of_shipped(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results of weights that ship, under the id that these have now: the weights' hash is what ties them together."""
+    ids = {card.weights_sha256: card.id for card in map(ModelCard.read, model_folders(SHIPPED))}
+    found = [{**one, "model": ids[one["weights_sha256"]]} for one in results if one["weights_sha256"] in ids]
     return sorted(
-        read_all("refined/*.json"), key=lambda one: _by_numbers((one["model"], one["folder"], str(one["refine"])))
+        found, key=lambda one: _by_numbers((*one["model"].split("@"), one["folder"], str(one.get("refine", 0))))
     )
 
 

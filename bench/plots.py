@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bdflow_rt.bench.measured import RESULTS, ROOT, newest_quality, read, read_all
+from bdflow_rt.bench.measured import RESULTS, ROOT, read, read_all, shipped_quality
 from bdflow_rt.bench.published import PUBLISHED
 from bdflow_rt.zoo.registry import find_model
 
@@ -81,7 +81,7 @@ def jpeg_on_lr(result: dict[str, Any]) -> Figure:
 
 def pareto(scale: int, sets: tuple[str, ...] = ("Set5", "Set14", "BSD100")) -> Figure:
     """MACs per HR pixel in one direction against PSNR-Y, one panel per set: our models and what others publish."""
-    ours = [(find_model(one["model"]).config, one) for one in newest_quality()]
+    ours = [(find_model(one["model"]).config, one) for one in shipped_quality()]
     ours = [(config, one) for config, one in ours if config.scale == scale]
     figure = Figure(figsize=(5 * len(sets), 4.2), layout="constrained")
     panels = list(figure.subplots(1, len(sets), squeeze=False)[0])

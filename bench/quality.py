@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from bdflow_rt.bench.codecs import Codec, parse_through, through
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
+from bdflow_rt.bench.measured import result_name
 from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
 from bdflow_rt.containers.image import Picture, read_picture, write_picture
 from bdflow_rt.containers.png import read_packet
@@ -367,7 +368,7 @@ def main() -> None:
                     for codec in codecs:
                         result = {"folder": name, **evaluate(rescaler, pictures, codec=codec)}
                         suffix = f"-{result['through'].replace(':', '-')}" if codec else ""
-                        write_result(args.output / f"{rescaler.card.id}-{name}{suffix}.json", result)
+                        write_result(args.output / f"{result_name(rescaler.card)}-{name}{suffix}.json", result)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
-from bdflow_rt.bench.measured import RESULTS
+from bdflow_rt.bench.measured import RESULTS, result_name
 from bdflow_rt.bench.quality import evaluate, list_pictures
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
@@ -159,6 +159,7 @@ def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
     first = checkpoints[0].get("started_from") or checkpoints[0]["config"].get("start_from")
     return {
         "model": card.id,
+        "weights_sha256": card.weights_sha256,
         **environment(),
         "started_from": None if first is None else pathlib.PurePath(first).name,
         "config": {**card.details["training"], "model": card.config.to_dict()},
@@ -189,8 +190,8 @@ def main() -> None:
         args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note, storage=args.storage
     )
     for result in results:
-        write_result(RESULTS / "quality" / f"{card.id}-{result['folder']}.json", result)
-    write_result(RESULTS / "training" / f"{card.id}.json", learning_curve(card, runs))
+        write_result(RESULTS / "quality" / f"{result_name(card)}-{result['folder']}.json", result)
+    write_result(RESULTS / "training" / f"{result_name(card)}.json", learning_curve(card, runs))
     sys.stdout.write(card.to_json())
 
 

@@ -1,11 +1,11 @@
-"""The tables about quality: the newest weights of every model on every set, and the published figures beside them."""
+"""The tables about quality: the weights that ship on every set, and the published figures beside them."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from bdflow_rt.bench.measured import lossless_quality, newest_quality, read, refined
+from bdflow_rt.bench.measured import read, refined, shipped_quality
 from bdflow_rt.bench.published import FACES, PUBLISHED
 from bdflow_rt.zoo.registry import find_model
 
@@ -22,12 +22,12 @@ _FOR_QUALITY = re.compile(r"bdflow-x(2|4)(-hq)?@\d+")
 
 
 def quality_table() -> list[str]:
-    """PSNR, SSIM and bytes (`quality/MODEL-SET.json`)."""
+    """PSNR, SSIM and bytes (`quality/NAME-WEIGHTS-SET.json`)."""
     lines = [
         "| model | set | PSNR-Y | bicubic | SSIM | LR to bicubic | LR file | of it boundary |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for result in newest_quality():
+    for result in shipped_quality():
         if result["folder"] == STRUCTURE_FOLDER:  # not a set of the literature; on a table of its own
             continue
         m = result["means"]
@@ -45,7 +45,7 @@ def gap_table() -> list[str]:
         "largest LR difference |",
         "|---" * 8 + "|",
     ]
-    for one in newest_quality():
+    for one in shipped_quality():
         found = _FOR_QUALITY.fullmatch(one["model"])
         rows = [row for row in PUBLISHED if found and (row.name, row.scale) == (TARGET, int(found[1]))]
         for target in (row.psnr_y[one["folder"]] for row in rows if one["folder"] in row.psnr_y):
@@ -59,13 +59,13 @@ def gap_table() -> list[str]:
 
 
 def refined_table() -> list[str]:
-    """What refinement makes of the same weights, beside the published figures (`refined/MODEL-SET-STEPS.json`)."""
+    """What refinement makes of the same weights, beside published figures (`refined/NAME-WEIGHTS-SET-STEPS.json`)."""
     lines = [
         f"| model | set | steps | PSNR-Y | gain | to {TARGET} | to {BEST} | LPIPS | LR to bicubic | "
-        "largest difference | LR file |",
-        "|---" * 11 + "|",
+        "largest difference |",
+        "|---" * 10 + "|",
     ]
-    plain = {(one["model"], one["folder"]): one["means"] for one in lossless_quality()}
+    plain = {(one["model"], one["folder"]): one["means"] for one in shipped_quality()}
     for one in refined():
         means, before = one["means"], plain.get((one["model"], one["folder"]))
         if before is None:
@@ -74,7 +74,7 @@ def refined_table() -> list[str]:
             f"| {one['model']} | {one['folder']} | {one['refine']} | **{means['psnr_y']:.2f}** dB | "
             f"{means['psnr_y'] - before['psnr_y']:+.2f} dB | {_to(TARGET, one)} | {_to(BEST, one)} | "
             f"{_pair(before, means, 'lpips', 4)} | {_pair(before, means, 'lr_psnr', 2)} dB | "
-            f"{_pair(before, means, 'lr_max_difference', 0)} | {_pair(before, means, 'file_bytes', 0)} B |"
+            f"{_pair(before, means, 'lr_max_difference', 0)} |"
         )
     return lines
 
@@ -109,9 +109,9 @@ def graphics_table() -> list[str]:
 
 
 def structure_table() -> list[str]:
-    """The held-out originals of fine structure, beside bicubic (`quality/MODEL-structure-split.json`)."""
+    """The held-out originals of fine structure, beside bicubic (`quality/NAME-WEIGHTS-structure-split.json`)."""
     lines = ["| model | PSNR-Y | bicubic | PSNR RGB | SSIM | LR to bicubic |", "|---" * 6 + "|"]
-    for one in newest_quality():
+    for one in shipped_quality():
         if one["folder"] == STRUCTURE_FOLDER:
             m = one["means"]
             lines.append(
@@ -150,7 +150,7 @@ def perception_table() -> list[str]:
         "| model | set | PSNR RGB | SSIM RGB | LPIPS | LR SSIM to bicubic | LR NIQE, bicubic's | LR PIQE, bicubic's |",
         "|---" * 8 + "|",
     ]
-    for one in newest_quality():
+    for one in shipped_quality():
         m = one["means"]
         if "psnr_rgb" in m and one["folder"] != STRUCTURE_FOLDER:
             lines.append(
@@ -165,7 +165,7 @@ def faces_table() -> list[str]:
     """Large scales on faces, and below ours what is published for that scale."""
     lines = ["| model | scale | trained on faces | PSNR | SSIM | LPIPS |", "|---" * 6 + "|"]
     ours: dict[int, list[dict[str, Any]]] = {}
-    for one in newest_quality():
+    for one in shipped_quality():
         if one["folder"] == FACES_FOLDER:
             ours.setdefault(find_model(one["model"]).config.scale, []).append(one)
     for scale, models in ours.items():
@@ -192,7 +192,7 @@ def faces_table() -> list[str]:
 def macs_table() -> list[str]:
     """Parameters and MACs of the configurations, by hidden width and K (counted, not measured)."""
     lines = ["| model | K | hidden width | parameters | MACs per HR pixel | per 1080p frame |", "|---" * 6 + "|"]
-    for name in dict.fromkeys(one["model"] for one in newest_quality()):
+    for name in dict.fromkeys(one["model"] for one in shipped_quality()):
         config = find_model(name).config
         macs = config.macs(1080, 1920)
         lines.append(

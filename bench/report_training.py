@@ -129,7 +129,7 @@ def step_table() -> list[str]:
 
 
 def curve_table() -> list[str]:
-    """First and last validations of every kept run (`training/MODEL.json`)."""
+    """First and last validations of every kept run (`training/NAME-WEIGHTS.json`)."""
     lines = ["| model | started from | steps | minutes | PSNR-Y by steps |", "|---|---|---|---|---|"]
     for one in read_all("training/*.json"):
         if not (points := [point for point in one["validations"] if point["psnr_y"] is not None]):

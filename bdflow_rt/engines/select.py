@@ -181,7 +181,7 @@ def choose_precision(selection: Selection, card: ModelCard, precision: Precision
     if precision == "auto":
         for one in available:
             loss_db = card.precisions.get(one)
-            if one == available[-1] or (loss_db is not None and loss_db <= AUTO_LOSS_DB and _computes_in(one)):
+            if one == available[-1] or (loss_db is not None and loss_db <= AUTO_LOSS_DB and computes_in(one)):
                 return one, f"the fastest here of at most {AUTO_LOSS_DB} dB; {_cost(card, one)}"
     if precision not in available:
         raise ArgumentError(
@@ -200,7 +200,7 @@ def choose_precision(selection: Selection, card: ModelCard, precision: Precision
     return named, f"asked for; {_cost(card, named)}"
 
 
-def _computes_in(precision: Precision) -> bool:
+def computes_in(precision: Precision) -> bool:
     """Whether this machine computes in a precision; what has it is a GPU for float16, and some CPUs for bfloat16."""
     if precision == "bf16":
         enter_library("openvino")

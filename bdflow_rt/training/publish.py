@@ -43,7 +43,7 @@ def publish(
             raise CheckpointError(f"{checkpoint} was trained to transmit the mask itself, which no packet does.")
         model = BDFlow(config.model)
         model.load_state_dict(state["averaged"])
-        data = state.get("data") or {}
+        data, seen = state.get("data") or {}, state["pixels_seen"]
         details = {
             "iterations": state["step"],
             "training_minutes": round(state["elapsed_s"] / 60, 1),
@@ -70,7 +70,7 @@ def publish(
         storage=storage,
         licence="CC-BY-NC-4.0" if any(row.commercial == "no" for row in rows) else "Apache-2.0",
         training_data=rows,
-        pixels_seen=None if started_from is None else started_from + state["pixels_seen"],
+        pixels_seen=None if started_from is None else started_from + seen,
     )
 
 

@@ -24,6 +24,7 @@ from bdflow_rt.errors import ArgumentError, CorruptModelError, MissingFileError,
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
 from bdflow_rt.metrics.lpips import Lpips
 from bdflow_rt.rescaler import Rescaler
+from bdflow_rt.zoo import find_model
 from tests.support import data_dir, needs_data, photo
 
 SIZES = [(63, 65), (37, 61), (41, 40)]
@@ -302,6 +303,7 @@ def test_the_command_writes_a_file_per_model_set_and_codec(
     quality.main()
     name = pictures[0].parent.name
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert files == {f"bdflow-x4@99-{name}-jpeg-75.json", f"bdflow-x4@99-{name}-jpeg_444-50.json"}
+    stem = f"bdflow-x4-{find_model('bdflow-x4').weights_sha256[:12]}-{name}"
+    assert files == {f"{stem}-jpeg-75.json", f"{stem}-jpeg_444-50.json"}
     results = [json.loads((tmp_path / "out" / file).read_text()) for file in sorted(files)]
     assert [one["through"] for one in results] == ["jpeg:75", "jpeg_444:50"]

@@ -128,9 +128,7 @@ def train_trial(trial: Trial, pool: PicturePool, pictures: Pictures, *, runs: pa
         "setbacks": run.setbacks,
         "step_ms": 1000 * spent / (run.step - first) if run.step > first else None,
         "sets": {
-            f"{name}{f', Z at {temperature:g}' if temperature else ''}": _figures(
-                run, of_set, transmit=trial.config.transmit, temperature=temperature
-            )
+            f"{name}{f', Z at {temperature:g}' if temperature else ''}": _figures(run, of_set, temperature=temperature)
             for name, of_set in pictures.items()
             for temperature in temperatures
         },

@@ -20,12 +20,11 @@ else:
     import tomli as tomllib
 
 OptimizerName = Literal["adam", "muon"]
-Transmitted = Literal["channel", "mask"]
 Execution = Literal["eager", "compiled", "graphed"]
 Precision = Literal["fp32", "bf16"]
 Codec = Literal["none", "jpeg"]
 CHOICES = {
-    "execution": Execution, "precision": Precision, "optimizer": OptimizerName, "transmit": Transmitted,
+    "execution": Execution, "precision": Precision, "optimizer": OptimizerName,
     "codec": Codec, "codec_gradient": CodecGradient,
 }  # fmt: skip
 MAX_WORKERS = 1024
@@ -56,8 +55,6 @@ class TrainConfig:
         iterations: length of the cosine schedule when it goes by iterations.
         optimizer: "adam" as in the paper, or "muon", which gets further in the same number of steps.
         learning_rate, final_learning_rate: where the cosine starts and ends.
-        transmit: what crosses the wire beside the LR picture: "channel", the network's own, or "mask", the BAM itself,
-            which is there to be compared with: a model so trained cannot be published.
         temperature: of Z on the way back while training; 0 is Z = 0.
         codec: "jpeg" sends the LR picture through a JPEG file on its way back, for weights that withstand one; the
             boundary map stays exact.
@@ -88,7 +85,6 @@ class TrainConfig:
     optimizer: OptimizerName = "adam"
     learning_rate: float = 2e-4
     final_learning_rate: float = 1e-6
-    transmit: Transmitted = "channel"
     temperature: float = 0.0
     codec: Codec = "none"
     codec_gradient: CodecGradient = "straight-through"
@@ -136,11 +132,8 @@ class TrainConfig:
                 f"learning_rate is {self.learning_rate} and final_learning_rate {self.final_learning_rate}; "
                 "0 < final <= first is needed."
             )
-        if self.temperature < 0 or (self.transmit == "mask" and not self.model.bits):
-            raise TrainingConfigError(
-                f"temperature is {self.temperature} and transmit {self.transmit!r} at {self.model.bits} bits; "
-                "temperature >= 0, and at least 1 bit for a mask are needed."
-            )
+        if self.temperature < 0:
+            raise TrainingConfigError(f"temperature is {self.temperature}; it must be at least 0.")
         if not 1 <= self.codec_lowest_quality <= self.codec_highest_quality <= 100:
             raise TrainingConfigError(
                 f"codec_lowest_quality is {self.codec_lowest_quality} and codec_highest_quality "

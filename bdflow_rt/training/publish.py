@@ -39,8 +39,6 @@ def publish(
     state = load_checkpoint(checkpoint)
     try:
         config = TrainConfig.from_dict(state["config"])
-        if config.transmit == "mask":
-            raise CheckpointError(f"{checkpoint} was trained to transmit the mask itself, which no packet does.")
         model = BDFlow(config.model)
         model.load_state_dict(state["averaged"])
         data, seen = state.get("data") or {}, state["pixels_seen"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bdflow_rt.errors import TrainingConfigError
 from bdflow_rt.models.bdflow import BDFlow, FlowOutput
 from bdflow_rt.training.bicubic import bicubic_downscale
-from bdflow_rt.training.boundary import boundary_aware_weight, boundary_levels, boundary_target
+from bdflow_rt.training.boundary import boundary_aware_weight, boundary_target
 from bdflow_rt.training.codec import LossyLr
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.losses import total_loss
@@ -68,8 +68,6 @@ class TrainStep(nn.Module):
         with torch.autocast(hr.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             output = self._down(hr)
             lr, boundary = model.quantize(output, hr)
-            if model.quantizer is not None and self.config.transmit == "mask":
-                boundary = model.quantizer.value(boundary_levels(crops, lr.detach(), model.config))
             received = lr if self._codec is None else self._codec(lr, step)
             latent = self._sample_latent(output.latent, step) if self.config.temperature else None
             restored = self._up(received, boundary, latent)

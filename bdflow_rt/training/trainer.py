@@ -308,7 +308,7 @@ class Trainer:
         if not self._ranks.first or not self._pictures:
             return
         jpeg = VALIDATION_JPEG if self.config.codec == "jpeg" else None
-        self._last = validate(self.averaged, self._pictures, step=self.step, transmit=self.config.transmit, jpeg=jpeg)
+        self._last = validate(self.averaged, self._pictures, step=self.step, jpeg=jpeg)
         self._log(event="validation", psnr_y=self._last.psnr_y, lr_psnr=self._last.lr_psnr)
         draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
 

@@ -14,9 +14,7 @@ from bdflow_rt.errors import TrainingDataError
 from bdflow_rt.metrics.bicubic import bicubic_downscale
 from bdflow_rt.metrics.psnr import psnr, psnr_y
 from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.training.boundary import boundary_levels
 from bdflow_rt.training.codec import straight_through_jpeg
-from bdflow_rt.training.config import Transmitted
 from bdflow_rt.training.data import decode
 from bdflow_rt.training.jpeg import Jpeg
 from bdflow_rt.training.sources import PICTURE_SUFFIXES, Split
@@ -58,7 +56,6 @@ def validate(
     pictures: list[NDArray[np.uint8]],
     *,
     step: int,
-    transmit: Transmitted = "channel",
     temperature: float = 0.0,
     jpeg: Jpeg | None = None,
 ) -> Validation:
@@ -68,7 +65,6 @@ def validate(
         model: the network.
         pictures: (H, W, 3) uint8 each, any size.
         step: written into the result.
-        transmit: what the way back is given beside the LR picture, see `TrainConfig`.
         temperature: of Z on the way back; picture i gets seed i.
         jpeg: the LR picture goes through such a file; None is lossless.
     """
@@ -80,8 +76,6 @@ def validate(
         x = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
         x = functional.pad(x, (0, -width % scale, 0, -height % scale), mode="replicate")
         lr, boundary = model.quantize(model(x), x)
-        if transmit == "mask" and model.quantizer is not None:
-            boundary = model.quantizer.value(boundary_levels((x * 255).round().to(torch.uint8), lr, model.config))
         latent = model.sample_latent(lr, temperature=temperature, seed=index) if temperature else None
         received = lr if jpeg is None else straight_through_jpeg(lr, jpeg)
         restored = model.inverse(received, boundary, latent)[:, :, :height, :width]

@@ -22,7 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
     "no-map": {"model": {"bits": 0}},
     "three-bits-of-lr": {"model": {"bits": 3, "source": "lr"}, "loss": {"boundary": 16.0}},
-    "mask": {"model": {"bits": 2}, "transmit": "mask"},
+    "bits": {"model": {"bits": 2}},
     "recomputed": {"checkpoint_gradients": True},
 }
 """What differs from the smallest configuration."""

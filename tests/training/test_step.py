@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from bdflow_rt.bench.training_speed import WAYS
-from bdflow_rt.errors import CheckpointError, TrainingConfigError
+from bdflow_rt.errors import TrainingConfigError
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.distributed import Ranks
-from bdflow_rt.training.publish import publish
 from bdflow_rt.training.step import TrainStep
 from bdflow_rt.training.validate import validate
 from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
@@ -37,23 +36,6 @@ def _crops() -> Tensor:
     return torch.from_numpy(photo(32, 32, 4).transpose(2, 0, 1)[None].copy())
 
 
-def test_the_mask_itself_crosses_where_it_is_asked_for() -> None:
-    import cv2
-
-    model = Recording(CONFIG)
-    crops = _crops()
-    TrainStep(model, small_config(model=CONFIG, transmit="mask"))(crops, 0.0, 0)
-    boundary, _ = model.given[0]
-    assert boundary is not None
-    levels = (boundary.detach() / model.get_parameter("quantizer.gain").item() + 1.5).round()
-    grey = cv2.GaussianBlur(cv2.cvtColor(photo(32, 32, 4), cv2.COLOR_RGB2GRAY), (5, 5), 0)
-    edges = torch.from_numpy(cv2.Canny(grey, 20, 20, L2gradient=True) > 0)
-    cells = edges.view(16, 2, 16, 2).any(3).any(1)
-    assert cells.any()
-    assert not cells.all()
-    assert torch.equal(levels[0, 0] > 0, cells)
-
-
 def test_z_is_drawn_anew_each_step_and_again_the_same_for_the_same_step() -> None:
     model = Recording(CONFIG)
     step = TrainStep(model, small_config(model=CONFIG, temperature=0.5))
@@ -75,18 +57,8 @@ def test_without_a_temperature_no_z_is_drawn() -> None:
 def test_validation_gives_the_way_back_what_training_did() -> None:
     model = Recording(CONFIG)
     pictures = [photo(20, 31, 1), photo(20, 30, 2)]
-    validate(model, pictures, step=0, transmit="mask", temperature=0.3)
-    channel = BDFlow(CONFIG)
+    validate(model, pictures, step=0, temperature=0.3)
     assert all(latent is not None and latent.std() > 0.2 for _, latent in model.given)
-    plain = validate(channel, pictures, step=0)
-    assert validate(model, pictures, step=0, transmit="mask").psnr_y != plain.psnr_y
-
-
-def test_a_model_that_transmits_the_mask_is_not_published(tmp_path: pathlib.Path) -> None:
-    run = trainer(tmp_path, small_config(transmit="mask", iterations=1), "run")
-    run.train()
-    with pytest.raises(CheckpointError, match="mask itself, which no packet does"):
-        publish(run.checkpoint, tmp_path / "model", name="m", version=1)
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""Writing whole files: a failed or killed write leaves the old file, never half of the new one."""
+"""Writing whole files: a failed or killed write leaves the old file, never half of the new one.
+
+And what a process is started with: descriptors 0 to 2, and the streams of Python on them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -163,3 +167,25 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def fill_descriptors() -> None:
+    """Give a process that was started without descriptors 0, 1 or 2 ones that can be read but not written.
+
+    Files that are opened later would get these numbers, and what libraries write to stderr would be written into them.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:  # the lowest number that is free
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Inside, `sys.stdout` and `sys.stderr` are streams, which lead nowhere where they were None or closed.
+
+    None is what Python makes of closed descriptors (`2>&-`, daemons), and `print(file=None)` prints on stdout.
+    """
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        out, err = (nowhere if stream is None or stream.closed else stream for stream in (sys.stdout, sys.stderr))
+        with redirect_stdout(out), redirect_stderr(err):
+            yield

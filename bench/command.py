@@ -10,16 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 from bdflow_rt.errors import BdflowError, UnwritableOutputError
-from bdflow_rt.files import write_atomically
+from bdflow_rt.files import standard_streams, write_atomically
 
 
 def run_command(name: str, command: Callable[[], None]) -> int:
     """Run a command and return its exit code; what is wrong with its input becomes one line on stderr."""
-    try:
-        command()
-    except BdflowError as error:
-        sys.stderr.write(f"{name}: {' '.join(str(error).split())}\n")
-        return error.exit_code
+    with standard_streams():
+        try:
+            command()
+        except BdflowError as error:
+            sys.stderr.write(f"{name}: {' '.join(str(error).split())}\n")
+            return error.exit_code
     return 0
 
 

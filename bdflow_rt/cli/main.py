@@ -20,6 +20,7 @@ from typing import NoReturn, TextIO
 from bdflow_rt._version import __version__
 from bdflow_rt.cli.output import note
 from bdflow_rt.errors import BackendUnavailableError, BdflowError, OutOfMemoryError, shorten
+from bdflow_rt.files import fill_descriptors, standard_streams
 
 COMMANDS: dict[str, str] = {
     "downscale": "turn a picture into a small one that can be restored",
@@ -60,10 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ctrl-C, 143 after SIGTERM, 1 for a fault in bdflow itself. With BDFLOW_DEBUG=1 in the environment the traceback is
     shown as well.
     """
+    if argv is None:  # the process is ours, so its signals and descriptors are too
+        signal.signal(signal.SIGTERM, _terminate)
+        fill_descriptors()
+    with standard_streams():
+        return _run(sys.argv[1:] if argv is None else list(argv))
+
+
+def _run(argv: list[str]) -> int:
     try:
-        if argv is None:  # the process is ours, so its signals are too
-            signal.signal(signal.SIGTERM, _terminate)
-        return _dispatch(sys.argv[1:] if argv is None else list(argv))
+        return _dispatch(argv)
     except BdflowError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from bdflow_rt.errors import UnwritableOutputError
 
@@ -35,23 +35,26 @@ def print_text(text: str) -> None:
     try:
         print(_harmless(text, "\n").encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
-        abandon_stdout()
+        abandon(sys.stdout)
         raise
     except OSError as error:
-        abandon_stdout()
+        abandon(sys.stdout)
         raise UnwritableOutputError(
             f"Standard output cannot be written: {error.strerror}. Send it to a file on a disk with space."
         ) from error
 
 
-def abandon_stdout() -> None:
-    """Let what is still buffered for stdout go nowhere: the interpreter flushes it at exit, and would fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def abandon(stream: TextIO) -> None:
+    """Let what is still buffered for a stream go nowhere: the interpreter flushes it at exit, and would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def note(text: str) -> None:
-    """Say something to the person at the terminal, on stderr, in one line."""
-    print(_harmless(text), file=sys.stderr)
+    """Say something to the person at the terminal, on stderr, in one line; what cannot be written is not said."""
+    try:
+        print(_harmless(text), file=sys.stderr, flush=True)
+    except OSError:
+        abandon(sys.stderr)
 
 
 def _harmless(text: str, kept: str = "") -> str:

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from bdflow_rt._version import __version__
-from bdflow_rt.cli.main import COMMANDS
+from bdflow_rt.cli.main import COMMANDS, main
 from bdflow_rt.cli.output import progress_callback
+from bdflow_rt.containers import decode_png
+from tests.cli.build import bdflow as bdflow_in_process
 from tests.support import ROOT
 
 
@@ -189,3 +191,46 @@ def test_a_bar_is_drawn_for_each_of_two_stages(monkeypatch: pytest.MonkeyPatch) 
         for done in range(1, total + 1):
             show(done, total)
     assert [bar in drawn.getvalue() for bar in ("0/2", "0/3", "0/4")] == [True, True, False]
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "2>/dev/full"])
+def test_a_closed_or_full_stderr_leaves_the_output_whole(closed: str, zoo: Path, source: Path) -> None:
+    command = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "bdflow_rt", "downscale", str(source)]
+    command += ["-o", "/dev/stdout"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert decode_png(done.stdout).header.width == 65
+    assert done.stdout.endswith(b"IEND\xaeB`\x82")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "downscale SOURCE -o OUT",
+        "downscale SOURCE -o OUT --refine 1",
+        "eval SOURCE/..",
+        "models --json",
+        "train psnr-x4 --data nowhere",
+        "no-such-command",
+    ],
+)
+@pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["none", "closed"])
+def test_commands_run_in_a_host_without_streams(
+    args: str, stream: io.StringIO | None, zoo: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stream is not None:
+        stream.close()
+    argv = args.replace("SOURCE", str(source)).replace("OUT", str(tmp_path / "out.png")).split()
+    expected = bdflow_in_process(*argv).code
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    code = main(argv)
+    assert (code, sys.stdout, sys.stderr) == (expected, stream, stream)
+
+
+def test_files_never_get_the_numbers_of_closed_streams(tmp_path: Path) -> None:
+    code = "from bdflow_rt.files import fill_descriptors as fill; fill(); print(open('x', 'w').fileno(), flush=True)"
+    command = ["sh", "-c", '"$@" <&- 2>&-', "sh", sys.executable, "-c", code]
+    environment = _environment(PYTHONPATH=str(ROOT))
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, check=True, timeout=60)
+    assert int(done.stdout) > 2

@@ -6,6 +6,7 @@ And what a process is started with: descriptors 0 to 2, and the streams of Pytho
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import stat
@@ -22,7 +23,7 @@ Writer = Callable[[BinaryIO], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o666) -> None:
+def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o666) -> int:
     """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
 
     An existing file keeps its permissions, a new one gets those of the umask; a symbolic link stays one, and its
@@ -33,6 +34,9 @@ def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o6
         content: the bytes, or a function that writes them to the binary file it is given.
         mode: permissions of a new file, less the umask.
 
+    Returns:
+        Bytes that were written.
+
     Raises:
         DiskFullError: disk, quota or file size limit reached; the partial file was removed.
         UnwritableOutputError: missing or read-only folder, or `path` is a folder.
@@ -42,9 +46,10 @@ def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o6
         status = _status(name)
         target = Path(os.path.realpath(name))
         if status is not None and not _is_replaceable(status, target):
+            data = io.BytesIO()  # what writes to a file may seek in it
+            _fill(data, content)
             with open(name, "wb") as file:
-                _fill(file, content)
-            return
+                return file.write(data.getbuffer())
         _check_writable(name, target, status)
         temporary = _temporary_beside(target)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -55,12 +60,14 @@ def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o6
                 _fill(file, content)
                 file.flush()
                 os.fsync(descriptor)
+                size = os.fstat(descriptor).st_size
             os.replace(temporary, target)
         except BaseException:  # an interrupt, too, leaves nothing behind
             with suppress(OSError):
                 os.unlink(temporary)
             raise
         sync_folder(target.parent)
+        return size
 
 
 def check_output(path: PathLike, *, inputs: Iterable[PathLike] = ()) -> None:

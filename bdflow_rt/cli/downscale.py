@@ -26,17 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry the command out and return its exit code."""
+    from bdflow_rt.containers import check_packet_path, write_packet
+    from bdflow_rt.containers.source import file_size
+    from bdflow_rt.files import check_output
     from bdflow_rt.rescaler import Rescaler
 
     started = time.monotonic()
+    check_packet_path(args.output)
+    check_output(args.output, inputs=[args.input])
     with Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler:
-        packet = rescaler.downscale_file(
-            args.input,
-            args.output,
-            background=args.background,
-            refine=args.refine,
-            progress=tiles_progress(args, "downscale"),
+        input_bytes = file_size(args.input)
+        packet = rescaler.downscale(
+            args.input, background=args.background, refine=args.refine, progress=tiles_progress(args, "downscale")
         )
+        output_bytes = write_packet(args.output, packet)
         height, width = packet.lr.shape[:2]
         result = {
             "input": str(args.input),
@@ -46,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
             "hr_size": [packet.header.width, packet.header.height],
             "lr_size": [width, height],
             "refine": args.refine,
-            "input_bytes": args.input.stat().st_size,
-            "output_bytes": args.output.stat().st_size,
+            "input_bytes": input_bytes,
+            "output_bytes": output_bytes,
             "seconds": round(time.monotonic() - started, 3),
         }
     if args.json:
@@ -55,6 +58,6 @@ def run(args: argparse.Namespace) -> int:
     elif not args.quiet:
         note(
             f"{args.output}: {packet.header.width} x {packet.header.height} -> {width} x {height}, "
-            f"{result['output_bytes']} bytes, {result['seconds']} s ({result['model']}, {result['backend']})"
+            f"{output_bytes} bytes, {result['seconds']} s ({result['model']}, {result['backend']})"
         )
     return 0

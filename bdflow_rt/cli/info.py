@@ -49,8 +49,10 @@ def describe(path: pathlib.Path, **options: int) -> dict[str, Any]:
         PacketError, InputError: the file is no sound packet.
     """
     from bdflow_rt.containers.png import read_packet
+    from bdflow_rt.containers.source import file_size
     from bdflow_rt.zoo import find_model_by_identity
 
+    file_bytes = file_size(path)
     packet = read_packet(path, **options)
     header = packet.header
     edited = available = True
@@ -65,7 +67,7 @@ def describe(path: pathlib.Path, **options: int) -> dict[str, Any]:
         available = False
     return {
         "file": str(path),
-        "file_bytes": path.stat().st_size,
+        "file_bytes": file_bytes,
         "model": header.model,
         "identity": header.identity.hex(),
         "model_available": available,

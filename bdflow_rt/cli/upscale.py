@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry the command out and return its exit code."""
-    from bdflow_rt.containers.png import read_packet
+    from bdflow_rt.containers import Picture, check_picture_path, read_packet, write_picture
+    from bdflow_rt.containers.source import file_size
     from bdflow_rt.files import check_output
     from bdflow_rt.packet import ZPolicy
     from bdflow_rt.rescaler import Rescaler
@@ -45,22 +46,23 @@ def run(args: argparse.Namespace) -> int:
     options = engine_options(args)
     limit = {"max_pixels": options["max_pixels"]} if "max_pixels" in options else {}
     check_output(args.output, inputs=[args.input])
+    input_bytes = file_size(args.input)
     packet = read_packet(args.input, **limit)
+    height, width = packet.header.height, packet.header.width
+    check_picture_path(args.output, width=width, height=height)
     # A folder outside the zoo has to be named; that its weights are those of the file is checked either way.
     opened = Rescaler.from_pretrained(args.model, **options) if args.model else Rescaler.for_packet(packet, **options)
     with opened as rescaler:
-        picture = rescaler.upscale_file(
-            packet, args.output, z=z, force=args.force, progress=tiles_progress(args, "upscale")
-        )
-        height, width = picture.pixels.shape[:2]
+        pixels = rescaler.upscale(packet, z=z, force=args.force, progress=tiles_progress(args, "upscale"))
+        output_bytes = write_picture(args.output, Picture(pixels, packet.header.colour.model, packet.icc_profile))
         result = {
             "input": str(args.input),
             "output": str(args.output),
             "model": rescaler.card.id,
             "backend": rescaler.backend,
             "hr_size": [width, height],
-            "input_bytes": args.input.stat().st_size,
-            "output_bytes": args.output.stat().st_size,
+            "input_bytes": input_bytes,
+            "output_bytes": output_bytes,
             "seconds": round(time.monotonic() - started, 3),
         }
     if args.json:

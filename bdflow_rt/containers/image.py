@@ -98,8 +98,8 @@ def read_picture(
             return _convert(image, name, fill)
 
 
-def write_picture(path: PathLike, picture: Picture) -> None:
-    """Write a picture atomically; the suffix chooses the format.
+def write_picture(path: PathLike, picture: Picture) -> int:
+    """Write a picture atomically, and return the bytes of the file; the suffix chooses the format.
 
     .png, .webp, .tif, .tiff, .bmp and .ppm are lossless; .jpg and .jpeg are written at quality 95 without chroma
     subsampling. Grey pictures are written as grey where the format can. BMP and PPM cannot carry a colour profile:
@@ -131,7 +131,7 @@ def write_picture(path: PathLike, picture: Picture) -> None:
             stacklevel=2,
         )
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    write_atomically(path, lambda file: image.save(_Sink(file), target.name, **options))  # type: ignore[arg-type]
+    return write_atomically(path, lambda file: image.save(_Sink(file), target.name, **options))  # type: ignore[arg-type]
 
 
 def check_picture_path(path: PathLike, *, width: int, height: int) -> None:

@@ -88,15 +88,15 @@ def read_packet(path: PathLike, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pack
     return _decode(data, f"'{Path(path)}'", max_pixels)
 
 
-def write_packet(path: PathLike, packet: Packet) -> None:
-    """Write a packet to a PNG file, atomically.
+def write_packet(path: PathLike, packet: Packet) -> int:
+    """Write a packet to a PNG file, atomically, and return the bytes of that file.
 
     Raises:
         ArgumentError: the name does not end in .png.
         DiskFullError, UnwritableOutputError: the file could not be written; an older one is untouched.
     """
     check_packet_path(path)
-    write_atomically(path, encode_png(packet))
+    return write_atomically(path, encode_png(packet))
 
 
 def check_packet_path(path: PathLike) -> None:

@@ -45,6 +45,16 @@ def open_input(path: PathLike) -> Iterator[BinaryIO]:
             raise _typed(name, error) from error
 
 
+def file_size(path: PathLike) -> int:
+    """Bytes of a file that will be read: later it may be gone.
+
+    Raises:
+        MissingFileError, UnreadableFileError, CorruptImageError: as `open_input`.
+    """
+    with open_input(path) as file:
+        return os.fstat(file.fileno()).st_size
+
+
 def read_file(path: PathLike, *, max_bytes: int) -> bytes:
     """The content of a file.
 

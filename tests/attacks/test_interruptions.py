@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import resource
 import signal
 import subprocess
@@ -52,6 +53,21 @@ def test_a_disk_that_fills_up_in_mid_write(tiny_zoo: Path, folder: Path, command
     done = finished(start(command, source, "-o", "out.png", cwd=folder, zoo=tiny_zoo, preexec_fn=limit))
     failed(done, 4, "out.png", "no partial file is left")
     assert contents(folder) == before
+
+
+@COMMANDS
+def test_figures_of_an_input_that_is_removed_and_of_a_pipe(
+    tiny_zoo: Path, folder: Path, command: str, source: str
+) -> None:
+    size = (folder / source).stat().st_size
+    os.mkfifo(folder / "pipe.png")
+    process = start(command, source, "-o", "pipe.png", "--json", cwd=folder, zoo=tiny_zoo)
+    with (folder / "pipe.png").open("rb") as pipe:
+        (folder / source).unlink()  # the output is larger than a pipe's buffer, so the command still runs
+        output = pipe.read()
+    result = finished(process).json
+    assert (result["input_bytes"], result["output_bytes"]) == (size, len(output))
+    assert output.endswith(b"IEND\xaeB`\x82")
 
 
 def computing(process: subprocess.Popen[str], folder: Path) -> bool:

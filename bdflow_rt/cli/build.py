@@ -18,7 +18,6 @@ _BOTH: tuple[Direction, ...] = ("downscale", "upscale")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument("model", help="name or folder of a model")
     parser.add_argument(
         "--flavour", required=True, choices=("tensorrt", "tensorrt-rtx"), help="what builds and runs it"
@@ -62,7 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     from bdflow_rt.engines.cache import EngineCache
     from bdflow_rt.export.profiles import parse_batch, parse_profile
     from bdflow_rt.export.tensorrt import EngineBuild

@@ -12,7 +12,6 @@ _COLUMNS = ("key", "model", "direction", "kind", "flavour", "profile", "gpu", "M
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, summary in (
         ("ls", "list the engines, the one used last first"),
@@ -27,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     from bdflow_rt.engines.cache import EngineCache
 
     cache = EngineCache(say=note)

@@ -12,7 +12,6 @@ from bdflow_rt.zoo import DEFAULT_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument("input", type=pathlib.Path, help="PNG, JPEG, WebP, TIFF, BMP, PPM or GIF")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="the .png to write")
     parser.add_argument(
@@ -25,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     from bdflow_rt.containers import check_packet_path, write_packet
     from bdflow_rt.containers.source import file_size
     from bdflow_rt.files import check_output

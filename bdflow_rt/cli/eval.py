@@ -37,7 +37,6 @@ _LR = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument(
         "folder",
         type=pathlib.Path,
@@ -53,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     from bdflow_rt.bench.quality import evaluate, open_pictures
     from bdflow_rt.rescaler import Rescaler
 

@@ -11,7 +11,6 @@ from bdflow_rt.zoo import find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument("model", help="name or folder of a model")
     parser.add_argument(
         "-o",
@@ -24,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     from bdflow_rt.export.onnx import DIRECTIONS, export_model
 
     card = find_model(args.model)

@@ -13,14 +13,12 @@ from bdflow_rt.errors import EditedPictureError, ModelError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument("input", type=pathlib.Path, help="a .png that downscale wrote")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_max_pixels(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     info = describe(args.input, **max_pixels_option(args))
     if args.json:
         print_json(info)

@@ -32,7 +32,6 @@ _PARSERS: tuple[Flavour, ...] = ("tensorrt-rtx", "tensorrt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument("what", help="name or folder of a model; or an engine: its file in the cache, or 6 letters or"
                         " more of its key, as `bdflow cache ls` shows it")  # fmt: skip
     group = parser.add_argument_group("of a model")
@@ -47,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     if args.top < 0:
         raise ArgumentError(f"--top is {args.top}; it must be 0 or more.")
     entry = _find_engine(args.what)

@@ -10,12 +10,10 @@ from bdflow_rt.zoo import DEFAULT_MODEL, list_models, list_problems
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     models = list_models()
     for problem in list_problems():
         note(str(problem))

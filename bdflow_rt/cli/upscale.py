@@ -12,7 +12,6 @@ from bdflow_rt.errors import ArgumentError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument("input", type=pathlib.Path, help="a .png that downscale wrote")
     parser.add_argument(
         "-o",
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     from bdflow_rt.containers import Picture, check_picture_path, read_packet, write_picture
     from bdflow_rt.containers.source import file_size
     from bdflow_rt.files import check_output

@@ -79,7 +79,6 @@ COMPARED: dict[Runner, Limits] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument("model", help="name or folder of a model")
     parser.add_argument(
         "pictures",
@@ -98,7 +97,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out and return its exit code."""
     runners = [runner for runner in COMPARED if not args.backend or runner.backend in args.backend]
     card = find_model(args.model)
     pictures = dict(_pictures(args.pictures, card.config.scale, **max_pixels_option(args)))

@@ -158,13 +158,11 @@ class CudaDevice:
         self._streams: dict[int, Any] = {}
 
     def active(self) -> AbstractContextManager[Any]:
-        """See `Device.active`."""
         import cupy
 
         return cupy.cuda.Device(self.index)
 
     def new_stream(self) -> int:
-        """See `Device.new_stream`."""
         import cupy
 
         stream = cupy.cuda.Stream(non_blocking=True)
@@ -172,7 +170,6 @@ class CudaDevice:
         return int(stream.ptr)
 
     def end_stream(self, stream: int) -> None:
-        """See `Device.end_stream`."""
         del self._streams[stream]  # CuPy destroys it with its object
 
     def empty(self, size: int) -> Any:
@@ -182,53 +179,44 @@ class CudaDevice:
         return cupy.empty(size, np.uint8)
 
     def view(self, memory: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """See `Device.view`."""
         import cupy
 
         return cupy.ndarray(shape, dtype, memory.data)
 
     def address(self, array: Any) -> int:
-        """See `Device.address`."""
         return int(array.data.ptr)
 
     def pinned(self, size: int) -> NDArray[np.uint8]:
-        """See `Device.pinned`."""
         import cupy
 
         return np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
 
     def upload(self, source: NDArray[Any], target: Any, stream: int) -> None:
-        """See `Device.upload`."""
         from cupy.cuda import runtime
 
         runtime.memcpyAsync(target.data.ptr, source.ctypes.data, source.nbytes, _TO_DEVICE, stream)
 
     def download(self, source: Any, target: NDArray[Any], stream: int) -> None:
-        """See `Device.download`."""
         from cupy.cuda import runtime
 
         runtime.memcpyAsync(target.ctypes.data, source.data.ptr, source.nbytes, _TO_HOST, stream)
 
     def copy(self, source: Any, target: Any, stream: int) -> None:
-        """See `Device.copy`."""
         import cupy
 
         with as_cupy_stream(stream):
             cupy.copyto(target, source)
 
     def invert(self, array: Any, stream: int) -> None:
-        """See `Device.invert`."""
         import cupy
 
         with as_cupy_stream(stream):
             cupy.invert(array, out=array)
 
     def stamp(self, stream: int) -> Stamp:
-        """See `Device.stamp`."""
         return _Event(stream)
 
     def capture(self, stream: int, work: Callable[[], None]) -> Graph:
-        """See `Device.capture`."""
         chosen = as_cupy_stream(stream)
         with chosen:
             chosen.begin_capture()
@@ -243,7 +231,6 @@ class CudaDevice:
         return _CudaGraph(captured)
 
     def borrow(self, array: Any, stream: int, name: str) -> Any:
-        """See `Device.borrow`."""
         if not is_on_gpu(array, name=name):
             raise DeviceMismatchError(f"{name} is a NumPy array; pass GPU arrays here, or call `run`.")
         if (device := device_of(array)) != self.index:
@@ -251,19 +238,15 @@ class CudaDevice:
         return borrow(array, stream=stream, name=name)
 
     def stream_of(self, stream: Any, array: Any) -> int:
-        """See `Device.stream_of`."""
         return stream_address(stream, array=array, device=self.index)
 
     def empty_like(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
-        """See `Device.empty_like`."""
         return empty_like_library(array, shape, dtype, stream=stream)
 
     def ingest(self, frames: Any, planes: Any, *, multiple: int, stream: int) -> None:
-        """See `Device.ingest`."""
         ingest(frames, multiple=multiple, out=planes, stream=stream)
 
     def egress(self, planes: Any, frames: Any, *, stream: int) -> None:
-        """See `Device.egress`."""
         egress(planes, out=frames, stream=stream)
 
 

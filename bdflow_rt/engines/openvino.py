@@ -108,7 +108,6 @@ class OpenVINOEngine:
         self._fixed_shapes: dict[str, tuple[int, ...]] = {}
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """See `Engine.run`."""
         if self._model is None:
             raise closed(self._card, self.direction)
         check_inputs(self._card, self.direction, inputs)
@@ -122,13 +121,11 @@ class OpenVINOEngine:
         return {name: value.copy() for name, value in results.items()}
 
     def release(self) -> None:
-        """See `Engine.release`."""
         for request in (self._flexible, self._fixed):
             if request is not None:
                 request.get_compiled_model().release_memory()
 
     def close(self) -> None:
-        """See `Engine.close`."""
         self._flexible = self._fixed = self._model = None
 
     def _request_for(self, model: openvino.Model, shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:

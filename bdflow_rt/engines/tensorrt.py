@@ -161,7 +161,6 @@ class TensorRTEngine:
         return TensorRTEngine(self._card, self.direction, self._loaded)
 
     def release(self) -> None:
-        """See `Engine.release`."""
         if self._loaded is not None:
             with self._using():
                 try:
@@ -170,7 +169,6 @@ class TensorRTEngine:
                     self._forget()
 
     def close(self) -> None:
-        """See `Engine.close`."""
         if self._loaded is None:
             return
         with self._using() as loaded:

@@ -97,7 +97,6 @@ class TorchEngine:
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """See `Engine.run`."""
         model = self._model
         if model is None:
             raise closed(self._card, self.direction)
@@ -123,7 +122,6 @@ class TorchEngine:
             self._graphs.release()
 
     def close(self) -> None:
-        """See `Engine.close`."""
         self._model = self._graphs = None
 
     def _downscale(self, model: BDFlow, image: Tensor) -> dict[str, NDArray[Any]]:

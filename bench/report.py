@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from bdflow_rt.bench import report_gpu, report_quality, report_rate, report_training
-from bdflow_rt.bench.bits import NETWORK
 from bdflow_rt.bench.measured import ROOT, read, read_all
 
 README = ROOT / "README.md"
@@ -75,40 +74,6 @@ def refine_speed_table() -> list[str]:
                 f"| {result['model']} | {width} x {height} | {precision} | {step_ms:,.0f} ms | "
                 f"{result['engines'][engine]['upscale']['median_ms']:.0f} ms | {_processor(result)} |"
             )
-    return lines
-
-
-def bits_table() -> list[str]:
-    """What a boundary map gains and what its bytes would buy elsewhere (`bits.json`)."""
-    result = read("bits.json")
-    same = ("set", "scale", "iterations", "started_from", *NETWORK)
-    of_run = {(*(str(run[key]) for key in same), run["bits"]): run for run in result["runs"]}
-    lines = [
-        "| scale | K, hidden width | steps | set | PSNR-Y, 0 bits | with a map | gain | LR to bicubic, 0 bits | "
-        "with a map | bytes | worth | wins |",
-        "|---" * 12 + "|",
-    ]
-    verdicts = result["verdicts"]
-    for one in sorted(
-        verdicts, key=lambda one: (one["scale"], one["started_from"] or "", one["iterations"], one["set"])
-    ):
-        bare, run = (of_run[(*(str(one[key]) for key in same), bits)] for bits in (0, one["bits"]))
-        start = f" on {one['started_from']}" if one["started_from"] else ""
-        cells = (
-            f"x{one['scale']}",
-            f"{one['blocks']}, {one['hidden']}",
-            f"{one['iterations']:,}{start}",
-            one["set"],
-            f"{bare['psnr_y']:.2f} dB",
-            f"{run['psnr_y']:.2f} dB ({one['bits']} bit)",
-            f"{one['gain_db']:+.2f} dB",
-            f"{bare['lr_psnr']:.2f} dB",
-            f"{run['lr_psnr']:.2f} dB",
-            f"{100 * (one['bytes_ratio'] - 1):+.1f} %",
-            f"{one['bytes_worth_db']:.2f} dB",
-            "yes" if one["wins_per_byte"] else "no",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -176,7 +141,6 @@ PAGES: dict[pathlib.Path, Tables] = {
         "latency": latency_table,
         "command": command_table,
         "gpu-latency": report_gpu.latency_table,
-        "bits": bits_table,
     },
     KERNELS_PAGE: {
         "kernel-speed": report_gpu.speed_table,

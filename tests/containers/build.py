@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import struct
@@ -18,7 +19,7 @@ from PIL import Image
 from bdflow_rt.containers.chunks import SIGNATURE, chunk
 from bdflow_rt.containers.header import encode_header
 from bdflow_rt.errors import BdflowError
-from bdflow_rt.packet import Packet, PacketHeader, StreamHeader
+from bdflow_rt.packet import Header, Packet, PacketHeader, StreamHeader
 from tests.support import photo
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -43,6 +44,15 @@ def make_packet(
         profile_crc32=None if icc is None else zlib.crc32(icc),
     )
     return Packet(lr, levels if bits else None, header, icc)
+
+
+STREAM = StreamHeader(
+    **{field.name: getattr(make_packet().header, field.name) for field in dataclasses.fields(Header)},
+    time_base=(1001, 30000),
+    codec="h264",
+    lr_is_exact=True,
+    frame_data="rows",
+)
 
 
 def same_packet(one: Packet, other: Packet) -> bool:

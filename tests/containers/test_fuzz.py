@@ -7,21 +7,25 @@ number of examples of the whole file.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import struct
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdflow_rt.containers import decode_header, decode_png, encode_header, encode_png
 from bdflow_rt.errors import InputError, PacketError
-from tests.containers.build import edit_chunk, join, make_packet, repair_header, split, with_header
+from tests.containers.build import STREAM, edit_chunk, join, make_packet, repair_header, split, with_header
 
 EXAMPLES = int(os.environ.get("BDFLOW_FUZZ_EXAMPLES", "10000"))
 MAX_PIXELS = 1 << 16
 PACKETS = [make_packet(height, width, bits=bits) for height, width, bits in ((1, 1, 0), (5, 3, 1), (13, 29, 3))]
+FLAT = make_packet(160, 164, bits=1, icc=b"profile")
+PACKETS.append(dataclasses.replace(FLAT, boundary=np.zeros_like(FLAT.boundary)))  # its map is a WebP
 FILES = [encode_png(packet) for packet in PACKETS]
-HEADERS = [encode_header(packet.header) for packet in PACKETS]
+HEADERS = [*(encode_header(packet.header) for packet in PACKETS), encode_header(STREAM)]
 CHUNKS = [dict(split(data))[b"bdFL"] for data in FILES]
 
 share = st.floats(0, 1, exclude_max=True)
@@ -34,6 +38,7 @@ mutation = st.one_of(
 )
 mutations = st.lists(mutation, min_size=1, max_size=4)
 some = st.integers(0, len(PACKETS) - 1)
+some_header = st.integers(0, len(HEADERS) - 1)
 
 
 def fuzz(part: float) -> settings:
@@ -59,7 +64,7 @@ def mutate(data: bytes, changes: list[tuple[str, float, object]]) -> bytes:
 def decodes_or_is_refused(data: bytes) -> None:
     """Decode, letting through only the two families of errors that a bad file may raise."""
     with contextlib.suppress(PacketError, InputError):
-        decode_png(data, max_pixels=MAX_PIXELS)
+        decode_png(data, max_pixels=MAX_PIXELS).check_unedited()
 
 
 @fuzz(0.1)
@@ -70,14 +75,14 @@ def test_random_bytes_as_header(data: bytes, begin: bool) -> None:
 
 
 @fuzz(0.2)
-@given(some, mutations)
+@given(some_header, mutations)
 def test_mutated_headers_with_repaired_crc(which: int, changes: list[tuple[str, float, object]]) -> None:
     with contextlib.suppress(PacketError):
         decode_header(repair_header(mutate(HEADERS[which], changes)))
 
 
 @fuzz(0.2)
-@given(some, some, mutations)
+@given(some_header, some, mutations)
 def test_mutated_headers_inside_sound_files(which: int, other: int, changes: list[tuple[str, float, object]]) -> None:
     decodes_or_is_refused(with_header(FILES[other], repair_header(mutate(HEADERS[which], changes))))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 
 import pytest
@@ -11,17 +10,10 @@ from hypothesis import strategies as st
 
 from bdflow_rt.containers.header import MAX_HEADER_BYTES, decode_header, encode_header
 from bdflow_rt.errors import CorruptPacketError, PacketVersionError
-from bdflow_rt.packet import ColourInfo, Header, PacketHeader, StreamHeader, ZPolicy
-from tests.containers.build import fields_of, make_packet, patch_header, refused, repair_header, with_fields
+from bdflow_rt.packet import ColourInfo, PacketHeader, StreamHeader, ZPolicy
+from tests.containers.build import STREAM, fields_of, make_packet, patch_header, refused, repair_header, with_fields
 
 HEADER = make_packet().header
-STREAM = StreamHeader(
-    **{field.name: getattr(HEADER, field.name) for field in dataclasses.fields(Header)},
-    time_base=(1001, 30000),
-    codec="h264",
-    lr_is_exact=True,
-    frame_data="rows",
-)  # fmt: skip
 code_points = st.integers(0, 255)
 crcs = st.none() | st.integers(0, 2**32 - 1)
 common = {

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rescaler": {"engines", "packet", "containers", "arguments", "runner", "zoo"},
     "video": {"rescaler", "containers", "packet", "kernels"},
     "export": {"models", "engines", "zoo"},
-    "training": {"models", "kernels", "metrics", "zoo", "interop"},
+    "training": {"models", "kernels", "metrics", "zoo", "interop", "containers"},
     "bench": EVERYTHING_BUT_CLI,
     "cli": EVERYTHING_BUT_CLI | {"bench"},
     "api": {"rescaler", "video", "packet", "containers", "zoo"},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bdflow_rt.containers.camera_raw import check_first_page, check_mark
 from bdflow_rt.containers.colour import check_png_colour
+from bdflow_rt.containers.jpeg import END_MARK, load_jpeg
 from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.tiff import prepare_tiff
 from bdflow_rt.errors import BdflowError, CorruptImageError, ImageTooLargeError, UnsupportedImageError, shorten
@@ -42,6 +44,7 @@ _OTHER_KINDS = (
 )
 # Pillow raises the same exceptions for damaged pictures and for sound ones that it does not know; the words differ.
 _UNSUPPORTED_REASONS = ("unknown pixel mode", "unknown raw mode", "cannot handle", "Unsupported BMP")
+_METADATA_ALLOWANCE = 32 << 20
 _SOURCE_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, PPM and GIF"
 
 
@@ -67,6 +70,9 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
         check_first_page(stream, name=name)
     if plugin == "BmpImagePlugin":
         _check_bmp(stream, name)
+    if plugin == "JpegImagePlugin":
+        # No sound picture is longer; what may follow it is not needed. Some files lack the end mark.
+        stream = io.BytesIO(stream.read(5 * max_pixels + _METADATA_ALLOWANCE) + END_MARK)
     try:
         with pillow_settings(early, profile_bytes=profile_bytes):
             image: ImageFile = getattr(module, cls)(stream)
@@ -86,7 +92,10 @@ def load_pixels(image: ImageFile, *, name: str) -> None:
     """
     try:
         with pillow_settings(image.size):
-            image.load()
+            if isinstance(image.fp, io.BytesIO) and image.format == "JPEG":
+                load_jpeg(image, image.fp.getvalue().removesuffix(END_MARK))
+            else:
+                image.load()
     except Exception as error:
         raise _typed(name, error) from error
 

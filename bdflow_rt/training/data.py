@@ -15,17 +15,17 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from bdflow_rt.errors import TrainingDataError
+from bdflow_rt.containers import read_picture
+from bdflow_rt.errors import InputError, TrainingDataError
 from bdflow_rt.training.graphics import draw_graphics
 from bdflow_rt.training.sources import PICTURE_SUFFIXES, candidates, count_by, rule_files, source_files
 
-POOL_VERSION = 2
+POOL_VERSION = 3
 
 
 class PicturePool:
@@ -136,16 +136,12 @@ def decode(name: str, data: bytes) -> NDArray[np.uint8]:
     """The pixels of a picture file, (H, W, 3) uint8 RGB.
 
     Raises:
-        TrainingDataError: it does not decode, is cut off or too large; `name` is named.
+        TrainingDataError: it is damaged, cut off or too large, or of a kind that would be altered; `name` is named.
     """
     try:
-        # From memory, because `imread` was seen to take a JPEG that is cut off, grey where it ends.
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # no bytes, or more pixels than OpenCV takes
-        picture = None
-    if picture is None:
-        raise TrainingDataError(f"{name} does not decode; mend or remove it.")
-    return np.ascontiguousarray(picture[:, :, ::-1])
+        return read_picture(data).pixels
+    except InputError as error:
+        raise TrainingDataError(f"{name} cannot be used. {error} Or remove it.") from None
 
 
 def _ignore_signals(_: int) -> None:

@@ -111,11 +111,22 @@ def test_a_damaged_cache_is_made_again(tmp_path: pathlib.Path, damage: str) -> N
     np.testing.assert_array_equal(PicturePool([folder], cache=cache)[2], photo(73, 67, 2))
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", _png(photo(31, 37, 1))[:200], _HUGE_PNG])
+def _cut_off_jpeg(*, end: bytes = b"") -> bytes:
+    done, data = cv2.imencode(".jpg", photo(211, 307, 1))
+    assert done
+    return data.tobytes()[: len(data) // 2] + end
+
+
+_DEEP_PNG = _png(photo(31, 37, 1).astype(np.uint16) * 257)
+_TRANSPARENT_PNG = _png(np.dstack([photo(31, 37, 1), np.zeros((31, 37), np.uint8)]))
+_BAD = [b"", b"no picture", _png(photo(31, 37, 1))[:200], _HUGE_PNG, _cut_off_jpeg(), _cut_off_jpeg(end=b"\xff\xd9")]
+
+
+@pytest.mark.parametrize("data", [*_BAD, _DEEP_PNG, _TRANSPARENT_PNG])
 def test_a_picture_that_does_not_decode_is_named(tmp_path: pathlib.Path, data: bytes) -> None:
     folder = write_pictures(tmp_path / "pictures")
     (folder / "bad.png").write_bytes(data)
-    with pytest.raises(TrainingDataError, match=r"bad\.png does not decode"):
+    with pytest.raises(TrainingDataError, match=r"bad\.png cannot be used"):
         PicturePool([folder], cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -242,17 +253,11 @@ def test_a_source_whose_name_no_file_can_have_is_missing(tmp_path: pathlib.Path)
         PicturePool([tmp_path / ("a" * 300)], cache=tmp_path / "cache")
 
 
-def _cut_off_jpeg() -> bytes:
-    done, data = cv2.imencode(".jpg", photo(211, 307, 1))
-    assert done
-    return data.tobytes()[: len(data) // 2]
-
-
-@pytest.mark.parametrize("data", [b"", b"no picture", _HUGE_PNG, _cut_off_jpeg()])
+@pytest.mark.parametrize("data", _BAD)
 def test_a_validation_picture_that_does_not_decode_is_named(tmp_path: pathlib.Path, data: bytes) -> None:
     folder = write_pictures(tmp_path / "pictures")
     (folder / "bad.png").write_bytes(data)
-    with pytest.raises(TrainingDataError, match=r"bad\.png does not decode"):
+    with pytest.raises(TrainingDataError, match=r"bad\.png cannot be used"):
         read_folder(folder)
 
 

@@ -85,13 +85,14 @@ HOMES: dict[str, set[str]] = {
     "nvidia": set(),
     "pycuda": set(),
     "av": set(),
+    "simplejpeg": set(),
     "tqdm": set(),
 }
 """Heavy package -> units that may import it at module level; everywhere else it is imported where it is used."""
 
 NEVER_BY_IMPORT = (
     "torch", "cupy", "tensorrt", "tensorrt_rtx", "nvidia.dali", "pycuda", "cv2", "PIL", "openvino", "onnx",
-    "onnxruntime", "scipy", "matplotlib", "skimage", "safetensors", "av",
+    "onnxruntime", "scipy", "matplotlib", "skimage", "safetensors", "simplejpeg", "av",
 )  # fmt: skip
 
 

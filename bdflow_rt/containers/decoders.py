@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bdflow_rt.containers.camera_raw import check_first_page, check_mark
 from bdflow_rt.containers.colour import check_png_colour
-from bdflow_rt.containers.jpeg import END_MARK, load_jpeg
+from bdflow_rt.containers.jpeg import END_MARK, check_jpeg
 from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.tiff import prepare_tiff
 from bdflow_rt.errors import BdflowError, CorruptImageError, ImageTooLargeError, UnsupportedImageError, shorten
@@ -92,10 +92,11 @@ def load_pixels(image: ImageFile, *, name: str) -> None:
     """
     try:
         with pillow_settings(image.size):
-            if isinstance(image.fp, io.BytesIO) and image.format == "JPEG":
-                load_jpeg(image, image.fp.getvalue().removesuffix(END_MARK))
-            else:
-                image.load()
+            source = image.fp  # which Pillow lets go of
+            image.load()
+            if image.format == "JPEG" and isinstance(source, io.BytesIO):
+                data = source.getvalue().removesuffix(END_MARK)
+                check_jpeg(data, is_progressive="progressive" in image.info)
     except Exception as error:
         raise _typed(name, error) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,6 @@ import numpy as np
 from bdflow_rt.containers.colour import check_profile_size
 from bdflow_rt.containers.decoders import is_animated, load_pixels, open_picture
 from bdflow_rt.containers.icc import grey_profile, rgb_profile
-from bdflow_rt.containers.pillow import BLOCK_ROWS, blocks
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, open_input
 from bdflow_rt.errors import ArgumentError, CorruptImageError, UnsupportedImageError
 from bdflow_rt.files import PathLike, write_atomically
@@ -28,6 +28,7 @@ Rgb = tuple[int, int, int]
 
 _GREY_MODES = ("1", "L", "LA")
 _MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
+_BLOCK_ROWS, _BLOCK_COLUMNS = 256, 4096
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _ORIENTATION = 258, 339, 274  # TIFF and EXIF tags
 _CONVERT = "for example with: magick IN -colorspace sRGB -depth 8 OUT.png"
 
@@ -235,7 +236,7 @@ def _convert(image: ImageFile, name: str, fill: Rgb | None) -> Picture:
     grey = image.mode in _GREY_MODES
     profile = rgb_profile(_profile(image), colour="grey" if grey else "rgb")
     check_profile_size(len(profile or b""), name=name)  # a twin may be longer than what it was made of
-    transparent = image.has_transparency_data and any(_alpha_used(block) for _, _, block in blocks(image))
+    transparent = image.has_transparency_data and any(_alpha_used(block) for _, _, block in _blocks(image))
     if transparent and fill is None:
         raise UnsupportedImageError(
             f"{name} is transparent in places, which an RGB picture cannot be; name a background colour to flatten "
@@ -245,11 +246,18 @@ def _convert(image: ImageFile, name: str, fill: Rgb | None) -> Picture:
     size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
     pixels = np.empty((*size, 3), np.uint8)
     stored = _as_stored(pixels, orientation)
-    for x, y, block in blocks(image):
+    for x, y, block in _blocks(image):
         flat = _flatten(block, fill) if transparent and fill is not None else _opaque(block)
         stored[y : y + block.height, x : x + block.width] = np.asarray(flat)
     neutral = not transparent or fill is None or fill[0] == fill[1] == fill[2]
     return Picture(pixels, "grey" if grey and neutral else "rgb", profile)
+
+
+def _blocks(image: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
+    for y in range(0, image.height, _BLOCK_ROWS):
+        for x in range(0, image.width, _BLOCK_COLUMNS):
+            right, lower = min(image.width, x + _BLOCK_COLUMNS), min(image.height, y + _BLOCK_ROWS)
+            yield x, y, image.crop((x, y, right, lower))
 
 
 def _alpha_used(block: Image.Image) -> bool:
@@ -296,8 +304,8 @@ def _as_stored(upright: UInt8Array, orientation: int) -> UInt8Array:
 
 
 def _check_grey(pixels: UInt8Array) -> None:
-    for start in range(0, len(pixels), BLOCK_ROWS):
-        rows = pixels[start : start + BLOCK_ROWS]
+    for start in range(0, len(pixels), _BLOCK_ROWS):
+        rows = pixels[start : start + _BLOCK_ROWS]
         if not (np.array_equal(rows[..., 0], rows[..., 1]) and np.array_equal(rows[..., 0], rows[..., 2])):
             raise ArgumentError(
                 "The picture's colour is 'grey', but its three channels differ; make them equal, or use 'rgb'."

@@ -1,21 +1,14 @@
-"""Pillow's pictures, block by block, and its global settings.
-
-Those belong to the host program, which gets them back; here, other values hold.
-"""
+"""Pillow's global settings. They belong to the host program, which gets them back; here, other values hold."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bdflow_rt.fork import fork_safe_lock
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-BLOCK_ROWS, BLOCK_COLUMNS = 256, 4096
 _LOCK = fork_safe_lock()
 
 
@@ -71,11 +64,3 @@ def pillow_settings(size: tuple[int, int], *, profile_bytes: int = 0) -> Iterato
         _MAX_PROFILE_BYTES.made(lambda limit: max(limit, profile_bytes + 1)),
     ):
         yield
-
-
-def blocks(image: Image) -> Iterator[tuple[int, int, Image]]:
-    """The parts of a picture with the column and row where each begins: copies of the whole would take its memory."""
-    for y in range(0, image.height, BLOCK_ROWS):
-        for x in range(0, image.width, BLOCK_COLUMNS):
-            right, lower = min(image.width, x + BLOCK_COLUMNS), min(image.height, y + BLOCK_ROWS)
-            yield x, y, image.crop((x, y, right, lower))

@@ -9,13 +9,14 @@ from typing import Any
 
 from bdflow_rt.cli.diagnosis.probe import ask_python, guarded
 
-REQUIRED = ("numpy", "cv2", "openvino", "PIL", "tqdm")
+REQUIRED = ("numpy", "cv2", "openvino", "PIL", "simplejpeg", "tqdm")
 
 PROVIDERS: dict[str, str] = {
     "numpy": r"numpy",
     "cv2": r"opencv(-contrib)?-python(-headless)?",
     "openvino": r"openvino",
     "PIL": r"pillow(-simd)?",
+    "simplejpeg": r"simplejpeg",
     "tqdm": r"tqdm",
     "safetensors": r"safetensors",
     "onnx": r"onnx",

@@ -23,6 +23,7 @@ _CHOICE = {
     "cv2": "opencv-python-headless",
     "openvino": "openvino",
     "PIL": "pillow",
+    "simplejpeg": "simplejpeg",
     "tqdm": "tqdm",
     "onnxruntime": "onnxruntime",
     "cupy": "cupy-cuda13x",

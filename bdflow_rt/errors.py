@@ -238,7 +238,7 @@ class EngineLoadError(BackendError):
 
 
 class CacheTrustError(BackendError):
-    """The engine cache belongs to somebody else, or others can write to it: its engines are code that would run."""
+    """The cache belongs to somebody else, or others can write to it: what is in it is code that would run."""
 
 
 class VerificationError(BackendError):

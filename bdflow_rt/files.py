@@ -23,7 +23,7 @@ Writer = Callable[[BinaryIO], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o666) -> int:
+def write_atomically(path: PathLike, content: bytes | Writer) -> int:
     """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
 
     An existing file keeps its permissions, a new one gets those of the umask; a symbolic link stays one, and its
@@ -32,7 +32,6 @@ def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o6
     Args:
         path: where to.
         content: the bytes, or a function that writes them to the binary file it is given.
-        mode: permissions of a new file, less the umask.
 
     Returns:
         Bytes that were written.
@@ -51,23 +50,40 @@ def write_atomically(path: PathLike, content: bytes | Writer, *, mode: int = 0o6
             with open(name, "wb") as file:
                 return file.write(data.getbuffer())
         _check_writable(name, target, status)
-        temporary = _temporary_beside(target)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            with open(descriptor, "wb") as file:
-                if status is not None:
-                    _keep_owner_and_mode(descriptor, status)
-                _fill(file, content)
-                file.flush()
-                os.fsync(descriptor)
-                size = os.fstat(descriptor).st_size
-            os.replace(temporary, target)
-        except BaseException:  # an interrupt, too, leaves nothing behind
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        sync_folder(target.parent)
-        return size
+        return _replace(target, content, status=status)
+
+
+def write_private(path: PathLike, content: bytes) -> None:
+    """As `write_atomically`, but a new file that only this user can read, in the place of whatever has the name.
+
+    A symbolic link or pipe goes, and what a link leads to is left alone. A folder is refused.
+
+    Raises:
+        DiskFullError, UnwritableOutputError: as `write_atomically`.
+    """
+    with _typed_errors(Path(path)):
+        _replace(Path(path), content, mode=0o600)
+
+
+def _replace(target: Path, content: bytes | Writer, *, mode: int = 0o666, status: os.stat_result | None = None) -> int:
+    """Write beside the target, with the owner and mode of the file of `status`, and rename; returns the size."""
+    temporary = _temporary_beside(target)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            if status is not None:
+                _keep_owner_and_mode(descriptor, status)
+            _fill(file, content)
+            file.flush()
+            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+        os.replace(temporary, target)
+    except BaseException:  # an interrupt, too, leaves nothing behind
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(target.parent)
+    return size
 
 
 def check_output(path: PathLike, *, inputs: Iterable[PathLike] = ()) -> None:

@@ -24,8 +24,7 @@ import bdflow_rt.kernels
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.errors import KernelCompileError
-from bdflow_rt.kernels.cache import Compiled
-from bdflow_rt.kernels.compile import ARCHITECTURES, Kernel, Resources, compile_kernel, resources
+from bdflow_rt.kernels.compile import ARCHITECTURES, Compiled, Kernel, Resources, compile_kernel, resources
 
 WARP = 32
 _REGISTER_UNIT, _REGISTERS, _PARTITIONS = 256, 65536, 4

@@ -7,7 +7,6 @@ import json
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,20 +14,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from bdflow_rt.engines.cache import EngineCache
-from bdflow_rt.engines.cache_entry import DamagedEntryError, check_folder, read_file
+from bdflow_rt.cache import Blob
 from bdflow_rt.engines.openvino import process_core
-from bdflow_rt.errors import BackendError, OutputError, UnwritableOutputError
 from bdflow_rt.export.half import element_types
 from bdflow_rt.export.onnx import build_graph
-from bdflow_rt.files import write_atomically
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 Arrays = dict[str, NDArray[Any]]
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _SIDE = 128
 _SEED = 20_260
-_MAX_BYTES = 1 << 20
 
 
 def builtin_pictures(side: int) -> NDArray[np.uint8]:
@@ -90,18 +85,17 @@ def calibrate(card: ModelCard, direction: Direction, *, say: Callable[[str], Non
 
     Raises:
         CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
+        CacheTrustError: others could have written what is in the cache.
     """
     card.check_weights()
-    graph, path = build_graph(card, direction), None
-    with suppress(UnwritableOutputError):  # a user without a home has no cache
-        path = EngineCache().folder.parent / "calibration" / f"{_fingerprint(card, direction)}.json"
-    found = _read(path, graph) if path else None
+    graph, blob = build_graph(card, direction), Blob("calibration", _fingerprint(card, direction))
+    found = _parse(blob.read() or b"", graph)
     if found is None:
         if say is not None:
             say(f"Calibrating {direction} of {card.id}: how large its values become, once per model, in seconds ...")
         found = magnitudes(graph, card, calibration_inputs(card, direction))
-        if path:
-            _write(path, found)
+        if all(map(math.isfinite, found.values())):
+            blob.write(json.dumps(found).encode())
     return found
 
 
@@ -192,25 +186,16 @@ def _fingerprint(card: ModelCard, direction: Direction) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-def _read(path: pathlib.Path, graph: onnx.ModelProto) -> dict[str, float] | None:
-    """What `_write` kept for a graph; None where there is nothing, or not that."""
+def _parse(text: bytes, graph: onnx.ModelProto) -> dict[str, float] | None:
+    """The magnitudes that were kept for a graph; None where the text is something else."""
     try:
-        check_folder(path.parent)
-        found = json.loads(read_file(path, limit=_MAX_BYTES, what="the calibration"))
-    except (OSError, BackendError, DamagedEntryError, ValueError, RecursionError):
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or found.keys() != set(_measured(graph.graph, element_types(graph))):
         return None
     sound = all(type(value) is float and value >= 0 and math.isfinite(value) for value in found.values())
     return found if sound else None
-
-
-def _write(path: pathlib.Path, found: Mapping[str, float]) -> None:
-    """Keep magnitudes; where they cannot be kept, or are not finite, they are measured again."""
-    if all(map(math.isfinite, found.values())):
-        with suppress(OSError, OutputError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(found).encode(), mode=0o600)
 
 
 def _like_a_photograph(rng: np.random.Generator, side: int) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ That is proven on the parsed network before anything is built.
 from __future__ import annotations
 
 import hashlib
-import pathlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import onnx
 
+from bdflow_rt.cache import Blob
 from bdflow_rt.engines.cache_entry import EngineKey
 from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.tensorrt_library import load_library
@@ -27,7 +27,7 @@ from bdflow_rt.export.precision import build_half_graph, check_precision
 from bdflow_rt.export.profiles import Profile
 from bdflow_rt.export.progress import BuildState, Progress, make_monitor, run_cancellable
 from bdflow_rt.export.staging import staged_graph
-from bdflow_rt.export.timing_cache import attach_timings, write_timings
+from bdflow_rt.export.timing_cache import attach_timings
 from bdflow_rt.zoo.card import Direction, ModelCard
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class BuildOptions:
         strip: leave the model's weights out of the plan; whoever loads it puts them in from the model. Haar transforms
             and other constants of the graph stay.
         compute_capabilities: to build for, as "8.9", where the flavour builds ahead of time.
-        timing_cache: file of `timing_cache_file`.
+        timing_cache: that of `timing_cache.timing_cache`.
     """
 
     precision: EnginePrecision = "fp16"
@@ -65,7 +65,7 @@ class BuildOptions:
     hardware_compatible: HardwareCompatibility | None = None
     strip: bool = False
     compute_capabilities: tuple[str, ...] = ()
-    timing_cache: pathlib.Path | None = None
+    timing_cache: Blob | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(EnginePrecision):
@@ -222,7 +222,7 @@ class EngineBuild:
             outputs = _describe(network, "output")
             layers = network.num_layers
         if timings is not None and options.timing_cache:
-            write_timings(options.timing_cache, bytes(timings.serialize()))
+            options.timing_cache.write(bytes(timings.serialize()))
         data = bytes(plan)
         return BuiltEngine(
             data,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bdflow_rt.cache import Blob
 from bdflow_rt.errors import CompilerMissingError, KernelCompileError, UnsupportedArchitectureError, shorten
-from bdflow_rt.kernels.cache import Compiled, KernelCache
 
 SOURCES = Path(__file__).resolve().parent / "cuda"
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
@@ -30,6 +32,34 @@ class Kernel:
 
     source: str
     expression: str
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel as machine code.
+
+    Attributes:
+        name: of the function inside the cubin.
+        log: what the compiler said.
+        cubin: the ELF image for one architecture.
+    """
+
+    name: str
+    log: str
+    cubin: bytes
+
+    def encode(self) -> bytes:
+        """A line of JSON with name and log, then the cubin."""
+        return json.dumps({"name": self.name, "log": self.log}).encode() + b"\n" + self.cubin
+
+    @classmethod
+    def decode(cls, data: bytes) -> Compiled | None:
+        """Undo `encode`; None where it was something else that was encoded."""
+        header, _, cubin = data.partition(b"\n")
+        try:
+            return cls(**json.loads(header), cubin=cubin)
+        except (ValueError, TypeError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -99,14 +129,29 @@ def load(kernel: Kernel, device: int) -> Any:
 
     Raises:
         CompilerMissingError, UnsupportedArchitectureError, KernelCompileError: as `compile_kernel`.
+        CacheTrustError: others could have written what is in the cache.
     """
     import cupy
 
     architecture = int(cupy.cuda.Device(device).compute_capability)
-    compiled = KernelCache().get(cache_key(kernel, architecture), lambda: compile_kernel(kernel, architecture))
+    blob = Blob("kernels", f"{cache_key(kernel, architecture)}.cubin")
+    compiled = cached(blob, lambda: compile_kernel(kernel, architecture))
     module = cupy.cuda.Module()
     module.load(compiled.cubin)
     return module.get_function(compiled.name)
+
+
+def cached(blob: Blob, make: Callable[[], Compiled]) -> Compiled:
+    """The kernel of a blob; where that is missing or damaged, what `make` returns, kept for the next process.
+
+    Raises:
+        CacheTrustError: others could have written what is in the cache.
+    """
+    if (data := blob.read()) is not None and (compiled := Compiled.decode(data)) is not None:
+        return compiled
+    compiled = make()
+    blob.write(compiled.encode())
+    return compiled
 
 
 def cache_key(kernel: Kernel, architecture: int) -> str:

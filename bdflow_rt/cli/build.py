@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     say = (lambda text: None) if args.quiet else note
     cache = EngineCache(say=say)
     profile = parse_profile(args.profile, batch=parse_batch(args.batch))
-    card, options = find_model(args.model), _options(args, cache)
+    card, options = find_model(args.model), _options(args)
     records = []
     for direction in _BOTH if args.direction == "both" else (args.direction,):
         build = EngineBuild.prepare(
@@ -82,11 +82,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(args: argparse.Namespace, cache: EngineCache) -> BuildOptions:
+def _options(args: argparse.Namespace) -> BuildOptions:
     from bdflow_rt.engines.tensorrt_library import load_library
     from bdflow_rt.export.flavours import flavour_info
     from bdflow_rt.export.tensorrt import BuildOptions
-    from bdflow_rt.export.timing_cache import timing_cache_file
+    from bdflow_rt.export.timing_cache import timing_cache
 
     info = flavour_info(args.flavour)
     version = load_library(info.name).__version__
@@ -98,7 +98,7 @@ def _options(args: argparse.Namespace, cache: EngineCache) -> BuildOptions:
         hardware_compatible=args.hardware_compatible,
         strip=args.strip,
         compute_capabilities=tuple(part.strip() for part in args.compute_capability.split(",") if part.strip()),
-        timing_cache=timing_cache_file(cache.folder.parent / "timing", info, version),
+        timing_cache=timing_cache(info, version),
     )
 
 

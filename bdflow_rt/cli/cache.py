@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime, timezone
 from typing import Any
 
 from bdflow_rt.cli.output import note, print_json, print_text
@@ -53,7 +54,10 @@ def run(args: argparse.Namespace) -> int:
 def _record(entry: Any) -> dict[str, Any]:
     from bdflow_rt.engines.cache_entry import as_record
 
-    known = {} if entry.sidecar is None else as_record(entry.sidecar)
+    known = {}
+    if entry.sidecar is not None:
+        used = datetime.fromtimestamp(entry.last_used_ns // 10**9, timezone.utc)
+        known = {**as_record(entry.sidecar), "last_used": used.isoformat()}
     place = {"key": entry.digest, "path": str(entry.path), "size_bytes": entry.size_bytes, "fault": entry.fault}
     return {**place, **known}
 

@@ -9,7 +9,6 @@ named by the digest of its key: `.plan`, a `.json` that people can read, and an 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import os
 import re
@@ -20,28 +19,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bdflow_rt.engines.cache_entry import (
-    MAX_SIDECAR_BYTES,
-    DamagedEntryError,
-    EngineKey,
-    Sidecar,
+from bdflow_rt.cache import (
+    CACHE_VARIABLE,
+    Blob,
+    DamagedFileError,
+    cache_folder,
     check_folder,
     locked,
-    now,
+    make_folder,
     read_file,
-    read_plan,
 )
+from bdflow_rt.engines.cache_entry import MAX_SIDECAR_BYTES, EngineKey, Sidecar, read_plan
 from bdflow_rt.errors import ArgumentError, OutputError, UnreadableFileError
-from bdflow_rt.files import write_atomically
-from bdflow_rt.kernels.cache import CACHE_VARIABLE, cache_folder
+from bdflow_rt.files import write_private
 
 LIMIT_VARIABLE = "BDFLOW_CACHE_MIB"
 """Environment variable with the size that the engines may take together, in MiB."""
 DEFAULT_LIMIT_MIB = 4096
-_MODE = 0o600
 _LEFTOVER_SECONDS, _IDLE_SECONDS = 3600, 60
 """No write rests as long, surely and most likely: what is older is of a process that was killed."""
-_MAX_RUNTIME_BYTES = 1 << 30
+_TICK_NS = 1000
+"""How much later than the last use the next one counts at least, which also coarse file systems can tell apart."""
 _SUFFIXES = (".json", ".plan", ".runtime", ".lock")
 """The sidecar first: without it, the rest of a half-removed engine is never loaded."""
 _MIN_PREFIX = 6
@@ -73,6 +71,7 @@ class CacheEntry:
         digest: its name.
         path: of the plan.
         size_bytes: of all its files.
+        last_used_ns: nanoseconds since 1970 of its last use, 0 where that is not known.
         sidecar: None where it cannot be read.
         fault: what is wrong with it, or None.
     """
@@ -80,6 +79,7 @@ class CacheEntry:
     digest: str
     path: Path
     size_bytes: int
+    last_used_ns: int
     sidecar: Sidecar | None
     fault: str | None
 
@@ -110,13 +110,14 @@ class EngineCache:
             ArgumentError: BDFLOW_CACHE_MIB is no number.
         """
         limit_bytes()
-        self._prepare()
-        with suppress(DamagedEntryError):
+        with suppress(OSError):  # where it cannot be made, `_store` finds out
+            make_folder(self.folder)
+        with suppress(DamagedFileError):
             return self._load(key.digest)
         with locked(self._file(key.digest, ".lock"), on_wait=lambda: self._say(_waiting(key))):
             try:
-                return self._load(key.digest, is_locked=True)
-            except DamagedEntryError as fault:
+                return self._load(key.digest)
+            except DamagedFileError as fault:
                 is_new = not os.path.lexists(self._file(key.digest, ".json"))
                 reason = self._why_new(key) if is_new else f"The cached {key} is built anew: {fault}."
             self._say(reason)
@@ -145,7 +146,7 @@ class EngineCache:
             if same and key.runs_on(wanted["gpu"], wanted["compute_capability"]):
                 try:
                     return self._load(key.digest)
-                except DamagedEntryError as fault:
+                except DamagedFileError as fault:
                     self._say(f"The cached {key} is passed over: {fault}.")
         return None
 
@@ -180,7 +181,7 @@ class EngineCache:
                 f"The engine cache '{self.folder}' cannot be read ({error.strerror}). Set {CACHE_VARIABLE} to another "
                 "folder, or change its permissions."
             ) from error
-        return sorted(entries, key=lambda e: e.sidecar.last_used if e.sidecar else "", reverse=True)
+        return sorted(entries, key=lambda entry: entry.last_used_ns, reverse=True)
 
     def verify(self) -> Entries:
         """As `list`, with every engine hashed."""
@@ -226,19 +227,24 @@ class EngineCache:
         return entries
 
     def read_runtime_data(self, digest: str) -> bytes | None:
-        """What `write_runtime_data` stored for an engine; None where there is nothing, or not that."""
-        try:
-            text = read_file(self._file(digest, ".runtime"), limit=_MAX_RUNTIME_BYTES, what="the runtime data")
-        except DamagedEntryError:
-            return None
-        checksum, _, data = text.partition(b"\n")
-        return data if checksum == hashlib.sha256(data).hexdigest().encode() else None
+        """What `write_runtime_data` stored for an engine; None where there is nothing, or not that.
+
+        Raises:
+            CacheTrustError: as `get_or_build`.
+        """
+        return self._runtime_data(digest).read()
 
     def write_runtime_data(self, digest: str, data: bytes) -> None:
-        """Keep what a library compiled when an engine of the cache ran; where it cannot be written, nothing happens."""
+        """Keep what a library compiled when an engine of the cache ran, as `Blob.write` does.
+
+        Raises:
+            CacheTrustError: as `get_or_build`.
+        """
         if os.path.lexists(self._file(digest, ".json")):
-            with suppress(OSError, OutputError):
-                self._write(digest, ".runtime", hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+            self._runtime_data(digest).write(data)
+
+    def _runtime_data(self, digest: str) -> Blob:
+        return Blob("engines", f"{digest}.runtime", self.folder.parent)
 
     def _file(self, digest: str, suffix: str) -> Path:
         return self.folder / f"{digest}{suffix}"
@@ -247,44 +253,32 @@ class EngineCache:
         names = (path.name for path in self.folder.iterdir())
         return {name[:64] for name in names if re.fullmatch(r"[0-9a-f]{64}\.(json|plan|runtime)", name)}
 
-    def _prepare(self) -> None:
-        """Make the folder, for this user alone; where it cannot be made, `_store` finds out."""
-        with suppress(OSError):
-            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-        with suppress(OSError):
-            check_folder(self.folder)
-
     def _sidecar(self, digest: str) -> Sidecar:
         text = read_file(self._file(digest, ".json"), limit=MAX_SIDECAR_BYTES, what="its sidecar")
         return Sidecar.parse(text, digest=digest)
 
-    def _load(self, digest: str, *, is_locked: bool = False) -> CachedEngine:
+    def _load(self, digest: str) -> CachedEngine:
         sidecar = self._sidecar(digest)
         plan = read_plan(self._file(digest, ".plan"), sidecar)
-        used = dataclasses.replace(sidecar, last_used=now())
-        if is_locked:
-            self._touch(sidecar, used)
-        else:
-            with locked(self._file(digest, ".lock"), on_wait=None) as free:
-                if free:
-                    self._touch(sidecar, used)
-        return CachedEngine(self._file(digest, ".plan"), plan, used, f"The {sidecar.key} is cached.")
+        self._note_use(digest)
+        return CachedEngine(self._file(digest, ".plan"), plan, sidecar, f"The {sidecar.key} is cached.")
 
-    def _touch(self, old: Sidecar, used: Sidecar) -> None:
-        """Note the use, unless the engine was replaced; a cache that is only read does without."""
-        with suppress(OSError, OutputError, DamagedEntryError):
-            if self._sidecar(old.key.digest) == old:
-                self._write(old.key.digest, ".json", used.to_json())
+    def _note_use(self, digest: str) -> None:
+        """Make the sidecar's time the latest of all, also after the clock was set back."""
+        with suppress(OSError, OverflowError):  # a cache that is only read does without
+            latest = max((self._status(other, ".json")[1] for other in self._digests()), default=0)
+            used = max(time.time_ns(), latest + _TICK_NS)
+            os.utime(self._file(digest, ".json"), ns=(used, used), follow_symlinks=False)
 
     def _store(self, sidecar: Sidecar, plan: bytes) -> bool:
         digest = sidecar.key.digest
         try:
-            self._prepare()  # somebody may have deleted the folder while the engine was built
+            make_folder(self.folder)  # somebody may have deleted the folder while the engine was built
             for suffix in _SUFFIXES[:-1]:
                 self._file(digest, suffix).unlink(missing_ok=True)
-            self._write(digest, ".plan", plan)
-            self._write(digest, ".json", sidecar.to_json())
+            write_private(self._file(digest, ".plan"), plan)
+            write_private(self._file(digest, ".json"), sidecar.to_json())
+            self._note_use(digest)
         except (OSError, OutputError) as error:
             with suppress(OSError):  # without its sidecar it is never loaded, and takes the space that is missing
                 self._file(digest, ".plan").unlink(missing_ok=True)
@@ -295,39 +289,35 @@ class EngineCache:
             return False
         return True
 
-    def _write(self, digest: str, suffix: str, content: bytes) -> None:
-        path = self._file(digest, suffix)
-        if path.is_symlink():
-            path.unlink()  # a write would go to where it points
-        write_atomically(path, content, mode=_MODE)
-
     def _entry(self, digest: str) -> CacheEntry:
         sidecar, fault = None, None
+        size = self._status(digest, ".plan")[0]
         try:
             sidecar = self._sidecar(digest)
-            size = self._size(digest, ".plan")
             if not os.path.lexists(self._file(digest, ".plan")):
                 fault = "the engine is missing"
             elif size != sidecar.plan_bytes:
                 fault = f"the engine has {size} bytes instead of {sidecar.plan_bytes}"
-        except DamagedEntryError as error:
+        except DamagedFileError as error:
             fault = str(error)
-        return CacheEntry(
-            digest, self._file(digest, ".plan"), sum(self._size(digest, suffix) for suffix in _SUFFIXES), sidecar, fault
-        )
+        size_bytes = sum(self._status(digest, suffix)[0] for suffix in _SUFFIXES)
+        last_used_ns = self._status(digest, ".json")[1]
+        return CacheEntry(digest, self._file(digest, ".plan"), size_bytes, last_used_ns, sidecar, fault)
 
-    def _size(self, digest: str, suffix: str) -> int:
+    def _status(self, digest: str, suffix: str) -> tuple[int, int]:
+        """Size in bytes and time in nanoseconds of a file; zeros where it is missing."""
         try:
-            return os.lstat(self._file(digest, suffix)).st_size
+            status = os.lstat(self._file(digest, suffix))
+            return status.st_size, status.st_mtime_ns
         except OSError:
-            return 0
+            return 0, 0
 
     def _fault(self, entry: CacheEntry) -> str | None:
         if entry.sidecar is None:
             return entry.fault
         try:
             read_plan(entry.path, entry.sidecar)
-        except DamagedEntryError as error:
+        except DamagedFileError as error:
             return str(error)
         return None
 

@@ -1,36 +1,27 @@
-"""What the engine cache keeps beside an engine, and how its files are read without trusting them."""
+"""What the engine cache keeps beside an engine, and the key that names it."""
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import math
-import os
 import re
-import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bdflow_rt.errors import CacheTrustError
+from bdflow_rt.cache import DamagedFileError, read_file
 
-FORMAT = 2
-"""Of sidecars and keys. 2: graphs hold LR pixels near the mean of their HR pixels, which engines of 1 do not."""
+FORMAT = 1
+"""Of sidecars and keys."""
 MAX_SIDECAR_BYTES = 1 << 16
 ANY_GPU = "any"
 """GPU name and compute capability of an engine that is finished on whatever GPU loads it."""
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _SHA256_LETTERS = 64
 _MAX_PLAN_BYTES = 1 << 40
-
-
-class DamagedEntryError(ValueError):
-    """A file of the cache is missing or is not what was written; never leaves the cache."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ class Sidecar:
         key: what was built.
         plan_sha256, plan_bytes: of the engine.
         build_seconds: how long that took.
-        created, last_used: ISO 8601, UTC.
+        created: ISO 8601, UTC.
     """
 
     key: EngineKey
@@ -110,13 +101,12 @@ class Sidecar:
     plan_bytes: int
     build_seconds: float
     created: str
-    last_used: str
 
     @classmethod
     def of(cls, key: EngineKey, plan: bytes, *, build_seconds: float) -> Sidecar:
         """Describe an engine that was just built."""
-        time = now()
-        return cls(key, hashlib.sha256(plan).hexdigest(), len(plan), round(build_seconds, 3), time, time)
+        created = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+        return cls(key, hashlib.sha256(plan).hexdigest(), len(plan), round(build_seconds, 3), created)
 
     def to_json(self) -> bytes:
         """The text of the file."""
@@ -127,23 +117,23 @@ class Sidecar:
         """Read the file named `digest`.
 
         Raises:
-            DamagedEntryError: it is not what `to_json` writes, or belongs to an engine of another name.
+            DamagedFileError: it is not what `to_json` writes, or belongs to an engine of another name.
         """
         try:
             data = json.loads(text)
             if data.pop("format") != FORMAT:
-                raise DamagedEntryError(f"its sidecar is not of format {FORMAT}")
+                raise DamagedFileError(f"its sidecar is not of format {FORMAT}")
             fields = data.pop("key")
             flags = fields.pop("builder_flags")
             sidecar = cls(key=EngineKey(**fields, builder_flags=tuple(flags)), **data)
             sidecar._check()
             found = sidecar.key.digest
-        except DamagedEntryError:
+        except DamagedFileError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise DamagedEntryError(f"its sidecar cannot be read ({type(error).__name__})") from None
+            raise DamagedFileError(f"its sidecar cannot be read ({type(error).__name__})") from None
         if found != digest:
-            raise DamagedEntryError("its sidecar was edited, or belongs to another engine")
+            raise DamagedFileError("its sidecar was edited, or belongs to another engine")
         return sidecar
 
     def _check(self) -> None:
@@ -157,125 +147,23 @@ class Sidecar:
             and math.isfinite(self.build_seconds)
         )
         if not sound:
-            raise DamagedEntryError("its sidecar has values that are never written")
-        for time in (self.created, self.last_used):
-            if datetime.fromisoformat(time).tzinfo is None:
-                raise DamagedEntryError("its sidecar has a time without a time zone")
-
-
-def now() -> str:
-    """The time as sidecars have it; later times are greater texts."""
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder from which somebody else could make this process run their code.
-
-    Raises:
-        CacheTrustError: it is a link or no folder, belongs to another user than this one or root, or others can write.
-        OSError: it cannot be looked at.
-    """
-    status = os.lstat(folder)
-    advice = "Set BDFLOW_CACHE to a folder of your own."
-    if not stat.S_ISDIR(status.st_mode):
-        kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no folder"
-        raise CacheTrustError(f"The engine cache '{folder}' is {kind}; it must be a plain folder. {advice}")
-    if status.st_uid not in (os.geteuid(), 0):
-        raise CacheTrustError(
-            f"The engine cache '{folder}' belongs to user {status.st_uid}, this process to user {os.geteuid()}. "
-            f"Engines are programs that would run as you. {advice}"
-        )
-    if status.st_mode & _OTHERS_WRITE:
-        raise CacheTrustError(
-            f"Other users can write to the engine cache '{folder}' (mode {stat.S_IMODE(status.st_mode):o}), and "
-            f"engines are programs that would run as you. If you trust what is in it: chmod 700 '{folder}'. {advice}"
-        )
-
-
-def read_file(path: Path, *, limit: int, what: str) -> bytes:
-    """A file of the cache: a regular one that only this user or root can have written.
-
-    Raises:
-        DamagedEntryError: it is missing, no such file, or larger than `limit` bytes.
-    """
-    try:
-        # O_NONBLOCK: a pipe in its place must not make the process wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise DamagedEntryError(f"{what} is no regular file")
-            if status.st_uid not in (os.geteuid(), 0) or status.st_mode & _OTHERS_WRITE:
-                raise DamagedEntryError(f"{what} can be written by others")
-            if status.st_size > limit:
-                raise DamagedEntryError(f"{what} has {status.st_size} bytes, more than {limit}")
-            # Python sets aside at once what it is asked to read, and a sidecar may have been edited to say a terabyte.
-            return file.read(min(limit, status.st_size) + 1)
-    except FileNotFoundError:
-        raise DamagedEntryError(f"{what} is missing") from None
-    except OSError as error:
-        raise DamagedEntryError(f"{what} cannot be read ({error.strerror})") from None
+            raise DamagedFileError("its sidecar has values that are never written")
+        if datetime.fromisoformat(self.created).tzinfo is None:
+            raise DamagedFileError("its sidecar has a time without a time zone")
 
 
 def read_plan(path: Path, sidecar: Sidecar) -> bytes:
     """An engine's bytes, which are those that were built.
 
     Raises:
-        DamagedEntryError: they are not.
+        DamagedFileError: they are not.
     """
     plan = read_file(path, limit=sidecar.plan_bytes, what="the engine")
     if len(plan) != sidecar.plan_bytes:
-        raise DamagedEntryError(f"the engine has {len(plan)} bytes instead of {sidecar.plan_bytes}")
+        raise DamagedFileError(f"the engine has {len(plan)} bytes instead of {sidecar.plan_bytes}")
     if hashlib.sha256(plan).hexdigest() != sidecar.plan_sha256:
-        raise DamagedEntryError("the engine's SHA-256 is not the one that was noted when it was built")
+        raise DamagedFileError("the engine's SHA-256 is not the one that was noted when it was built")
     return plan
-
-
-@contextmanager
-def locked(path: Path, *, on_wait: Callable[[], None] | None) -> Iterator[bool]:
-    """Hold a lock file against other threads and processes; the system frees it when its holder dies.
-
-    Args:
-        path: of the lock file.
-        on_wait: called before waiting for another holder; None does not wait.
-
-    Yields:
-        Whether nobody else holds it. A folder that cannot be written has no locks: there, nobody does.
-    """
-    descriptor = -1
-    try:
-        held = True
-        with suppress(OSError):
-            while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-                held = _acquire(descriptor, on_wait)
-                # Who removes an engine removes its lock file too: only the one that still has the name counts.
-                if not held or _names(path, descriptor):
-                    break
-                os.close(descriptor)
-                descriptor = -1
-        yield held
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-def _acquire(descriptor: int, on_wait: Callable[[], None] | None) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if on_wait is None:
-            return False
-        on_wait()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return True
-
-
-def _names(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def as_record(sidecar: Sidecar) -> dict[str, Any]:

@@ -11,8 +11,7 @@ import pytest
 
 from bdflow_rt.bench.kernel_resources import LIMITS, all_kernels, instructions, max_threads, measure, occupancy
 from bdflow_rt.errors import KernelCompileError
-from bdflow_rt.kernels.cache import Compiled
-from bdflow_rt.kernels.compile import ARCHITECTURES, Kernel, Resources, compile_kernel
+from bdflow_rt.kernels.compile import ARCHITECTURES, Compiled, Kernel, Resources, compile_kernel
 from tests.support_shim import _cuda_headers
 
 SMALL = Kernel("haar.cuh", "bdflow::haar_forward<float, 1>")

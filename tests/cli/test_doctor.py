@@ -428,9 +428,12 @@ def test_caches_are_those_that_the_environment_names_and_their_faults_have_fixes
     assert (found["folder"], found["size_bytes"], found["files"]) == (str(engines), 1234, 1)
     assert _fixes(report, "'much'") == ["unset BDFLOW_CACHE_MIB"]
     monkeypatch.delenv("BDFLOW_CACHE_MIB")
-    engines.chmod(0o777)
+    kernels = engines.with_name("kernels")
+    kernels.mkdir(mode=0o700)
+    for folder in (engines, kernels):
+        folder.chmod(0o777)
     report["caches"] = compiled.caches()
-    assert _fixes(report, "Other users can write") == [f"chmod 700 {engines}"]
+    assert _fixes(report, "Other users can write") == [f"chmod 700 {folder}" for folder in (kernels, engines)]
 
 
 @needs_rtx
@@ -445,9 +448,10 @@ def test_engines_that_are_cached_are_listed(tmp_path: Path, monkeypatch: pytest.
 
 def test_caches_without_space_or_permission_are_problems(report: dict[str, Any]) -> None:
     report["caches"]["kernels"].update(free_bytes=1 << 20)
-    assert len(_fixes(report, "1 MiB are free for compiled kernels")) == 1
-    report["caches"]["kernels"].update(writable=False)
-    assert len(_fixes(report, "Compiled kernels cannot be kept")) == 1
+    assert len(_fixes(report, "1 MiB are free for the cache in")) == 1
+    for cache in report["caches"].values():
+        cache.update(writable=False)
+    assert len(_fixes(report, "The cache cannot be written: ")) == 1, "one problem, whatever the number of folders"
 
 
 def test_caches_that_cannot_be_looked_at_are_a_problem(report: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from bdflow_rt.bench.engines import paper_model
+from bdflow_rt.cache import Blob
 from bdflow_rt.engines.cache_entry import ANY_GPU
 from bdflow_rt.engines.select import is_installed
 from bdflow_rt.engines.tensorrt_library import load_library
@@ -34,7 +35,7 @@ from bdflow_rt.export.half import to_half
 from bdflow_rt.export.onnx import build_graph
 from bdflow_rt.export.profiles import parse_profile
 from bdflow_rt.export.tensorrt import BuildOptions, EngineBuild, build_engine, parsed_network
-from bdflow_rt.export.timing_cache import attach_timings, read_timings, write_timings
+from bdflow_rt.export.timing_cache import attach_timings
 from bdflow_rt.interop import has_cuda
 from bdflow_rt.zoo import ModelCard, find_model
 from tests.support_models import make_model, tiny_config
@@ -264,7 +265,7 @@ def test_engines_are_built_for_the_capabilities_asked_for(tiny: ModelCard, capab
     [
         (BuildOptions(version_compatible=True), ArgumentError, "version_compatible"),
         (BuildOptions(hardware_compatible="ampere-plus"), ArgumentError, "hardware_compatible"),
-        (BuildOptions(timing_cache=Path("x")), ArgumentError, "timing_cache"),
+        (BuildOptions(timing_cache=Blob("timing", "x")), ArgumentError, "timing_cache"),
         (BuildOptions(strip=True), CudaUnavailableError, "take their weights later only where there is a GPU"),
         (BuildOptions(compute_capabilities=("9.0",)), UnsupportedArchitectureError, "8.9"),
         (BuildOptions(compute_capabilities=("8.6", "x")), UnsupportedArchitectureError, "'x'"),
@@ -344,28 +345,9 @@ def test_tensorrt_without_a_gpu_is_refused_with_the_way_out(no_gpu: None) -> Non
         choose_target(FLAVOURS["tensorrt"], None)
 
 
-def test_timings_come_back_and_damaged_ones_do_not(tmp_path: Path) -> None:
-    path = tmp_path / "timing" / "a.timing"
-    assert read_timings(path) == b""
-    write_timings(path, b"timings" * 50)
-    assert read_timings(path) == b"timings" * 50
-    whole = path.read_bytes()
-    for position in (0, 31, 32, len(whole) - 1):
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        assert read_timings(path) == b""
-        path.write_bytes(whole[:position])
-        assert read_timings(path) == b""
-
-
-def test_timings_that_cannot_be_kept_are_warned_of(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.warns(RuntimeWarning, match="cannot be kept"):
-        write_timings(tmp_path / "file" / "a.timing", b"x")
-
-
 @needs_rtx
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_builder_takes_a_timing_cache(tmp_path: Path) -> None:
     api = load_library("tensorrt-rtx")
     config = api.Builder(flavours.flavour_logger(api)).create_builder_config()
-    assert attach_timings(config, tmp_path / "none") is not None
+    assert attach_timings(config, Blob("timing", "none", tmp_path)) is not None

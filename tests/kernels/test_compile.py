@@ -11,8 +11,14 @@ import pytest
 
 from bdflow_rt.bench.kernel_resources import all_kernels
 from bdflow_rt.errors import KernelCompileError, UnsupportedArchitectureError
-from bdflow_rt.kernels.cache import Compiled
-from bdflow_rt.kernels.compile import ARCHITECTURES, Kernel, compile_kernel, resources, supported_architectures
+from bdflow_rt.kernels.compile import (
+    ARCHITECTURES,
+    Compiled,
+    Kernel,
+    compile_kernel,
+    resources,
+    supported_architectures,
+)
 from tests.support import ROOT
 
 pytest.importorskip("cupy", reason="CuPy is not installed, and NVRTC is reached through it")

@@ -51,12 +51,19 @@ else:
 
 _CACHES = """
 import os, shutil
+from contextlib import suppress
+from bdflow_rt.cache import KINDS, cache_folder, check_folder
 from bdflow_rt.engines.cache import EngineCache, limit_bytes
 from bdflow_rt.errors import BdflowError
-from bdflow_rt.kernels.cache import cache_folder
 def describe(folder):
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     sizes = [path.stat().st_size for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
+    problem = None
+    try:
+        with suppress(OSError):
+            check_folder(folder)
+    except BdflowError as error:
+        problem = str(error)
     return {
         "folder": str(folder),
         "exists": folder.is_dir(),
@@ -64,9 +71,9 @@ def describe(folder):
         "free_bytes": shutil.disk_usage(existing).free,
         "files": len(sizes),
         "size_bytes": sum(sizes),
-        "problem": None,
+        "problem": problem,
     }
-report = {name: describe(cache_folder() / name) for name in ("kernels", "engines")}
+report = {name: describe(cache_folder() / name) for name in KINDS}
 entries = []
 try:
     report["engines"]["limit_bytes"] = limit_bytes()
@@ -114,6 +121,6 @@ def kernels() -> dict[str, Any]:
 
 
 def caches() -> dict[str, Any]:
-    """The folders of compiled kernels and of engines: whether they can be written, what they hold, free space."""
+    """The folder of each kind in the cache: whether they can be written, what they hold, free space."""
     found: dict[str, Any] = ask_python(_CACHES)
     return found

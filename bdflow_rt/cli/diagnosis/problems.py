@@ -172,16 +172,14 @@ def _caches(report: Report) -> Iterator[Problem]:
             if "chmod 700" in cache["problem"]:
                 fix = f"chmod 700 {shlex.quote(cache['folder'])}"
             yield _problem(f"The cache of {what} is not used: {cache['problem']}", fix)
-        elif not cache["writable"]:
-            yield _problem(
-                f"Compiled {what} cannot be kept: {cache['folder']} is not writable.",
-                "export BDFLOW_CACHE=/a/writable/folder",
-            )
-        elif cache["free_bytes"] < MIN_FREE_BYTES:
-            yield _problem(
-                f"{cache['free_bytes'] >> 20} MiB are free for compiled {what} in {cache['folder']}; 1 GiB is needed.",
-                "export BDFLOW_CACHE=/a/folder/with/space",
-            )
+    others = [cache for cache in caches.values() if not cache["problem"]]
+    if locked := [cache["folder"] for cache in others if not cache["writable"]]:
+        yield _problem(f"The cache cannot be written: {', '.join(locked)}", "export BDFLOW_CACHE=/a/writable/folder")
+    if full := [cache for cache in others if cache["writable"] and cache["free_bytes"] < MIN_FREE_BYTES]:
+        yield _problem(
+            f"{full[0]['free_bytes'] >> 20} MiB are free for the cache in {full[0]['folder']}; 1 GiB is needed.",
+            "export BDFLOW_CACHE=/a/folder/with/space",
+        )
 
 
 def _flavours(report: Report) -> Iterator[Problem]:

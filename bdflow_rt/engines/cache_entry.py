@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from bdflow_rt.cache import DamagedFileError, read_file
+from bdflow_rt.errors import ArgumentError
 
 FORMAT = 1
 """Of sidecars and keys."""
 MAX_SIDECAR_BYTES = 1 << 16
 ANY_GPU = "any"
 """GPU name and compute capability of an engine that is finished on whatever GPU loads it."""
+_NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHA256_LETTERS = 64
 _MAX_PLAN_BYTES = 1 << 40
 
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that decides an engine's bytes.
+    """All that decides an engine's bytes; spec/engine-key.md has the digest byte by byte.
 
     Attributes:
         model: id, such as "bdflow-x4@1".
@@ -38,7 +40,10 @@ class EngineKey:
         compute_capability: "8.9", "8.6,8.9" for several, "8.0+" for that and all later ones, or `ANY_GPU`.
         profile: name and extents, such as "1080p: 1x64x64 to 4x1088x1920, best 1x1080x1920".
         precision: of the convolutions.
-        builder_flags: in any order.
+        builder_flags: in any order, each once.
+
+    Raises:
+        ArgumentError: a value is no text, or has characters that no line of UTF-8 holds.
     """
 
     model: str
@@ -54,11 +59,25 @@ class EngineKey:
     precision: str
     builder_flags: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name, value in self._fields():
+            if not isinstance(value, str) or _NOT_IN_A_LINE.search(value):
+                raise ArgumentError(
+                    f"The engine key's {name} is {value!r:.100}; it must be text without control characters. Rename "
+                    "what it comes from."
+                )
+
     @property
     def digest(self) -> str:
         """SHA-256 over every field, hexadecimal: the engine's name in the cache."""
-        fields = dataclasses.asdict(self) | {"format": FORMAT, "builder_flags": sorted(self.builder_flags)}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        lines = [("format", str(FORMAT)), *self._fields()]
+        return hashlib.sha256("".join(f"{name}={value}\n" for name, value in lines).encode()).hexdigest()
+
+    def _fields(self) -> list[tuple[str, str]]:
+        """Name and value of every line of the digest after its first."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "builder_flags"]
+        flags = sorted(set(self.builder_flags))  # the order of code points is that of their bytes in UTF-8
+        return [(name, getattr(self, name)) for name in names] + [("builder_flag", flag) for flag in flags]
 
     def runs_on(self, gpu: str, compute_capability: str) -> bool:
         """Whether it was built for a GPU."""
@@ -130,16 +149,15 @@ class Sidecar:
             found = sidecar.key.digest
         except DamagedFileError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, ArgumentError) as error:
             raise DamagedFileError(f"its sidecar cannot be read ({type(error).__name__})") from None
         if found != digest:
             raise DamagedFileError("its sidecar was edited, or belongs to another engine")
         return sidecar
 
     def _check(self) -> None:
-        texts = [getattr(self.key, f.name) for f in dataclasses.fields(self.key) if f.name != "builder_flags"]
         sound = (
-            all(isinstance(text, str) for text in (*texts, *self.key.builder_flags, self.plan_sha256))
+            isinstance(self.plan_sha256, str)
             and len(self.plan_sha256) == _SHA256_LETTERS
             and type(self.plan_bytes) is int
             and 0 <= self.plan_bytes <= _MAX_PLAN_BYTES

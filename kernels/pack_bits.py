@@ -22,6 +22,8 @@ from bdflow_rt.kernels.options import is_whole, whole_number
 _THREADS = 256
 _GROUP = 8
 """Levels per thread: the fewest that fill whole bytes at every number of bits."""
+_BLOCK = 1 << 20
+"""Levels per step on the CPU; a multiple of 8, so each step ends on a whole byte. Bounds the memory to 8 bytes each."""
 KERNELS = tuple(
     Kernel("pack_bits.cuh", f"bdflow::{name}<{bits}>") for name in ("pack_bits", "unpack_bits") for bits in range(1, 9)
 )
@@ -109,9 +111,7 @@ def pack_bits_reference(levels: NDArray[np.uint8], *, bits: int) -> NDArray[np.u
             f"levels has the value {largest}; {bits} bits hold 0 to {2**bits - 1}. Quantise to fewer levels, or pack "
             "with more bits."
         )
-    flat = levels.reshape(levels.shape[0], -1, 1)
-    binary = np.unpackbits(flat, axis=2)[:, :, 8 - bits :]
-    return np.packbits(binary.reshape(levels.shape[0], -1), axis=1)
+    return np.stack([pack_picture(picture, bits=bits) for picture in levels])
 
 
 def unpack_bits_reference(packed: NDArray[np.uint8], *, bits: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -129,9 +129,32 @@ def unpack_bits_reference(packed: NDArray[np.uint8], *, bits: int, height: int, 
         ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError, LayoutError, ArgumentError: as `check_unpack_bits`.
     """
     check_unpack_bits(packed, bits=bits, height=height, width=width)
-    binary = np.unpackbits(packed, axis=1, count=height * width * bits)
-    levels: NDArray[np.uint8] = np.packbits(binary.reshape(-1, bits), axis=1)[:, 0] >> np.uint8(8 - bits)
-    return levels.reshape(packed.shape[0], height, width)
+    return np.stack([unpack_picture(data, bits=bits, height=height, width=width) for data in packed])
+
+
+def pack_picture(levels: NDArray[np.uint8], *, bits: int) -> NDArray[np.uint8]:
+    """The bytes of (h, w) uint8 levels below 2^bits, of any size; nothing is checked."""
+    flat = levels.reshape(-1, 1)
+    packed = np.empty(packed_size(flat.size, bits), np.uint8)
+    for start in range(0, flat.size, _BLOCK):
+        block = np.packbits(np.unpackbits(flat[start : start + _BLOCK], axis=1)[:, 8 - bits :])
+        packed[start * bits // 8 :][: block.size] = block
+    return packed
+
+
+def unpack_picture(packed: NDArray[np.uint8], *, bits: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Undo `pack_picture`; unused last bits are ignored, and nothing is checked."""
+    levels = np.empty(height * width, np.uint8)
+    for start in range(0, levels.size, _BLOCK):
+        block = levels[start : start + _BLOCK]
+        binary = np.unpackbits(packed[start * bits // 8 :], count=block.size * bits)
+        block[:] = np.packbits(binary.reshape(-1, bits), axis=1)[:, 0] >> (8 - bits)
+    return levels.reshape(height, width)
+
+
+def packed_size(pixels: int, bits: int) -> int:
+    """Bytes that `pixels` levels of `bits` bits take."""
+    return (pixels * bits + 7) // 8
 
 
 def pack_bits_launch(levels: Any, out: Any, *, bits: int) -> Launch:
@@ -146,7 +169,7 @@ def unpack_bits_launch(packed: Any, out: Any, *, bits: int) -> Launch:
 
 def packed_shape(count: int, height: int, width: int, *, bits: int) -> tuple[int, int]:
     """Of the bytes of N pictures of height x width."""
-    return count, (height * width * bits + 7) // 8
+    return count, packed_size(height * width, bits)
 
 
 def check_pack_bits(levels: Any, *, bits: int) -> None:

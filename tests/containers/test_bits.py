@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bdflow_rt.containers import bits as bits_module
 from bdflow_rt.containers.bits import pack_levels, packed_size, unpack_levels
 from bdflow_rt.errors import CorruptPacketError
 from tests.containers.build import refused
@@ -20,15 +19,6 @@ def test_levels_come_back_equal_and_take_bits_over_eight_bytes(height: int, widt
     packed = pack_levels(levels, bits)
     assert len(packed) == packed_size(height * width, bits) == -(-height * width * bits // 8)
     assert np.array_equal(unpack_levels(packed, bits, height, width), levels)
-
-
-@pytest.mark.parametrize("bits", [1, 3, 7])
-def test_packing_in_blocks_gives_the_same_bytes(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    levels = np.random.default_rng(bits).integers(0, 1 << bits, (31, 101), np.uint8)
-    whole = pack_levels(levels, bits)
-    monkeypatch.setattr(bits_module, "_BLOCK", 64)
-    assert pack_levels(levels, bits) == whole
-    assert np.array_equal(unpack_levels(whole, bits, 31, 101), levels)
 
 
 def test_the_order_is_row_major_with_the_most_significant_bit_first() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from bdflow_rt.kernels.pack_bits import (
 )
 from tests.support_shim import guarded, needs_shim, run
 
+module = sys.modules["bdflow_rt.kernels.pack_bits"]  # the package has a function of that name
 BITS = range(1, 9)
 SIZES = [*itertools.product(range(1, 10), range(1, 10)), (37, 41), (16, 24), (67, 61), (1, 4097)]
 
@@ -110,6 +113,28 @@ def test_more_pictures_than_a_grid_has_rows_are_all_done():
     plan = unpack_bits_launch(packed, back, bits=2)
     run(dataclasses.replace(plan, grid=(plan.grid[0], 2, 1)), kernels=KERNELS)
     np.testing.assert_array_equal(back, levels)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_the_twin_in_blocks_gives_the_same(bits, monkeypatch):
+    levels = random_levels(2, 31, 101, bits)
+    whole = pack_bits_reference(levels, bits=bits)
+    monkeypatch.setattr(module, "_BLOCK", 64)
+    np.testing.assert_array_equal(pack_bits_reference(levels, bits=bits), whole)
+    np.testing.assert_array_equal(unpack_bits_reference(whole, bits=bits, height=31, width=101), levels)
+
+
+def test_the_twin_takes_memory_for_a_block_and_not_for_eight_times_the_picture():
+    levels = random_levels(1, 4096, 4096, 1)
+    tracemalloc.start()
+    try:
+        packed = pack_bits_reference(levels, bits=1)
+        back = unpack_bits_reference(packed, bits=1, height=4096, width=4096)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(back, levels)
+    assert peak < 4 * levels.nbytes
 
 
 def test_twin_refuses_levels_that_do_not_fit():

@@ -227,19 +227,11 @@ class EngineCache:
         return entries
 
     def read_runtime_data(self, digest: str) -> bytes | None:
-        """What `write_runtime_data` stored for an engine; None where there is nothing, or not that.
-
-        Raises:
-            CacheTrustError: as `get_or_build`.
-        """
+        """What `write_runtime_data` stored for an engine, as `Blob.read` does."""
         return self._runtime_data(digest).read()
 
     def write_runtime_data(self, digest: str, data: bytes) -> None:
-        """Keep what a library compiled when an engine of the cache ran, as `Blob.write` does.
-
-        Raises:
-            CacheTrustError: as `get_or_build`.
-        """
+        """Keep what a library compiled when an engine of the cache ran, as `Blob.write` does."""
         if os.path.lexists(self._file(digest, ".json")):
             self._runtime_data(digest).write(data)
 

@@ -1,4 +1,6 @@
-"""The chunks of a PNG that say what its colours mean. Pillow hands on the ICC profile and drops the others.
+"""The chunks of a PNG that say what its colours mean. Pillow hands on any ICC profile and drops the others.
+
+The first that is there counts: cICP, an iCCP that can be used, sRGB, gAMA with cHRM; each of them before the pixels.
 
 Source: PNG specification, third edition (W3C, 2025), section 11.3.2; code points of cICP are those of ITU-T H.273.
 """
@@ -6,10 +8,12 @@ Source: PNG specification, third edition (W3C, 2025), section 11.3.2; code point
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from typing import BinaryIO
 
 from bdflow_rt.containers.chunks import MAX_CHUNKS, SIGNATURE
+from bdflow_rt.containers.icc import rgb_profile
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 from bdflow_rt.packet import MAX_ICC_BYTES
 
@@ -25,33 +29,45 @@ _SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 _CHROMATICITY_TOLERANCE = 500
 
 
-def check_png_colour(stream: BinaryIO, *, name: str) -> int:
+def check_png_colour(stream: BinaryIO, *, name: str) -> tuple[bytes, int]:
     """Refuse a PNG whose colours would come back different, and leave the stream at its start.
 
     Faults in the file are left for the decoder to find. `name` starts the messages.
 
     Returns:
-        Bytes that its ICC profile inflates to; 0 where there is none.
+        The ICC profile that counts, empty where none does; and the bytes of the one in the file, used or not.
 
     Raises:
         UnsupportedImageError: no ICC profile says so, but it is not sRGB; or the profile has more than 16 MiB.
         CorruptImageError: so many chunks before its pixels that it cannot be an honest file.
+
+    Warns:
+        UserWarning: there is an ICC profile that does not count.
     """
     chunks = _read_chunks(stream, name)
+    stream.seek(25)
+    colour = "grey" if stream.read(1) in (b"\0", b"\4") else "rgb"
     stream.seek(0)
-    if b"iCCP" in chunks:
-        size = _profile_bytes(chunks[b"iCCP"])
-        check_profile_size(size, name=name)
-        return size
-    fault = _difference(chunks)
+    profile = _inflate_profile(chunks[b"iCCP"]) if b"iCCP" in chunks else b""
+    check_profile_size(len(profile), name=name)
+    usable = b"cICP" not in chunks and rgb_profile(profile, colour=colour) is not None
+    fault = None if usable else _difference(chunks)
     if fault:
         kind, what = fault
         raise UnsupportedImageError(
-            f"{name} is not sRGB but has {what} (chunk {kind}) and no ICC profile, so its colours would change; "
-            "convert it to sRGB in an editor that manages colours, such as GIMP, or, where the chunk is wrong, remove "
-            f"it, for example with: pngcrush -rem {kind} IN OUT"
+            f"{name} is not sRGB but has {what} (chunk {kind}) and no ICC profile that counts, so its colours would "
+            "change; convert it to sRGB in an editor that manages colours, such as GIMP, or, where the chunk is wrong, "
+            f"remove it, for example with: pngcrush -rem {kind} IN OUT"
         )
-    return 0
+    if b"iCCP" in chunks and not usable:
+        reason = "its chunk cICP says that it is sRGB" if b"cICP" in chunks else "it cannot be used"
+        warn_unused_profile(name, reason)
+    return profile if usable else b"", len(profile)
+
+
+def warn_unused_profile(name: str, reason: str) -> None:
+    """Say that a picture's ICC profile is left out."""
+    warnings.warn(f"{name} is taken as sRGB, without the ICC profile in it: {reason}.", stacklevel=2)
 
 
 def check_profile_size(size: int, *, name: str) -> None:
@@ -84,7 +100,7 @@ def _read_chunks(stream: BinaryIO, name: str) -> dict[bytes, bytes]:
         if kind == b"iCCP" or length == _SIZES.get(kind):
             data = stream.read(length)
             if stream.read(_CRC.size) == _CRC.pack(zlib.crc32(kind + data)):
-                found[kind] = data
+                found.setdefault(kind, data)
         else:
             stream.seek(length + _CRC.size, 1)
     raise CorruptImageError(
@@ -93,15 +109,14 @@ def _read_chunks(stream: BinaryIO, name: str) -> dict[bytes, bytes]:
     )
 
 
-def _profile_bytes(data: bytes) -> int:
-    """What the profile in a chunk iCCP inflates to, counted up to one byte more than is allowed."""
+def _inflate_profile(data: bytes) -> bytes:
+    """The profile in a chunk iCCP up to one byte more than is allowed; longer chunks are given back as they are."""
     if len(data) > _MAX_PROFILE_CHUNK:
-        return MAX_ICC_BYTES + 1
-    stream = data[data.find(b"\0") + 2 :]
+        return data
     try:
-        return len(zlib.decompressobj().decompress(stream, MAX_ICC_BYTES + 1))
+        return zlib.decompressobj().decompress(data[data.find(b"\0") + 2 :], MAX_ICC_BYTES + 1)
     except zlib.error:
-        return 0  # viewers ignore it
+        return b""  # viewers ignore it
 
 
 def _difference(chunks: dict[bytes, bytes]) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ import io
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bdflow_rt.containers.camera_raw import check_first_page, check_mark
-from bdflow_rt.containers.colour import check_png_colour
+from bdflow_rt.containers.colour import check_png_colour, check_profile_size
 from bdflow_rt.containers.jpeg import END_MARK, check_jpeg
 from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.tiff import prepare_tiff
@@ -44,6 +44,7 @@ _OTHER_KINDS = (
 )
 # Pillow raises the same exceptions for damaged pictures and for sound ones that it does not know; the words differ.
 _UNSUPPORTED_REASONS = ("unknown pixel mode", "unknown raw mode", "cannot handle", "Unsupported BMP")
+_EMBEDDED_PROFILE, _LINKED_PROFILE = (int.from_bytes(mark, "big") for mark in (b"MBED", b"LINK"))
 _METADATA_ALLOWANCE = 32 << 20
 _SOURCE_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, PPM and GIF"
 
@@ -65,11 +66,11 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
     # The WebP decoder takes its memory as soon as it is opened.
     early = _webp_size(prefix) if plugin == "WebPImagePlugin" else (0, 0)
     _check_size(early, name, max_pixels)
-    profile_bytes = check_png_colour(stream, name=name) if plugin == "PngImagePlugin" else 0
+    profile, profile_bytes = check_png_colour(stream, name=name) if plugin == "PngImagePlugin" else (None, 0)
     if plugin == "TiffImagePlugin":
         check_first_page(stream, name=name)
     if plugin == "BmpImagePlugin":
-        _check_bmp(stream, name)
+        profile = _check_bmp(stream, name)
     if plugin == "JpegImagePlugin":
         # No sound picture is longer; what may follow it is not needed. Some files lack the end mark.
         stream = io.BytesIO(stream.read(5 * max_pixels + _METADATA_ALLOWANCE) + END_MARK)
@@ -79,6 +80,8 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
     except Exception as error:
         raise _typed(name, error) from error
     _check_size(image.size, name, max_pixels)
+    if profile is not None:
+        image.info["icc_profile"] = profile
     if plugin == "TiffImagePlugin":
         _prepare(image, name)
     return image
@@ -141,20 +144,34 @@ def _prepare(image: Any, name: str) -> None:
         raise _typed(name, error) from error
 
 
-def _check_bmp(stream: BinaryIO, name: str) -> None:
-    """Refuse the one kind of BMP whose alpha channel Pillow drops: 16 bits with a mask for alpha.
+def _check_bmp(stream: BinaryIO, name: str) -> bytes:
+    """The ICC profile of a BMP, which Pillow drops as it drops the alpha channel of 16 bits: that is refused.
 
-    Source: BITMAPV3INFOHEADER: size, bits and compression at bytes 0, 14 and 16, the mask of alpha at byte 52.
+    Source: BITMAPV3INFOHEADER: size, bits and compression at bytes 0, 14 and 16, the mask of alpha at byte 52; in
+    BITMAPV5HEADER (124 bytes) the kind of colour space at byte 56, start and length of the profile at 112 and 116.
     """
-    header = stream.read(14 + 56)[14:]
+    header = stream.read(14 + 124)[14:]
+    size, bits, compression, kind, start, length = (
+        int.from_bytes(header[at : at + count], "little")
+        for at, count in ((0, 4), (14, 2), (16, 4), (56, 4), (112, 4), (116, 4))
+    )
+    if size >= 56 and bits == 16 and compression == 3 and any(header[52:56]):
+        raise UnsupportedImageError(
+            f"{name} is a 16-bit BMP with an alpha channel, which is not read here; convert it to an 8-bit RGB PNG "
+            "first."
+        )
+    if size >= 124 and kind == _LINKED_PROFILE:
+        raise UnsupportedImageError(
+            f"{name} is a BMP whose colour profile is in another file; convert it to sRGB, for example with: "
+            "magick IN -colorspace sRGB -depth 8 OUT.png"
+        )
+    profile = b""
+    if size >= 124 and kind == _EMBEDDED_PROFILE:
+        check_profile_size(length, name=name)
+        stream.seek(14 + start)
+        profile = stream.read(length)
     stream.seek(0)
-    if len(header) == 56 and int.from_bytes(header[:4], "little") >= 56:
-        bits, compression = int.from_bytes(header[14:16], "little"), int.from_bytes(header[16:20], "little")
-        if bits == 16 and compression == 3 and any(header[52:56]):
-            raise UnsupportedImageError(
-                f"{name} is a 16-bit BMP with an alpha channel, which is not read here; convert it to an 8-bit RGB PNG "
-                "first."
-            )
+    return profile
 
 
 def _webp_size(prefix: bytes) -> tuple[int, int]:

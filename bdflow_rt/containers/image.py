@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from bdflow_rt.containers.colour import check_profile_size
+from bdflow_rt.containers.colour import check_profile_size, warn_unused_profile
 from bdflow_rt.containers.decoders import is_animated, load_pixels, open_picture
 from bdflow_rt.containers.icc import grey_profile, rgb_profile
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, open_input
@@ -80,8 +80,12 @@ def read_picture(
         CorruptImageError: damaged, cut off, without pixels, or not a picture.
         ImageTooLargeError: more than `max_pixels`.
         UnsupportedImageError: 16-bit, float, CMYK, Lab, animated, transparent without a `background`, a colour
-            profile of more than 16 MiB, or a PNG whose chunks gAMA, cHRM or cICP alone say that it is not sRGB.
+            profile of more than 16 MiB, or a PNG that is not sRGB by a chunk cICP, or by gAMA or cHRM where neither a
+            profile nor a chunk sRGB goes before them.
         ArgumentError: `background` is not a colour.
+
+    Warns:
+        UserWarning: the file has a profile that does not count, so the picture is taken as sRGB.
     """
     fill = None if background is None else _parse_colour(background)
     if isinstance(source, bytes):
@@ -94,8 +98,11 @@ def read_picture(
         image = open_picture(stream, name=name, max_pixels=max_pixels)
         with image:
             _check_kind(image, name)
+            profile = _profile(image)
             load_pixels(image, name=name)
-            return _convert(image, name, fill)
+            if not profile and _profile(image):
+                warn_unused_profile(name, "it follows the pixels")
+            return _convert(image, profile, name, fill)
 
 
 def write_picture(path: PathLike, picture: Picture) -> int:
@@ -231,10 +238,12 @@ def _tiff_numbers(image: ImageFile, tag: int) -> list[int]:
     return [entry for entry in (value if isinstance(value, tuple) else (value,)) if isinstance(entry, int)]
 
 
-def _convert(image: ImageFile, name: str, fill: Rgb | None) -> Picture:
-    """RGB pixels of a decoded image, turned upright; block by block, so that they exist only once."""
+def _convert(image: ImageFile, own: bytes | None, name: str, fill: Rgb | None) -> Picture:
+    """RGB pixels of a decoded image with a profile of its own, turned upright; by blocks, so that they exist once."""
     grey = image.mode in _GREY_MODES
-    profile = rgb_profile(_profile(image), colour="grey" if grey else "rgb")
+    profile = rgb_profile(own, colour="grey" if grey else "rgb")
+    if own and profile is None:
+        warn_unused_profile(name, "it cannot be used")
     check_profile_size(len(profile or b""), name=name)  # a twin may be longer than what it was made of
     transparent = image.has_transparency_data and any(_alpha_used(block) for _, _, block in _blocks(image))
     if transparent and fill is None:

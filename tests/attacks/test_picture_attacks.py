@@ -38,7 +38,7 @@ from tests.containers.build import (
     refused,
     split,
 )
-from tests.containers.test_icc import SRGB, long_profile
+from tests.containers.test_icc import SRGB, long_profile, make_grey_profile
 from tests.support import photo
 
 PHOTO = Image.fromarray(photo(63, 65, 1))
@@ -254,6 +254,9 @@ LINEAR = (b"gAMA", struct.pack(">I", 100000))
 WIDE = (b"cHRM", struct.pack(">8I", *DISPLAY_P3))
 PQ = (b"cICP", bytes([9, 16, 0, 1]))
 PROFILE = (b"iCCP", b"name\0\0" + zlib.compress(SRGB))
+GARBAGE = (b"iCCP", b"name\0\0" + zlib.compress(b"no profile"))
+CMYK = (b"iCCP", b"name\0\0" + zlib.compress(SRGB[:16] + b"CMYK" + SRGB[20:]))
+GREY = (b"iCCP", b"name\0\0" + zlib.compress(make_grey_profile()))
 
 
 @pytest.mark.parametrize(
@@ -265,8 +268,25 @@ PROFILE = (b"iCCP", b"name\0\0" + zlib.compress(SRGB))
         ([PQ], ["chunk cICP", "9, 16, 0, 1"]),
         ([(b"cICP", bytes([1, 13, 0, 0]))], ["1, 13, 0, 0"]),
         ([PQ, (b"sRGB", b"\0")], ["chunk cICP"]),
+        ([PROFILE, PQ], ["chunk cICP", "9, 16, 0, 1"]),
+        ([GARBAGE, LINEAR], ["chunk gAMA", "gamma 1 "]),
+        ([CMYK, GAMMA, WIDE], ["chunk cHRM"]),
+        ([GREY, PQ], ["chunk cICP"]),
+        ([GREY, LINEAR], ["chunk gAMA"]),
     ],
-    ids=["linear", "old mac", "wide", "pq", "narrow range", "pq over srgb"],
+    ids=[
+        "linear",
+        "old mac",
+        "wide",
+        "pq",
+        "narrow range",
+        "pq over srgb",
+        "pq over profile",
+        "linear under garbage",
+        "wide under cmyk",
+        "pq over grey",
+        "linear under grey",
+    ],
 )
 def test_a_png_whose_colours_would_come_back_different_is_refused(
     chunks: list[tuple[bytes, bytes]], words: list[str]
@@ -283,16 +303,70 @@ def test_a_png_whose_colours_would_come_back_different_is_refused(
         [(b"gAMA", bytes(4))],
         [(b"sRGB", b"\0"), LINEAR, WIDE],
         [PROFILE, LINEAR, WIDE],
-        [PROFILE, PQ],
         [(b"cICP", bytes([1, 13, 0, 1])), LINEAR],
         [(b"cICP", b"\1\1")],
     ],
-    ids=["srgb", "nearly srgb", "zero", "srgb first", "profile first", "profile and pq", "cicp first", "broken cicp"],
+    ids=["srgb", "nearly srgb", "zero", "srgb first", "profile first", "cicp first", "broken cicp"],
 )
 def test_a_png_that_is_srgb_or_has_a_profile_is_read(chunks: list[tuple[bytes, bytes]]) -> None:
     picture = read_picture(png_with(*chunks))
     assert np.array_equal(picture.pixels, np.asarray(PHOTO))
     assert picture.icc_profile == (SRGB if PROFILE in chunks else None)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "reason"),
+    [
+        ([(b"cICP", bytes([1, 13, 0, 1])), PROFILE], "its chunk cICP says that it is sRGB"),
+        ([GARBAGE], "it cannot be used"),
+        ([(b"iCCP", b"name\0\0no zlib stream")], "it cannot be used"),
+        ([CMYK, GAMMA], "it cannot be used"),
+        ([GREY, (b"sRGB", b"\0"), LINEAR], "it cannot be used"),
+    ],
+    ids=["under cicp", "garbage", "not deflated", "cmyk", "grey"],
+)
+def test_a_profile_of_a_png_that_does_not_count_is_left_out_with_a_warning(
+    chunks: list[tuple[bytes, bytes]], reason: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"taken as sRGB, without the ICC profile in it: {reason}") as caught:
+        assert read_picture(png_with(*chunks)).icc_profile is None
+    assert len(caught) == 1
+
+
+def test_a_profile_behind_the_pixels_does_not_count() -> None:
+    chunks = split(encoded(PHOTO, "PNG"))
+    data = join([*chunks[:-1], PROFILE, chunks[-1]])
+    with pytest.warns(UserWarning, match="it follows the pixels"):
+        assert read_picture(data).icc_profile is None
+    assert read_picture(join([chunks[0], PROFILE, *chunks[1:-1], PROFILE, chunks[-1]])).icc_profile == SRGB
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP"])
+def test_a_profile_of_other_colours_is_left_out_with_a_warning(kind: str) -> None:
+    data = encoded(PHOTO, kind, icc_profile=SRGB[:16] + b"CMYK" + SRGB[20:])
+    with pytest.warns(UserWarning, match="it cannot be used"):
+        assert read_picture(data).icc_profile is None
+
+
+def bmp_with_profile(mark: bytes, profile: bytes) -> bytes:
+    """A BMP with a BITMAPV5HEADER, its profile behind the pixels."""
+    plain = encoded(PHOTO, "BMP")
+    pixels = plain[54:]
+    header = struct.pack("<I", 124) + plain[18:54] + bytes(124 - 40)
+    head = bytearray(b"BM" + struct.pack("<IHHI", 138 + len(pixels) + len(profile), 0, 0, 138) + header)
+    head[70:74] = mark[::-1]
+    head[126:134] = struct.pack("<II", 124 + len(pixels), len(profile))
+    return bytes(head) + pixels + profile
+
+
+def test_the_profile_of_a_bmp_is_kept_and_one_in_another_file_is_refused() -> None:
+    assert read_picture(bmp_with_profile(b"MBED", SRGB)).icc_profile == SRGB
+    assert read_picture(bmp_with_profile(b"sRGB", b"")).icc_profile is None
+    assert np.array_equal(read_picture(bmp_with_profile(b"MBED", SRGB)).pixels, np.asarray(PHOTO))
+    with refused(UnsupportedImageError, "colour profile is in another file"):
+        read_picture(bmp_with_profile(b"LINK", b"C:\\profile.icc"))
+    with pytest.warns(UserWarning, match="it cannot be used"):
+        read_picture(bmp_with_profile(b"MBED", SRGB)[:-100])
 
 
 def test_a_colour_chunk_with_a_wrong_crc_is_damage_and_not_another_colour() -> None:

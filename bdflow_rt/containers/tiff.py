@@ -12,7 +12,7 @@ from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 if TYPE_CHECKING:
     from PIL.TiffImagePlugin import TiffImageFile
 
-_BITS, _COMPRESSION, _PHOTOMETRIC, _COLOUR_MAP = 258, 259, 262, 320
+_BITS, _COMPRESSION, _PHOTOMETRIC, _COLOUR_MAP, _EXTRA_SAMPLES = 258, 259, 262, 320, 338
 _COEFFICIENTS, _SUBSAMPLING, _REFERENCE = 529, 530, 532
 _FAX = (2, 3, 4, 32771)
 """Compressions that TIFFReadRGBAImage, too, takes for black on white where the file does not say."""
@@ -28,8 +28,9 @@ def prepare_tiff(image: TiffImageFile, *, name: str) -> None:
 
     Raises:
         CorruptImageError: a colour map of another length than the bits call for.
-        UnsupportedImageError: no PhotometricInterpretation, or uncompressed YCbCr that is subsampled or of other
-            coefficients than BT.601 at full range, which Pillow decodes to wrong colours.
+        UnsupportedImageError: samples beside the colours that are no alpha channel; no PhotometricInterpretation; or
+            uncompressed YCbCr that is subsampled or of other coefficients than BT.601 at full range, which Pillow
+            decodes to wrong colours.
     """
     tags = image.tag_v2
     compression = tags.get(_COMPRESSION, _UNCOMPRESSED)
@@ -42,6 +43,12 @@ def prepare_tiff(image: TiffImageFile, *, name: str) -> None:
         raise UnsupportedImageError(
             f"{name} is a TIFF of uncompressed YCbCr that is subsampled or not of BT.601 at full range; convert it to "
             "8-bit RGB, for example with: magick IN -colorspace sRGB -depth 8 OUT.png"
+        )
+    dropped = len(tags.get(_EXTRA_SAMPLES, ())) - image.mode.upper().endswith("A")
+    if dropped > 0:
+        raise UnsupportedImageError(
+            f"{name} is a TIFF with {dropped} channel{'s' * (dropped > 1)} beside its colours that would be lost, and "
+            "the file does not say what for. Remove them, for example with: magick IN -alpha off OUT.png"
         )
     if image.mode in ("P", "PA"):
         _set_palette(image, name)

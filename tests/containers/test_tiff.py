@@ -25,11 +25,13 @@ from tests.containers.tiff import (
     BYTE,
     COLOUR_MAP,
     COMPRESSION,
+    EXTRA_SAMPLES,
     FILL_ORDER,
     LONG,
     PHOTOMETRIC,
     PLANAR,
     ROWS,
+    SAMPLES,
     SHORT,
     SUBSAMPLING,
     Page,
@@ -229,3 +231,27 @@ def test_a_big_endian_bigtiff_is_refused_by_name() -> None:
     page = rgb_page(4, 4, photo(4, 4, 1).tobytes())
     with refused(UnsupportedImageError, "big-endian BigTIFF"):
         read_picture(encode_tiff(page, order=">", big=True))
+
+
+@pytest.mark.parametrize("planar", [1, 2])
+@pytest.mark.parametrize("extra", [[0], [0, 0], [2, 0], [1, 0, 0]])
+@pytest.mark.parametrize("order", "<>")
+def test_channels_that_would_be_lost_are_refused(extra: list[int], order: str, planar: int) -> None:
+    count = 3 + len(extra)
+    tags: dict[int, Value] = {
+        BITS: (SHORT, [8] * count), SAMPLES: (SHORT, [count]), EXTRA_SAMPLES: (SHORT, extra), PLANAR: (SHORT, [planar]),
+    }  # fmt: skip
+    lost = len([kind for kind in extra if not kind])
+    with refused(UnsupportedImageError, f"{lost} channel{'s' * (lost > 1)} beside its colours"):
+        read_picture(encode_tiff(rgb_page(2, 3, bytes(range(6 * count)), tags), order=order))
+
+
+@pytest.mark.parametrize("kind", [0, 2])
+def test_a_second_channel_of_grey_is_alpha_or_refused(kind: int) -> None:
+    tags: dict[int, Value] = {BITS: (SHORT, [8, 8]), SAMPLES: (SHORT, [2]), EXTRA_SAMPLES: (SHORT, [kind])}
+    data = encode_tiff(grey_page(1, 2, bytes((10, 255, 20, 255)), tags))
+    if kind:
+        assert read_picture(data).pixels[0, :, 0].tolist() == [10, 20]
+        return
+    with refused(UnsupportedImageError, "1 channel beside its colours"):
+        read_picture(data)

@@ -11,9 +11,9 @@ import json
 import os
 import pathlib
 import signal
+import zlib
 from collections.abc import Generator, Sequence
-from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bdflow_rt.containers import read_picture
-from bdflow_rt.errors import InputError, TrainingDataError
+from bdflow_rt.errors import InputError, OutputError, TrainingDataError
+from bdflow_rt.files import write_atomically
 from bdflow_rt.training.graphics import draw_graphics
 from bdflow_rt.training.sources import PICTURE_SUFFIXES, candidates, count_by, rule_files, source_files
 
@@ -166,49 +167,51 @@ def _read_index(raw: pathlib.Path, index_file: pathlib.Path) -> dict[str, Any] |
         is_whole = raw.stat().st_size == sum(3 * height * width for height, width in index["shapes"])
         is_whole &= len(index["pictures"]) == len(index["shapes"]) > 0
         is_whole &= all(isinstance(index[key], dict) for key in ("licences", "excluded"))
+        is_whole = is_whole and _crc32_of(raw) == index["crc32"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return index if is_whole else None
 
 
+def _crc32_of(raw: pathlib.Path) -> int:
+    crc = 0
+    with raw.open("rb") as file:
+        while block := file.read(1 << 24):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
 def _build_pool(sources: Sequence[pathlib.Path], raw: pathlib.Path, index_file: pathlib.Path) -> dict[str, Any]:
-    # Named after the process: two runs may build the same pool at the same time, and either's is good.
-    partial = raw.with_name(f"{raw.name}.{os.getpid()}.part")
-    listing = index_file.with_name(f"{index_file.name}.{os.getpid()}.part")
+    index: dict[str, Any] = {}
     try:
         raw.parent.mkdir(parents=True, exist_ok=True)
-        index = _decode_all(sources, partial)
-        partial.rename(raw)
-        listing.write_text(json.dumps(index))
-        listing.rename(index_file)
-    except OSError as error:
+        write_atomically(raw, lambda file: index.update(_decode_all(sources, file)))
+        write_atomically(index_file, json.dumps(index).encode())
+    except (OSError, OutputError) as error:
         raise TrainingDataError(
-            f"The decoded pictures cannot be gathered in {raw.parent}: {error}. Choose another folder with --cache; "
-            "it needs 3 bytes per pixel of all pictures."
+            f"The decoded pictures cannot be gathered in {raw.parent}: {error} Choose another folder with --cache; it "
+            "needs 3 bytes per pixel of all pictures."
         ) from None
-    finally:
-        for file in (partial, listing):
-            with suppress(OSError):
-                file.unlink()
     return index
 
 
-def _decode_all(sources: Sequence[pathlib.Path], raw: pathlib.Path) -> dict[str, Any]:
+def _decode_all(sources: Sequence[pathlib.Path], raw: BinaryIO) -> dict[str, Any]:
     """Write the pixels one after the other; the index: names and sizes, licences, and why others were left out."""
+    crc = 0
     pictures: list[str] = []
     shapes: list[tuple[int, int]] = []
     licences: list[str] = []
     excluded: list[str] = []
-    with raw.open("wb") as out:
-        for candidate in candidates(sources):
-            if candidate.excluded is not None:
-                excluded.append(candidate.excluded)
-                continue
-            picture = decode(candidate.name, candidate.data)
-            out.write(picture.data)
-            pictures.append(candidate.name)
-            shapes.append((picture.shape[0], picture.shape[1]))
-            licences.append(candidate.licence)
+    for candidate in candidates(sources):
+        if candidate.excluded is not None:
+            excluded.append(candidate.excluded)
+            continue
+        picture = decode(candidate.name, candidate.data)
+        raw.write(picture.data)
+        crc = zlib.crc32(picture.data, crc)
+        pictures.append(candidate.name)
+        shapes.append((picture.shape[0], picture.shape[1]))
+        licences.append(candidate.licence)
     if not shapes:
         named, left_out = (
             ", ".join(map(str, sources)),
@@ -217,4 +220,5 @@ def _decode_all(sources: Sequence[pathlib.Path], raw: pathlib.Path) -> dict[str,
         raise TrainingDataError(
             f"No pictures to train on in {named}{left_out}; looked for {', '.join(sorted(PICTURE_SUFFIXES))}."
         )
-    return {"pictures": pictures, "shapes": shapes, "licences": count_by(licences), "excluded": count_by(excluded)}
+    counts = {"licences": count_by(licences), "excluded": count_by(excluded)}
+    return {"pictures": pictures, "shapes": shapes, "crc32": crc, **counts}

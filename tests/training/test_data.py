@@ -97,13 +97,17 @@ def test_pictures_are_decoded_once_and_again_when_they_change(tmp_path: pathlib.
     assert len(list(cache.glob("*.raw"))) == 3
 
 
-@pytest.mark.parametrize("damage", ["short raw", "no raw", "half an index", "index of something else"])
+@pytest.mark.parametrize("damage", ["short raw", "zeroed raw", "one bit", "no raw", "half an index", "other index"])
 def test_a_damaged_cache_is_made_again(tmp_path: pathlib.Path, damage: str) -> None:
     folder, cache = write_pictures(tmp_path / "pictures"), tmp_path / "cache"
     PicturePool([folder], cache=cache)
     (raw,), (index,) = cache.glob("*.raw"), cache.glob("*.json")
     if damage == "short raw":
         os.truncate(raw, 100)
+    elif damage in ("zeroed raw", "one bit"):
+        data = bytearray(raw.read_bytes())
+        data[-1] ^= 16
+        raw.write_bytes(data if damage == "one bit" else bytes(len(data)))
     elif damage == "no raw":
         raw.unlink()
     else:

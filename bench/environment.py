@@ -11,12 +11,15 @@ import subprocess
 from importlib import metadata
 from typing import Any
 
+from bdflow_rt.zoo import ModelCard
+
 SCHEMA = 1
 _PACKAGES = ("bdflow-rt", "numpy", "opencv-python-headless", "openvino", "onnxruntime", "torch", "pillow")
 
 
-def environment() -> dict[str, Any]:
-    """Plain JSON types; every result file starts with them."""
+def environment(card: ModelCard | None = None) -> dict[str, Any]:
+    """Plain JSON types; every result file starts with them. Where it is of one model, its id and weights too."""
+    model = {} if card is None else {"model": card.id, "weights_sha256": card.weights_sha256}
     return {
         "schema": SCHEMA,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -25,6 +28,7 @@ def environment() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        **model,
     }
 
 

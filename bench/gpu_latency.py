@@ -56,10 +56,8 @@ def _measure_all(args: argparse.Namespace) -> None:
     card = find_model(model)
     limit = _arithmetic_limit(timer)
     result = {
-        **environment(),
+        **environment(card),
         "gpu": gpu_environment(),
-        "model": card.id,
-        "weights_sha256": card.weights_sha256,
         "tflop_per_s": limit,
         "rows": [],
     }

@@ -43,10 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _profile_all(model: str, size: str, output: pathlib.Path) -> None:
     card = find_model(model)
     result: dict[str, Any] = {
-        **environment(),
+        **environment(card),
         "gpu": gpu_environment(),
-        "model": card.id,
-        "weights_sha256": card.weights_sha256,
         "size": size,
     }
     result["directions"] = {direction: kernels_of(card, direction, size=size) for direction in DIRECTIONS}

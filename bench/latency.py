@@ -165,9 +165,7 @@ def main() -> None:
     card = find_model(args.model)
     measured = engines(card, height, width)
     result = {
-        **environment(),
-        "model": card.id,
-        "weights_sha256": card.weights_sha256,
+        **environment(card),
         "size": [width, height],
         "macs": card.config.macs(height, width),
         "matrix_product_macs_per_s": matrix_product(),

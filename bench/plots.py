@@ -45,10 +45,7 @@ def rate_distortion(result: dict[str, Any], measure: str) -> Figure:
         for form, (colour, title) in OURS.items():
             stored = [{**model["forms"][form], measure: model[measure]} for model in one["models"].values()]
             axes.plot(*_points(stored, measure), "o:", color=colour, label=f"ours, LR as {title}")
-        for index, (name, model) in enumerate(one["models"].items()):
-            label = None if index else "ours, LR as JPEG 90, 70, 50 + map"
-            points = _points(model["jpeg_on_lr"]["jpeg"].values(), measure)
-            axes.plot(*points, "x--", color="#c0392b", linewidth=0.8, markersize=4, label=label)
+        for name, model in one["models"].items():
             if model[measure] is not None:
                 place = (model["forms"]["png"]["bits_per_pixel"], model[measure])
                 axes.annotate(name, place, textcoords="offset points", xytext=(4, -11), fontsize=7)
@@ -57,24 +54,6 @@ def rate_distortion(result: dict[str, Any], measure: str) -> Figure:
         axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 4, 8], ["0.1", "0.2", "0.5", "1", "2", "4", "8"])
         axes.minorticks_off()
         axes.set_xlim(right=16)  # room for the names
-    panels[0].legend(fontsize=7)
-    return figure
-
-
-def jpeg_on_lr(result: dict[str, Any]) -> Figure:
-    """PSNR-Y against the quality of the JPEG that the LR went through, one panel per set."""
-    figure, panels = _panels(result, AXES["psnr_y"])
-    for axes, one in zip(panels, result["sets"], strict=True):
-        for colour, (name, model) in zip(mpl.color_sequences["tab10"], one["models"].items(), strict=False):
-            axes.plot(["exact"], [model["psnr_y"]], "*", color=colour, markersize=9)
-            for key, style in (("jpeg", "o-"), ("jpeg_444", "^--")):
-                by_quality = model["jpeg_on_lr"][key]
-                values = [by["psnr_y"] for by in by_quality.values()]
-                title = f"{name}, {result['codecs'][key]['settings'].split(',')[0]}"
-                axes.plot(list(by_quality), values, style, color=colour, label=title)
-            bicubic = [by["bicubic_psnr_y"] for by in model["jpeg_on_lr"]["jpeg"].values()]
-            axes.plot(list(by_quality), bicubic, "x:", color=colour, label=f"{name}, its LR enlarged by bicubic")
-        axes.set_xlabel("JPEG quality of the LR (star: exact)")
     panels[0].legend(fontsize=7)
     return figure
 
@@ -166,7 +145,6 @@ def _of_rates(draw: Callable[[dict[str, Any]], Figure]) -> tuple[str, Callable[[
 PLOTS: dict[str, tuple[str, Callable[[], Figure]]] = {
     "rate-distortion-psnr.svg": _of_rates(lambda result: rate_distortion(result, "psnr_y")),
     "rate-distortion-lpips.svg": _of_rates(lambda result: rate_distortion(result, "lpips")),
-    "jpeg-on-lr.svg": _of_rates(jpeg_on_lr),
     "pareto-x2.svg": ("quality/*.json", lambda: pareto(2)),
     "pareto-x4.svg": ("quality/*.json", lambda: pareto(4)),
     "learning-curves.svg": ("training/*.json", learning_curves),

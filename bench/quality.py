@@ -208,9 +208,7 @@ def evaluate(
     means = {field.name: _mean(measured, field.name) for field in fields(PictureQuality) if field.name != "name"}
     means["lr_max_difference"] = max(one.lr_max_difference for one in measured)
     return {
-        **environment(),
-        "model": rescaler.card.id,
-        "weights_sha256": rescaler.card.weights_sha256,
+        **environment(rescaler.card),
         "backend": rescaler.backend,
         "refine": refine,
         "through": None if codec is None else f"{codec[0].key}:{codec[1]}",

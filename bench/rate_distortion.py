@@ -1,4 +1,4 @@
-"""Bytes against quality: a model's files beside JPEG, WebP and AVIF of the HR picture, and what JPEG does to the LR.
+"""Bytes against quality: a model's files beside JPEG, WebP and AVIF of the HR picture.
 
     python -m bdflow_rt.bench.rate_distortion --folder Set5 --folder Set14 --model bdflow-x2 --model bdflow-x4 \\
         --output bench/results/rate_distortion.json
@@ -7,8 +7,7 @@ Every picture goes through the bytes of the files that would be stored, and come
 
 - our packet, the LR as PNG with the boundary map in it; and the LR as lossless WebP, the boundary beside it;
 - each codec at the largest quality whose file is no larger than ours, and over a range of qualities;
-- both pictures without us: the bicubic LR as PNG, and each codec at the lowest quality that is as good as our HR;
-- the LR as JPEG with the exact boundary beside it, restored by `force=True`.
+- both pictures without us: the bicubic LR as PNG, and each codec at the lowest quality that is as good as our HR.
 
 PSNR is of the luma without the border that published tables leave out: `scale` pixels for a model and what it is
 compared with, the largest scale for the codecs' curves. LPIPS (AlexNet) is left out where BDFLOW_DATA names no weights.
@@ -30,8 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.bench.codecs import (
-    JPEG,
-    JPEG_444,
     Codec,
     decode,
     encode_png_plain,
@@ -39,7 +36,6 @@ from bdflow_rt.bench.codecs import (
     largest_quality,
     rivals,
     smallest_quality,
-    through,
 )
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
@@ -48,14 +44,11 @@ from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
 from bdflow_rt.containers.image import Picture, read_picture
 from bdflow_rt.containers.png import decode_png, encode_png
 from bdflow_rt.errors import MissingFileError
-from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
-from bdflow_rt.packet import Packet
+from bdflow_rt.metrics import bicubic_downscale, psnr_y
 from bdflow_rt.rescaler import Rescaler
 
 CURVE = (5, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 100)
 """Qualities of the codecs' curves."""
-LR_QUALITIES = (90, 70, 50)
-"""Qualities of JPEG on the LR."""
 LPIPS_MIN_SIDE = 31
 """Smaller pictures have no LPIPS (AlexNet)."""
 
@@ -129,7 +122,7 @@ class Original:
 
 
 def measure_model(original: Original, rescaler: Rescaler, codecs: Iterable[Codec]) -> dict[str, Any]:
-    """A model's files of one picture, each beside every codec at the same bytes, and its LR as JPEG."""
+    """A model's files of one picture, each beside every codec at the same bytes."""
     hr = original.picture
     packet = rescaler.downscale(hr.pixels[:, :, 0] if original.grey else hr.pixels)
     border = packet.header.scale
@@ -151,13 +144,6 @@ def measure_model(original: Original, rescaler: Rescaler, codecs: Iterable[Codec
             }
             for form, size in sizes.items()
         },
-        "jpeg_on_lr": {
-            codec.key: {
-                str(quality): _with_jpeg(original, rescaler, packet, codec, quality, payload)
-                for quality in LR_QUALITIES
-            }
-            for codec in (JPEG, JPEG_444)
-        },
     }
 
 
@@ -166,22 +152,6 @@ def _as_good(original: Original, codec: Codec, psnr_y: float | None, *, border: 
     if psnr_y is None or not math.isfinite(psnr_y):
         return None
     return original.at_least(codec, psnr_y, border=border)
-
-
-def _with_jpeg(
-    original: Original, rescaler: Rescaler, packet: Packet, codec: Codec, quality: int, payload: int
-) -> dict[str, float | None]:
-    """The LR through JPEG and restored with the exact boundary; beside it, that LR enlarged by bicubic."""
-    edited, size = through(packet, codec, quality)
-    restored = rescaler.upscale(edited, force=True)
-    height, width = restored.shape[:2]
-    scale = packet.header.scale
-    bicubic = bicubic_resize(edited.lr, scale=scale)[:height, :width]
-    return {
-        **original.rate(size + payload),
-        **original.score(restored, border=scale),
-        "bicubic_psnr_y": original.psnr_y(bicubic, border=scale),
-    }
 
 
 def measure_folder(
@@ -256,7 +226,7 @@ def main() -> None:
     result = {
         **environment(),
         "models": models,
-        "codecs": {codec.key: codec.describe() for codec in (*codecs, JPEG_444)},
+        "codecs": {codec.key: codec.describe() for codec in codecs},
         "lpips": None if distance is None else "alex",
         "sets": sets,
     }

@@ -158,9 +158,7 @@ def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
         ]
     first = checkpoints[0].get("started_from") or checkpoints[0]["config"].get("start_from")
     return {
-        "model": card.id,
-        "weights_sha256": card.weights_sha256,
-        **environment(),
+        **environment(card),
         "started_from": None if first is None else pathlib.PurePath(first).name,
         "config": {**card.details["training"], "model": card.config.to_dict()},
         "validations": curve,

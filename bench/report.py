@@ -101,18 +101,6 @@ def spills_table() -> list[str]:
     return [f"Of {len(builds)} builds by NVRTC {result['nvrtc']}, {spilling or 'none'} spill registers or use a stack."]
 
 
-def mask_cpu_table() -> list[str]:
-    """The mask on the CPU against OpenCV's chain (`mask_cpu.json`)."""
-    result = read("mask_cpu.json")
-    width, height = result["size"]
-    machine = f"{result['cpu']}, {result['threads']} threads"
-    lines = [f"| {width} x {height}, {machine} | time | to OpenCV |", "|---|---|---|"]
-    lines.append(f"| cvtColor, GaussianBlur, Canny | {result['opencv']['median_ms']:.2f} ms | |")
-    for bits, one in result["bits"].items():
-        lines.append(f"| `boundary_mask`, {bits} bits | {one['median_ms']:.2f} ms | {one['to_opencv']:.2f}x |")
-    return lines
-
-
 def engines_table() -> list[str]:
     """Build seconds and size of every TensorRT-RTX engine, and what its network is made of (`engines.json`)."""
     result = read("engines.json")
@@ -147,7 +135,6 @@ PAGES: dict[pathlib.Path, Tables] = {
         "kernel-mask": report_gpu.mask_table,
         "kernel-spills": spills_table,
         "kernel-resources": resources_table,
-        "mask-cpu": mask_cpu_table,
     },
     ENGINES_PAGE: {"engines": engines_table},
     QUALITY_PAGE: {
@@ -164,8 +151,6 @@ PAGES: dict[pathlib.Path, Tables] = {
         "rate": report_rate.rate_table,
         "rate-verdict": report_rate.rate_verdict,
         "both-pictures": report_rate.both_pictures_table,
-        "jpeg-on-lr": report_rate.jpeg_on_lr_table,
-        "jpeg-on-lr-verdict": report_rate.jpeg_on_lr_verdict,
         "base": report_training.base_settings,
         "ablation-boundary": report_training.search_table(("boundary",)),
         "ablation-z": report_training.search_table(("z",)),
@@ -177,7 +162,6 @@ PAGES: dict[pathlib.Path, Tables] = {
         "search-loss": report_training.search_table(("loss",)),
         "robustness-settings": report_training.robustness_settings,
         "robustness": report_training.robustness_table,
-        "steps": report_training.step_table,
         "curves": report_training.curve_table,
     },
 }

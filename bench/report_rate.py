@@ -1,4 +1,4 @@
-"""The tables about rate and distortion: models beside codecs at the same bytes, and what JPEG on the LR does."""
+"""The tables about rate and distortion: models beside codecs at the same bytes."""
 
 from __future__ import annotations
 
@@ -90,53 +90,12 @@ def rate_settings() -> list[str]:
     return [f"Codecs by Pillow {result['versions']['pillow']}: {', '.join(codecs)}. {lpips}"]
 
 
-def jpeg_on_lr_table() -> list[str]:
-    """The restored picture where the LR went through JPEG (`rate_distortion.json`)."""
-    result = read("rate_distortion.json")
-    lines = [
-        "| set | model | LR as | bytes with the map | PSNR-Y | loss | LPIPS | the same LR enlarged by bicubic |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for one, name, model, codec, quality, found in _through_jpeg(result):
-        cells = [one["folder"], name, f"{_sampling(result, codec)}, {quality}", f"{found['bytes']:,.0f}"]
-        cells += [f"{found['psnr_y']:.2f} dB", f"{model['psnr_y'] - found['psnr_y']:.2f} dB"]
-        cells += ["" if found["lpips"] is None else f"{found['lpips']:.4f}", f"{found['bicubic_psnr_y']:.2f} dB"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def jpeg_on_lr_verdict() -> list[str]:
-    """The loss per quality, and whether restoring still beats enlarging (`rate_distortion.json`)."""
-    rows = list(_through_jpeg(read("rate_distortion.json")))
-    lines = []
-    for quality in sorted({row[4] for row in rows}, key=int, reverse=True):
-        of_quality = [(model, found) for _, _, model, _, at, found in rows if at == quality]
-        losses = [model["psnr_y"] - found["psnr_y"] for model, found in of_quality]
-        gains = [found["psnr_y"] - found["bicubic_psnr_y"] for _, found in of_quality]
-        wins = sum(gain > 0 for gain in gains)
-        lines.append(
-            f"- Quality {quality}: {min(losses):.2f} to {max(losses):.2f} dB are lost against the exact LR; restoring "
-            f"is better than enlarging the same LR by bicubic in {wins} of {len(gains)} rows "
-            f"({min(gains):+.2f} to {max(gains):+.2f} dB)."
-        )
-    return lines
-
-
 def _stored(result: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], str]]:
     """Set, model's name, model and form of every file that was compared."""
     for one in result["sets"]:
         for name, model in one["models"].items():
             for form in FORMS:
                 yield one, name, model, form
-
-
-def _through_jpeg(result: dict[str, Any]) -> Iterator[tuple[Any, str, Any, str, str, Any]]:
-    """Set, model's name, model, codec, quality and figures of every LR that went through JPEG."""
-    for one in result["sets"]:
-        for name, model in one["models"].items():
-            for codec, by_quality in model["jpeg_on_lr"].items():
-                for quality, found in by_quality.items():
-                    yield one, name, model, codec, quality, found
 
 
 def _gains(rows: list[tuple[Any, Any]], key: str, measure: str) -> str:
@@ -165,8 +124,3 @@ def _scores(scores: dict[str, Any] | None) -> str:
         return "-"
     lpips = scores["lpips"]
     return f"{scores['psnr_y']:.2f} dB" + ("" if lpips is None else f", {lpips:.4f}")
-
-
-def _sampling(result: dict[str, Any], codec: str) -> str:
-    """The chroma sampling, which the settings of a JPEG begin with."""
-    return str(result["codecs"][codec]["settings"].split(",")[0])

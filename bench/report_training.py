@@ -1,8 +1,7 @@
-"""The tables about training: what each free choice is worth, what a step costs, and how far the weights have come."""
+"""The tables about training: what each free choice is worth, and how far the weights have come."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -107,24 +106,6 @@ def robustness_table() -> list[str]:
         equal = (row[f"psnr_y_at_equal_{what}"] for what in ("lr_bytes", "bytes"))
         cells += ["-" if value is None else f"**{value:.2f}**" for value in equal]
         lines.append(f"| {label} | {bits} | {lossless} | {lr} | {' | '.join(cells)} |")
-    return lines
-
-
-def step_table() -> list[str]:
-    """Milliseconds per training step, way by way (`training_speed*.json`, and per GPU `GPU/training_speed.json`)."""
-    lines = ["| on | network, crops | step | time | steps per second | against the first |", "|---" * 6 + "|"]
-    patterns = ("training_speed.json", "training_speed-*.json", "*/training_speed.json")
-    for result in itertools.chain.from_iterable(map(read_all, patterns)):
-        where = result["device"] if result["device"] != "cpu" else f"{result['cpu']}, {result['threads']} thread"
-        config = result["config"]
-        where += (
-            f" | x{config['model']['scale']}, K = {config['model']['blocks']}, {config['batch']} of {config['crop']}"
-        )
-        first = next(iter(result["ways"].values()))["median_ms"]
-        for name, one in result["ways"].items():
-            ms = one["median_ms"]
-            lines.append(f"| {where} | {name} | {ms:.0f} ms | {1000 / ms:.2f} | {first / ms:.2f}x |")
-        lines.append(f"| {where} | crops from one worker | | {result['crops_per_second']:,.0f} crops per second | |")
     return lines
 
 

@@ -140,9 +140,23 @@ class EngineBuild:
         options: BuildOptions | None = None,
         say: Callable[[str], None] | None = None,
     ) -> EngineBuild:
-        """Check what was asked for and make the graph; arguments and errors are those of `build_engine`.
+        """Check what was asked for and make the graph of one engine; `run` builds it.
 
-        `say` takes a sentence about calibration, as `calibrate` does.
+        Args:
+            card: of the model.
+            direction: of the graph.
+            kind: core for the GPU engines, public for other programs.
+            flavour: "tensorrt" builds on and for a GPU of this machine, "tensorrt-rtx" ahead of time and without one.
+            profile: sizes that it is to take.
+            options: None asks for float16 and nothing else.
+            say: takes a sentence about calibration, as `calibrate` does.
+
+        Raises:
+            ArgumentError: unknown flavour, or an option that it does not have.
+            BackendUnavailableError: the flavour is not installed, or too old (`BackendVersionError`).
+            CudaUnavailableError: the flavour or an option needs a GPU.
+            UnsupportedArchitectureError: it does not know the GPU.
+            CorruptModelError, WeightsHashError: the model is damaged.
         """
         options = options or BuildOptions()
         info = flavour_info(flavour)
@@ -266,39 +280,6 @@ class EngineBuild:
         if config.add_optimization_profile(sizes) < 0:
             raise EngineBuildError(f"{self.flavour.name} {self.version} does not accept the sizes {self.profile}.")
         return config
-
-
-def build_engine(
-    card: ModelCard,
-    direction: Direction,
-    *,
-    kind: GraphKind = "core",
-    flavour: Flavour,
-    profile: Profile,
-    options: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> BuiltEngine:
-    """Build one engine from a model's weights.
-
-    Args:
-        card: of the model.
-        direction: of the graph.
-        kind: core for the GPU engines, public for other programs.
-        flavour: "tensorrt" builds on and for a GPU of this machine, "tensorrt-rtx" ahead of time and without one.
-        profile: sizes that it is to take.
-        options: None asks for float16 and nothing else.
-        progress: takes (done, total), from another thread.
-
-    Raises:
-        ArgumentError: unknown flavour, or an option that it does not have.
-        BackendUnavailableError: the flavour is not installed, or too old (`BackendVersionError`).
-        CudaUnavailableError: the flavour or an option needs a GPU.
-        UnsupportedArchitectureError: it does not know the GPU.
-        CorruptModelError, WeightsHashError: the model is damaged.
-        EngineParseError, PrecisionError, EngineBuildError: as `EngineBuild.run`.
-    """
-    build = EngineBuild.prepare(card, direction, kind=kind, flavour=flavour, profile=profile, options=options)
-    return build.run(progress)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from bdflow_rt.latent import latent_rows
 from bdflow_rt.models.coupling import InvBlock, Transform
 from bdflow_rt.models.haar import haar_forward, haar_inverse
 from bdflow_rt.models.quantize import BoundaryQuantizer, quantize_lr
-from bdflow_rt.zoo.config import ModelConfig, paper_config
+from bdflow_rt.zoo.config import ModelConfig
 
 
 class FlowOutput(NamedTuple):
@@ -48,11 +48,6 @@ class BDFlow(nn.Module):
             for level, (count, width) in enumerate(zip(config.blocks, config.hidden, strict=True), 1)
         )
         self.quantizer = BoundaryQuantizer(config) if config.bits else None
-
-    @classmethod
-    def preset(cls, scale: int) -> BDFlow:
-        """The paper's network for scale 2, 4, 8, 16, 32 or 64 (Table 2)."""
-        return cls(paper_config(scale))
 
     def reset_parameters(self, *, zero_last: bool = True) -> None:
         """Start every transform again; with `zero_last=False` the zero-started convolutions too are random."""

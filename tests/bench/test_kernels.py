@@ -1,4 +1,4 @@
-"""What of the kernel benchmark runs without a GPU: its cases and their bytes, the refusal, the CPU's part."""
+"""What of the kernel benchmark runs without a GPU: its cases and their bytes, the refusal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from bdflow_rt.bench.kernels import cases, pictures
-from bdflow_rt.bench.mask_cpu import WARM_UPS, interleaved, measure
 from bdflow_rt.errors import CudaUnavailableError
 from bdflow_rt.interop import require_cuda
 
@@ -69,17 +68,3 @@ def test_without_a_gpu_the_benchmark_is_refused_in_one_line(tmp_path: Path) -> N
     assert done.stderr.startswith("kernels: ")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "x.json").exists()
-
-
-def test_interleaved_functions_take_turns() -> None:
-    calls: list[str] = []
-    timed = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=5)
-    assert calls == ["a", "b"] * (WARM_UPS + 5)
-    assert all(0 <= one["min_ms"] <= one["median_ms"] for one in timed.values())
-
-
-def test_the_masks_time_is_stated_over_opencvs() -> None:
-    result = measure(height=64, width=96, rounds=3)
-    assert list(result["bits"]) == ["1", "2", "3", "8"]
-    for one in result["bits"].values():
-        assert one["to_opencv"] == pytest.approx(one["median_ms"] / result["opencv"]["median_ms"])

@@ -28,10 +28,6 @@ def made_result() -> dict[str, Any]:
             name: {**scores(rate * k, None, None), "same_bytes": same}
             for name, k in (("png", 1), ("webp_lossless", 0.75))
         }
-        through = {
-            str(q): {**scores(rate * q / 100, psnr_y - loss, lpips), "bicubic_psnr_y": 27.5}
-            for q, loss in ((90, 2), (50, 5))
-        }
         as_good = {"jpeg": scores(rate / 2, psnr_y, lpips), "webp": None, "avif": scores(rate * 2, psnr_y, lpips)}
         return {
             "small_png_bytes": 800 * rate,
@@ -39,11 +35,10 @@ def made_result() -> dict[str, Any]:
             "psnr_y": psnr_y,
             "lpips": lpips,
             "forms": forms,
-            "jpeg_on_lr": {"jpeg": through, "jpeg_444": through},
         }
 
     curve = {"10": scores(0.2, 25, 0.4), "90": scores(2.0, 36, 0.1)}
-    titles = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg_444": "JPEG 4:4:4"}
+    titles = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
     return {
         "codecs": {key: {"title": title, "settings": "4:2:0", "version": "1"} for key, title in titles.items()},
         "sets": [
@@ -75,10 +70,7 @@ def test_every_point_of_a_plot_is_in_the_result(result: dict[str, Any]) -> None:
     assert drawn["JPEG"] == [(0.2, 25), (2.0, 36)]
     assert drawn["ours, LR as PNG packet"] == [(1.0, 30), (4.0, 40)]
     assert drawn["ours, LR as lossless WebP + map"] == [(0.75, 30), (3.0, 40)]
-    assert drawn["ours, LR as JPEG 90, 70, 50 + map"] == [(2.0, 35), (3.6, 38)]
     assert lines_of(plots.rate_distortion(result, "lpips"))["AVIF"] == [(0.2, 0.4), (2.0, 0.1)]
-    through = lines_of(plots.jpeg_on_lr(result))
-    assert [value for _, value in through["x4@1, 4:2:0"]] == [28, 25]
 
 
 def test_what_was_not_measured_is_not_drawn(result: dict[str, Any]) -> None:
@@ -92,7 +84,7 @@ def test_what_was_not_measured_is_not_drawn(result: dict[str, Any]) -> None:
 
 def test_the_same_result_gives_the_same_bytes_and_they_name_it(result: dict[str, Any], tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
-        plots.write_figure(plots.jpeg_on_lr(result), tmp_path / name, source="results.json sha256:abc")
+        plots.write_figure(plots.rate_distortion(result, "psnr_y"), tmp_path / name, source="results.json sha256:abc")
     first = (tmp_path / "a.svg").read_bytes()
     assert first == (tmp_path / "b.svg").read_bytes()
     assert b"results.json sha256:abc" in first
@@ -127,10 +119,3 @@ def test_a_rival_that_never_fits_is_a_dash_in_the_table(result: dict[str, Any]) 
     assert report_rate.rate_table()[2] == (
         "| S | x2@1 | PNG packet | 4,000 | 4.00 | 40.00 dB, 0.0200 | 41.00 dB, 0.0100 | - | 38.00 dB, 0.0400 |"
     )
-
-
-def test_the_loss_by_jpeg_is_told_with_where_enlarging_would_be_better(result: dict[str, Any]) -> None:
-    good, bad = report_rate.jpeg_on_lr_verdict()
-    assert "Quality 90: 2.00 to 2.00 dB are lost" in good
-    assert "bicubic in 4 of 4 rows (+0.50 to +10.50 dB)" in good
-    assert "bicubic in 2 of 4 rows (-2.50 to +7.50 dB)" in bad

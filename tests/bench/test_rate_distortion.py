@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import sys
@@ -16,10 +15,9 @@ from PIL import Image
 from bdflow_rt import decode_png, encode_png
 from bdflow_rt.bench import measured, rate_distortion, report
 from bdflow_rt.bench.codecs import AVIF, JPEG, WEBP, decode, encode_png_plain, encode_webp_lossless
-from bdflow_rt.bench.rate_distortion import LR_QUALITIES, Original, lpips_distance, mean_of, measure_model
+from bdflow_rt.bench.rate_distortion import Original, lpips_distance, mean_of, measure_model
 from bdflow_rt.containers.image import Picture
-from bdflow_rt.errors import EditedPictureError
-from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
+from bdflow_rt.metrics import bicubic_downscale, psnr_y
 from bdflow_rt.rescaler import Rescaler
 from tests.support import data_dir, needs_data, photo
 
@@ -93,23 +91,6 @@ def test_a_codec_without_a_file_that_small_has_no_figures() -> None:
     assert Original(Picture(HR), None).at_most(JPEG, 50, border=2) is None
 
 
-def test_an_lr_through_jpeg_is_what_a_user_has_to_force(rescaler: Rescaler) -> None:
-    found = measure_model(Original(Picture(HR), None), rescaler, [])
-    packet = rescaler.downscale(HR)
-    data = JPEG.encode(Picture(packet.lr), 70)
-    edited = dataclasses.replace(packet, lr=decode(data))
-    with pytest.raises(EditedPictureError):
-        rescaler.upscale(edited)
-    by_hand = found["jpeg_on_lr"]["jpeg"]["70"]
-    assert by_hand["psnr_y"] == psnr_y(rescaler.upscale(edited, force=True), HR, border=4)
-    assert by_hand["bytes"] == len(data) + found["payload_bytes"]
-    enlarged = bicubic_resize(edited.lr, scale=4)[:67, :53]
-    assert by_hand["bicubic_psnr_y"] == psnr_y(enlarged, HR, border=4)
-    for sampling in found["jpeg_on_lr"].values():
-        sizes = [sampling[str(quality)]["bytes"] for quality in LR_QUALITIES]
-        assert sorted(sizes, reverse=True) == sizes
-
-
 def test_a_grey_picture_is_scored_as_its_own_luma(rescaler: Rescaler) -> None:
     grey = np.repeat(photo(41, 47, 6)[:, :, :1], 3, axis=2)
     found = measure_model(Original(Picture(grey, "grey"), None), rescaler, [WEBP])
@@ -148,11 +129,8 @@ def test_the_command_measures_and_its_result_fills_the_tables(
     sizes = [len(JPEG.encode(Picture(photo(*size, index)), 30)) for index, size in enumerate(sides)]
     assert one["curves"]["jpeg"]["30"]["bytes"] == pytest.approx(sum(sizes) / 2)
     monkeypatch.setattr(measured, "RESULTS", tmp_path)
-    tables = {
-        name: make() for name, make in report.PAGES[report.QUALITY_PAGE].items() if "rate" in name or "jpeg" in name
-    }
+    tables = {name: make() for name, make in report.PAGES[report.QUALITY_PAGE].items() if "rate" in name}
     assert len(tables["rate"]) == 2 + 4
-    assert len(tables["jpeg-on-lr"]) == 2 + 2 * 2 * len(LR_QUALITIES)
     assert f"| {one['models']['tiny-x2@1']['psnr_y']:.2f} dB |" in tables["rate"][2]
     assert "LPIPS was not measured." in tables["rate-settings"][0]
 

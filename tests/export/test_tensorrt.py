@@ -34,7 +34,7 @@ from bdflow_rt.export.flavours import FLAVOURS, choose_target
 from bdflow_rt.export.half import to_half
 from bdflow_rt.export.onnx import build_graph
 from bdflow_rt.export.profiles import parse_profile
-from bdflow_rt.export.tensorrt import BuildOptions, EngineBuild, build_engine, parsed_network
+from bdflow_rt.export.tensorrt import BuildOptions, EngineBuild, parsed_network
 from bdflow_rt.export.timing_cache import attach_timings
 from bdflow_rt.interop import has_cuda
 from bdflow_rt.zoo import ModelCard, find_model
@@ -113,7 +113,9 @@ def test_every_scale_and_direction_builds_up_to_4k_in_float16_without_shape_arit
 def test_the_latent_direction_and_float32_build_too(tiny: ModelCard) -> None:
     for precision in ("fp16", "fp32"):
         options = BuildOptions(precision=precision)
-        built = build_engine(tiny, "upscale_z", kind="public", flavour="tensorrt-rtx", profile=SMALL, options=options)
+        built = EngineBuild.prepare(
+            tiny, "upscale_z", kind="public", flavour="tensorrt-rtx", profile=SMALL, options=options
+        ).run()
         assert built.info["inputs"]["latent"]["dtype"] == "float"
         assert (built.info["precision"] is None) == (precision == "fp32")
 
@@ -154,14 +156,14 @@ def test_damaged_weights_are_refused_before_anything_is_parsed(tmp_path: Path) -
     data[-3] ^= 4
     card.weights_path.write_bytes(data)
     with pytest.raises(WeightsHashError):
-        build_engine(card, "downscale", flavour="tensorrt-rtx", profile=SMALL)
+        EngineBuild.prepare(card, "downscale", flavour="tensorrt-rtx", profile=SMALL).run()
 
 
 @needs_rtx
 def test_too_little_workspace_is_said_in_tensorrts_words(cards: dict[int, ModelCard]) -> None:
     options = BuildOptions(precision="fp32", workspace_mib=1)
     with pytest.raises(EngineBuildError, match="workspace limit"):
-        build_engine(cards[4], "upscale", flavour="tensorrt-rtx", profile=FULL, options=options)
+        EngineBuild.prepare(cards[4], "upscale", flavour="tensorrt-rtx", profile=FULL, options=options).run()
 
 
 @needs_rtx
@@ -290,13 +292,13 @@ def test_options_out_of_range_are_refused(changes: dict[str, Any]) -> None:
 
 def test_an_unknown_flavour_is_refused(tiny: ModelCard) -> None:
     with pytest.raises(ArgumentError, match="tensorrt-rtx"):
-        build_engine(tiny, "upscale", flavour="trt", profile=SMALL)
+        EngineBuild.prepare(tiny, "upscale", flavour="trt", profile=SMALL).run()
 
 
 @pytest.mark.skipif(is_installed("tensorrt"), reason="tensorrt is installed")
 def test_a_flavour_that_is_not_installed_is_named_with_the_command(tiny: ModelCard) -> None:
     with pytest.raises(BackendUnavailableError, match=r"pip install 'bdflow-rt\[tensorrt\]'"):
-        build_engine(tiny, "upscale", flavour="tensorrt", profile=SMALL)
+        EngineBuild.prepare(tiny, "upscale", flavour="tensorrt", profile=SMALL).run()
 
 
 @needs_rtx

@@ -131,6 +131,6 @@ def test_names_and_shapes_of_the_x4_weights_never_change() -> None:
                     name = f"levels.{level}.{block}.{transform}.{conv}"
                     wanted |= {f"{name}.weight": (*shape, 3, 3), f"{name}.bias": shape[:1]}
     with torch.device("meta"):
-        state = BDFlow.preset(4).state_dict()
+        state = BDFlow(paper_config(4)).state_dict()
     assert {name: tuple(value.shape) for name, value in state.items()} == wanted
     assert len(state) == 97

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 
 import pytest
 import torch
 from torch import Tensor
 
-from bdflow_rt.bench.training_speed import WAYS
 from bdflow_rt.errors import TrainingConfigError
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.distributed import Ranks
@@ -89,12 +87,3 @@ def test_a_graph_needs_a_gpu_and_one_process_and_draws_no_z(tmp_path: pathlib.Pa
         trainer(tmp_path, small_config(execution="graphed"), "run")
     with pytest.raises(TrainingConfigError, match="for one process, but there are 2"):
         trainer(tmp_path, small_config(execution="graphed"), "run", ranks=Ranks(rank=0, world=2))
-
-
-def test_every_way_of_the_speed_benchmark_is_what_its_name_says() -> None:
-    """Whatever the configuration asks for: once all ways were graphs, under other names."""
-    for name, (_, change) in WAYS.items():
-        config = dataclasses.replace(small_config(execution="graphed"), **change)
-        wanted = "graphed" if name.endswith("CUDA graph") else "compiled" if name.endswith("compiled") else "eager"
-        assert config.execution == wanted, name
-        assert name.endswith("compiled") or name.startswith("bfloat16") == (config.precision == "bf16"), name

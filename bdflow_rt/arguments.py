@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from bdflow_rt.containers.image import Picture
+from bdflow_rt.containers.source import check_max_pixels
 from bdflow_rt.errors import (
     ArgumentError,
     DTypeError,
@@ -15,13 +18,18 @@ from bdflow_rt.errors import (
     ImageTooLargeError,
     PacketMismatchError,
     ShapeError,
+    check_type,
+    check_whole,
+    describe,
 )
-from bdflow_rt.packet import Packet, UInt8Array, ZPolicy
+from bdflow_rt.packet import Packet, UInt8Array, ZPolicy, check_bytes_array
 from bdflow_rt.zoo import ModelCard
 
 if TYPE_CHECKING:
     from bdflow_rt.engines.engine import PrecisionChoice
 
+MAX_STEPS = 1_000_000
+"""Of a refinement; thousands take all there is to gain."""
 MAX_THREADS = 1024
 """Thread pools crash the process where the system has no more threads to give."""
 
@@ -35,40 +43,40 @@ class Options(TypedDict, total=False):
     max_pixels: int
 
 
-def check_options(*, device: Any, threads: Any, memory_limit_mib: Any, max_pixels: Any) -> None:
+def check_options(
+    *, card: Any, backend: Any, precision: Any, device: Any, threads: Any, memory_limit_mib: Any, max_pixels: Any
+) -> None:
     """Check what a `Rescaler` is made with.
 
     Raises:
         ArgumentError: an option has the wrong type or an impossible value.
     """
-    if device is not None and not isinstance(device, str):
-        raise ArgumentError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'.")
-    if threads is not None and not (type(threads) is int and 1 <= threads <= MAX_THREADS):
-        raise ArgumentError(f"threads is {threads!r}; it must be 1 to {MAX_THREADS}, or None for all cores.")
-    if type(memory_limit_mib) not in (int, float) or not memory_limit_mib > 0:
-        raise ArgumentError(f"memory_limit_mib is {memory_limit_mib!r}; it must be above 0, or infinite for no limit.")
-    if type(max_pixels) is not int or max_pixels < 1:
-        raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number of at least 1.")
+    check_type("card", card, ModelCard, "the ModelCard of a model; by name there is Rescaler.from_pretrained(name)")
+    check_type("backend", backend, str, "its name, such as 'auto'")
+    check_type("precision", precision, str, "its name, such as 'fp32'")
+    check_type("device", device, (str, type(None)), "'cpu', 'cuda' or 'cuda:N'")
+    if threads is not None:
+        check_whole("threads", threads, 1, MAX_THREADS)
+    is_number = type(memory_limit_mib) in (int, float)
+    if not is_number or not (0 < memory_limit_mib <= sys.float_info.max or memory_limit_mib == math.inf):
+        raise ArgumentError(
+            f"memory_limit_mib is {describe(memory_limit_mib)}; it must be above 0, or infinite for no limit."
+        )
+    check_max_pixels(max_pixels)
 
 
-def check_z(z: Any) -> None:
-    """Check what is to be used for Z.
-
-    Raises:
-        ArgumentError: it is no ZPolicy.
-    """
-    if not isinstance(z, ZPolicy):
-        raise ArgumentError(f"z is {z!r}; it must be a ZPolicy, such as ZPolicy(temperature=0.45, seed=1).")
-
-
-def check_refine(steps: Any) -> None:
-    """Check the steps of a refinement.
+def check_work(*, z: Any = None, refine: Any = 0, force: Any = False, progress: Any = None) -> None:
+    """Check what a picture is made with.
 
     Raises:
-        ArgumentError: they are no whole number, or negative.
+        ArgumentError: `z` is no ZPolicy, `refine` no number of steps, `force` no bool, or `progress` no function.
     """
-    if type(steps) is not int or steps < 0:
-        raise ArgumentError(f"refine is {steps!r}; it must be a whole number of steps, 0 for none.")
+    if z is not None and not isinstance(z, ZPolicy):
+        raise ArgumentError(f"z is {describe(z)}; it must be a ZPolicy, such as ZPolicy(temperature=0.45, seed=1).")
+    check_whole("refine", refine, 0, MAX_STEPS)
+    check_type("force", force, bool, "True or False")
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress is {describe(progress)}; it must be a function of the tiles done and in all.")
 
 
 def as_picture(image: UInt8Array, *, max_pixels: int) -> Picture:
@@ -82,10 +90,7 @@ def as_picture(image: UInt8Array, *, max_pixels: int) -> Picture:
     """
     if not isinstance(image, np.ndarray):
         raise DTypeError(f"The image is a {type(image).__name__}; give a NumPy array or the path of a picture.")
-    if isinstance(image, np.ma.MaskedArray):
-        raise DTypeError("The image is a masked array, whose mask would be lost; give image.filled(...).")
-    if image.dtype != np.uint8:
-        raise DTypeError(f"The image is {image.dtype}; give uint8 RGB in 0..255.")
+    check_bytes_array("The image", image)
     if image.ndim == 4 and image.shape[-1] == 3:
         raise ShapeError(f"The image has shape {image.shape}, which is a batch; use downscale_batch.")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] != 3):

@@ -23,6 +23,14 @@ def shorten(said: object) -> str:
     return f"{text[:_HEAD].rstrip()} [...] {text[-_TAIL:].lstrip()}"
 
 
+def describe(value: object) -> str:
+    """A value of any kind in a message: at most 60 characters of it, and its type where Python cannot print it."""
+    try:
+        return f"{value!r:.60}"
+    except Exception:  # a whole number of 4,301 digits for one
+        return f"a {type(value).__name__} that cannot be shown"
+
+
 class BdflowError(Exception):
     """Root of everything BDFlow RT raises on purpose."""
 
@@ -33,6 +41,26 @@ class ArgumentError(BdflowError):
     """An option or argument has a value that is not allowed."""
 
     exit_code = 2
+
+
+def check_whole(name: str, value: object, low: int, high: int) -> None:
+    """Check that an argument is a whole number of that range.
+
+    Raises:
+        ArgumentError: it is something else; `name` starts the message.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ArgumentError(f"{name} is {describe(value)}; it must be a whole number from {low} to {high}.")
+
+
+def check_type(name: str, value: object, kinds: type | tuple[type, ...], what: str) -> None:
+    """Check that an argument has one of some types.
+
+    Raises:
+        ArgumentError: it has another one; `name` starts the message, `what` says what is allowed.
+    """
+    if not isinstance(value, kinds):
+        raise ArgumentError(f"{name} is a {type(value).__name__}; it must be {what}.")
 
 
 class ShapeError(ArgumentError):

@@ -16,11 +16,22 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 from typing import BinaryIO
 
-from bdflow_rt.errors import DiskFullError, OutputError, OutputExistsAsInputError, UnwritableOutputError
+from bdflow_rt.errors import ArgumentError, DiskFullError, OutputError, OutputExistsAsInputError, UnwritableOutputError
 
 PathLike = str | os.PathLike[str]
 Writer = Callable[[BinaryIO], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def as_path(path: PathLike) -> Path:
+    """A name as a `Path`.
+
+    Raises:
+        ArgumentError: it is neither a string nor a path.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise ArgumentError(f"The path is a {type(path).__name__}; it must be a string or a pathlib.Path.")
+    return Path(path)
 
 
 def write_atomically(path: PathLike, content: bytes | Writer) -> int:
@@ -40,7 +51,7 @@ def write_atomically(path: PathLike, content: bytes | Writer) -> int:
         DiskFullError: disk, quota or file size limit reached; the partial file was removed.
         UnwritableOutputError: missing or read-only folder, or `path` is a folder.
     """
-    name = Path(path)
+    name = as_path(path)
     with _typed_errors(name):
         status = _status(name)
         target = Path(os.path.realpath(name))
@@ -94,11 +105,11 @@ def check_output(path: PathLike, *, inputs: Iterable[PathLike] = ()) -> None:
         UnwritableOutputError: as `write_atomically`.
         DiskFullError: not even an empty file fits.
     """
-    name = Path(path)
+    name = as_path(path)
     with _typed_errors(name):
         status = _status(name)
         target = Path(os.path.realpath(name))
-        for source in inputs:
+        for source in map(as_path, inputs):
             same = False
             with suppress(OSError, ValueError):  # an input that cannot be looked at gets its own error when it is read
                 same = status is not None and os.path.samestat(status, os.stat(source))
@@ -120,7 +131,7 @@ def check_output(path: PathLike, *, inputs: Iterable[PathLike] = ()) -> None:
 def _typed_errors(name: Path) -> Iterator[None]:
     try:
         yield
-    except OutputError:
+    except (OutputError, ArgumentError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         code = error.errno if isinstance(error, OSError) else None

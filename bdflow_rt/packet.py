@@ -17,6 +17,9 @@ from bdflow_rt.errors import (
     EmptyImageError,
     PacketMismatchError,
     ShapeError,
+    check_type,
+    check_whole,
+    describe,
 )
 from bdflow_rt.zoo.card import IDENTITY_BYTES
 from bdflow_rt.zoo.config import SCALES
@@ -32,11 +35,6 @@ MAX_SIDE = 2**31 - 1
 MAX_TEMPERATURE = 10.0
 MAX_ICC_BYTES = 16 << 20
 """Cap on a colour profile, so that a hostile file cannot inflate without end; real ones stay below 4 MiB."""
-
-
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ArgumentError(f"{name} is {value!r:.60}; it must be a whole number from {low} to {high}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +54,12 @@ class ColourInfo:
     full_range: bool = True
 
     def __post_init__(self) -> None:
-        if self.model not in ("rgb", "grey"):
-            raise ArgumentError(f"colour.model is {self.model!r}; it must be 'rgb' or 'grey'.")
+        if not isinstance(self.model, str) or self.model not in ("rgb", "grey"):
+            raise ArgumentError(f"colour.model is {describe(self.model)}; it must be 'rgb' or 'grey'.")
         for name in ("primaries", "transfer", "matrix"):
-            _check_whole(f"colour.{name}", getattr(self, name), 0, 255)
+            check_whole(f"colour.{name}", getattr(self, name), 0, 255)
         if not isinstance(self.full_range, bool):
-            raise ArgumentError(f"colour.full_range is {self.full_range!r}; it must be True or False.")
+            raise ArgumentError(f"colour.full_range is {describe(self.full_range)}; it must be True or False.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +78,10 @@ class ZPolicy:
     def __post_init__(self) -> None:
         value = self.temperature
         if not isinstance(value, (int, float)) or not 0 <= value <= MAX_TEMPERATURE:
-            raise ArgumentError(f"z.temperature is {value!r:.60}; it must be a number from 0 to {MAX_TEMPERATURE:g}.")
-        _check_whole("z.seed", self.seed, 0, 2**64 - 1)
+            raise ArgumentError(
+                f"z.temperature is {describe(value)}; it must be a number from 0 to {MAX_TEMPERATURE:g}."
+            )
+        check_whole("z.seed", self.seed, 0, 2**64 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,19 +113,19 @@ class Header:
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not MODEL_ID.fullmatch(self.model):
             raise ArgumentError(
-                f"model is {self.model!r:.100}; it must be a name of lower-case letters, digits, '.', '_' and '-' "
+                f"model is {describe(self.model)}; it must be a name of lower-case letters, digits, '.', '_' and '-' "
                 "with a version, such as 'bdflow-x4@1'."
             )
         if not isinstance(self.identity, bytes) or len(self.identity) != IDENTITY_BYTES:
-            raise ArgumentError(f"identity is {self.identity!r:.100}; it must be {IDENTITY_BYTES} bytes.")
-        if self.scale not in SCALES or not isinstance(self.scale, int):
-            raise ArgumentError(f"scale is {self.scale!r}; it must be one of {', '.join(map(str, SCALES))}.")
-        _check_whole("width", self.width, 1, MAX_SIDE)
-        _check_whole("height", self.height, 1, MAX_SIDE)
-        _check_whole("bits", self.bits, 0, 8)
+            raise ArgumentError(f"identity is {describe(self.identity)}; it must be {IDENTITY_BYTES} bytes.")
+        if not isinstance(self.scale, int) or self.scale not in SCALES:
+            raise ArgumentError(f"scale is {describe(self.scale)}; it must be one of {', '.join(map(str, SCALES))}.")
+        check_whole("width", self.width, 1, MAX_SIDE)
+        check_whole("height", self.height, 1, MAX_SIDE)
+        check_whole("bits", self.bits, 0, 8)
         for name, kind in (("z", ZPolicy), ("colour", ColourInfo)):
             if not isinstance(getattr(self, name), kind):
-                raise ArgumentError(f"{name} is {getattr(self, name)!r}; it must be a {kind.__name__}.")
+                raise ArgumentError(f"{name} is {describe(getattr(self, name))}; it must be a {kind.__name__}.")
 
     @property
     def lr_size(self) -> tuple[int, int]:
@@ -149,7 +149,7 @@ class PacketHeader(Header):
         super().__post_init__()
         for name in ("lr_crc32", "profile_crc32"):
             if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), 0, 2**32 - 1)
+                check_whole(name, getattr(self, name), 0, 2**32 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,16 +172,18 @@ class StreamHeader(Header):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.time_base, tuple) or len(self.time_base) != 2:
-            raise ArgumentError(f"time_base is {self.time_base!r}; it must be a numerator and a denominator.")
+            raise ArgumentError(f"time_base is {describe(self.time_base)}; it must be a numerator and a denominator.")
         for value in self.time_base:
-            _check_whole("time_base", value, 1, 2**32 - 1)
+            check_whole("time_base", value, 1, 2**32 - 1)
         if not isinstance(self.codec, str) or not CODEC.fullmatch(self.codec):
-            raise ArgumentError(f"codec is {self.codec!r:.100}; it must be a name such as 'h264', of up to 32 letters.")
-        if not isinstance(self.lr_is_exact, bool):
-            raise ArgumentError(f"lr_is_exact is {self.lr_is_exact!r}; it must be True or False.")
-        if self.frame_data not in get_args(FrameData):
             raise ArgumentError(
-                f"frame_data is {self.frame_data!r}; it must be one of {', '.join(get_args(FrameData))}."
+                f"codec is {describe(self.codec)}; it must be a name such as 'h264', of up to 32 letters."
+            )
+        if not isinstance(self.lr_is_exact, bool):
+            raise ArgumentError(f"lr_is_exact is {describe(self.lr_is_exact)}; it must be True or False.")
+        if not isinstance(self.frame_data, str) or self.frame_data not in get_args(FrameData):
+            raise ArgumentError(
+                f"frame_data is {describe(self.frame_data)}; it must be one of {', '.join(get_args(FrameData))}."
             )
 
 
@@ -207,8 +209,7 @@ class Packet:
 
     def __post_init__(self) -> None:
         check_pixels_array("The LR picture", self.lr)
-        if not isinstance(self.header, PacketHeader):
-            raise ArgumentError(f"header is a {type(self.header).__name__}; it must be a PacketHeader.")
+        check_type("header", self.header, PacketHeader, "a PacketHeader")
         self._check_size()
         self._check_boundary()
         profile = self.icc_profile
@@ -222,6 +223,7 @@ class Packet:
     @staticmethod
     def crc32_of(lr: UInt8Array) -> int:
         """CRC-32 (as in zlib and PNG) of the pixels of `lr`, (h, w, 3) uint8, in row-major RGB order."""
+        check_pixels_array("The LR picture", lr)
         return zlib.crc32(np.ascontiguousarray(lr).data)
 
     def check_unedited(self) -> None:
@@ -265,8 +267,7 @@ class Packet:
             )
         if self.boundary is None:
             return
-        if not isinstance(self.boundary, np.ndarray) or self.boundary.dtype != np.uint8:
-            raise DTypeError(f"The boundary map is {_kind(self.boundary)}; it must be a NumPy array of uint8.")
+        check_bytes_array("The boundary map", self.boundary)
         if self.boundary.shape != self.lr.shape[:2]:
             raise ShapeError(
                 f"The boundary map has shape {self.boundary.shape}; the LR picture needs {self.lr.shape[:2]}."
@@ -284,13 +285,21 @@ def check_pixels_array(name: str, pixels: UInt8Array) -> None:
     Raises:
         DTypeError, ShapeError, EmptyImageError: what it is instead.
     """
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-        raise DTypeError(f"{name} is {_kind(pixels)}; it must be a NumPy array of uint8.")
+    check_bytes_array(name, pixels)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ShapeError(f"{name} has shape {pixels.shape}; it must be (height, width, 3).")
     if pixels.size == 0:
         raise EmptyImageError(f"{name} has shape {pixels.shape}, so no pixels; at least 1 x 1 is needed.")
 
 
-def _kind(value: Any) -> str:
-    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+def check_bytes_array(name: str, values: Any) -> None:
+    """Check that `values` is an array of uint8 and nothing more; `name` starts the message.
+
+    Raises:
+        DTypeError: it is something else, or a masked array, whose mask would be lost.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise DTypeError(f"{name} is a masked array, whose mask would be lost; give its filled(...).")
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint8:
+        found = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
+        raise DTypeError(f"{name} is {found}; it must be a NumPy array of uint8.")

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bdflow_rt.arguments import Options, as_picture, as_sequence, check_options, check_packet, check_refine, check_z
+from bdflow_rt.arguments import Options, as_picture, as_sequence, check_options, check_packet, check_work
 from bdflow_rt.containers.image import Picture, check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, read_packet, write_packet
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS
 from bdflow_rt.engines.engine import Precision, PrecisionChoice
 from bdflow_rt.engines.select import choose_precision, select
-from bdflow_rt.errors import ArgumentError
-from bdflow_rt.files import PathLike, check_output
+from bdflow_rt.errors import ArgumentError, check_whole
+from bdflow_rt.files import PathLike, as_path, check_output
 from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, UInt8Array, ZPolicy
 from bdflow_rt.runner import Progress, Runner
 from bdflow_rt.zoo import DEFAULT_MODEL, ModelCard, find_model, find_model_by_identity
@@ -69,7 +69,15 @@ class Rescaler:
         memory_limit_mib: float = MEMORY_LIMIT_MIB,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
-        check_options(device=device, threads=threads, memory_limit_mib=memory_limit_mib, max_pixels=max_pixels)
+        check_options(
+            card=card,
+            backend=backend,
+            precision=precision,
+            device=device,
+            threads=threads,
+            memory_limit_mib=memory_limit_mib,
+            max_pixels=max_pixels,
+        )
         self.card = card
         self._selection = select(backend, device)
         self._precision, self._precision_reason = choose_precision(self._selection, card, precision)
@@ -176,14 +184,12 @@ class Rescaler:
             CorruptModelError, WeightsHashError: the model's files are not those of its card.
             ClosedError: the rescaler was closed.
         """
-        check_refine(refine)
-        policy = ZPolicy() if z is None else z
-        check_z(policy)
+        check_work(z=z, refine=refine, progress=progress)
         if isinstance(image, (str, os.PathLike)):
             picture = read_picture(image, background=background, max_pixels=self._max_pixels)
         else:
             picture = as_picture(image, max_pixels=self._max_pixels)
-        return self._downscale(picture, policy, refine, progress)
+        return self._downscale(picture, z or ZPolicy(), refine, progress)
 
     def downscale_batch(
         self, images: UInt8Array | Sequence[UInt8Array | PathLike], *, z: ZPolicy | None = None, refine: int = 0
@@ -263,7 +269,7 @@ class Rescaler:
         """
         check_packet_path(target)
         check_output(target, inputs=[source])
-        packet = self.downscale(os.fspath(source), z=z, background=background, refine=refine, progress=progress)
+        packet = self.downscale(as_path(source), z=z, background=background, refine=refine, progress=progress)
         write_packet(target, packet)
         return packet
 
@@ -305,6 +311,8 @@ class Rescaler:
             height, width: of the HR pictures to come. Larger ones (512 x 512 pixels and more) have their network
                 prepared for each size anew, which takes a fraction of a second.
         """
+        check_whole("height", height, 1, self._max_pixels)
+        check_whole("width", width, 1, self._max_pixels // height)
         self.upscale(self.downscale(np.zeros((height, width, 3), np.uint8)))
 
     def close(self) -> None:
@@ -339,17 +347,16 @@ class Rescaler:
         return Packet(lr, boundary, header, picture.icc_profile)
 
     def _upscale(self, packet: Packet, z: ZPolicy | None, force: bool, progress: Progress | None) -> UInt8Array:
+        check_work(z=z, force=force, progress=progress)
         check_packet(packet, self.card, max_pixels=self._max_pixels)
         if not force:
             packet.check_unedited()
         header = packet.header
-        policy = header.z if z is None else z
-        check_z(policy)
         return self._runner.upscale(
             packet.lr,
             packet.boundary,
             size=(header.height, header.width),
-            z=policy,
+            z=z or header.z,
             grey=header.colour.model == "grey",
             progress=progress,
         )

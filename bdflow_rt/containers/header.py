@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import Any, cast, get_args
 
-from bdflow_rt.errors import ArgumentError, CorruptPacketError, PacketVersionError
+from bdflow_rt.errors import ArgumentError, CorruptPacketError, PacketVersionError, check_type
 from bdflow_rt.packet import ColourInfo, FrameData, PacketHeader, StreamHeader, ZPolicy
 
 MAGIC = b"bdFH"
@@ -26,6 +26,7 @@ _COLOUR_MODELS = ("rgb", "grey")
 
 def encode_header(header: PacketHeader | StreamHeader) -> bytes:
     """The header as bytes of format version 1."""
+    check_type("header", header, (PacketHeader, StreamHeader), "a PacketHeader or StreamHeader")
     colour, z = header.colour, header.z
     fields = {_MODEL: header.model.encode("ascii")}
     if colour != ColourInfo():
@@ -64,6 +65,7 @@ def header_length(data: bytes | memoryview) -> int:
         CorruptPacketError: no header starts here, or it is longer than `data`.
         PacketVersionError: it has a format version this release does not know.
     """
+    check_type("data", data, (bytes, bytearray, memoryview), "the bytes of a header")
     if len(data) < _PREFIX.size:
         raise _corrupt(f"it ends after {len(data)} bytes")
     magic, length, version = _PREFIX.unpack_from(data)

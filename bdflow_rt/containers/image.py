@@ -15,9 +15,16 @@ import numpy as np
 from bdflow_rt.containers.colour import check_profile_size, warn_unused_profile
 from bdflow_rt.containers.decoders import is_animated, load_pixels, open_picture
 from bdflow_rt.containers.icc import grey_profile, rgb_profile
-from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, open_input
-from bdflow_rt.errors import ArgumentError, CorruptImageError, UnsupportedImageError
-from bdflow_rt.files import PathLike, write_atomically
+from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, check_max_pixels, open_input
+from bdflow_rt.errors import (
+    ArgumentError,
+    CorruptImageError,
+    UnsupportedImageError,
+    check_type,
+    check_whole,
+    describe,
+)
+from bdflow_rt.files import PathLike, as_path, write_atomically
 from bdflow_rt.packet import MAX_ICC_BYTES, MAX_SIDE, UInt8Array, check_pixels_array
 
 if TYPE_CHECKING:
@@ -54,8 +61,9 @@ class Picture:
 
     def __post_init__(self) -> None:
         check_pixels_array("The picture", self.pixels)
-        if self.colour not in ("rgb", "grey"):
-            raise ArgumentError(f"colour is {self.colour!r}; it must be 'rgb' or 'grey'.")
+        if not isinstance(self.colour, str) or self.colour not in ("rgb", "grey"):
+            raise ArgumentError(f"colour is {describe(self.colour)}; it must be 'rgb' or 'grey'.")
+        check_type("icc_profile", self.icc_profile, (bytes, type(None)), "bytes or None")
         if self.icc_profile is not None and len(self.icc_profile) > MAX_ICC_BYTES:
             raise ArgumentError(
                 f"The colour profile has {len(self.icc_profile)} bytes; at most {MAX_ICC_BYTES} are allowed. Convert "
@@ -87,13 +95,14 @@ def read_picture(
     Warns:
         UserWarning: the file has a profile that does not count, so the picture is taken as sRGB.
     """
+    check_max_pixels(max_pixels)
     fill = None if background is None else _parse_colour(background)
     if isinstance(source, bytes):
         if not source:
             raise CorruptImageError("The picture is empty (0 bytes); get it again from where it was made.")
         name, opened = "The picture", nullcontext[BinaryIO](io.BytesIO(source))
     else:
-        name, opened = f"'{Path(source)}'", open_input(source)  # type: ignore[assignment]
+        name, opened = f"'{as_path(source)}'", open_input(source)  # type: ignore[assignment]
     with opened as stream:
         image = open_picture(stream, name=name, max_pixels=max_pixels)
         with image:
@@ -118,6 +127,7 @@ def write_picture(path: PathLike, picture: Picture) -> int:
     """
     from PIL import Image
 
+    check_type("picture", picture, Picture, "a Picture")
     height, width = picture.pixels.shape[:2]
     check_picture_path(path, width=width, height=height)
     target = _FORMATS[Path(path).suffix.lower()]
@@ -147,7 +157,9 @@ def check_picture_path(path: PathLike, *, width: int, height: int) -> None:
     Raises:
         ArgumentError: unknown suffix, or a side longer than the format allows.
     """
-    suffix = Path(path).suffix.lower()
+    check_whole("width", width, 1, MAX_SIDE)
+    check_whole("height", height, 1, MAX_SIDE)
+    suffix = as_path(path).suffix.lower()
     target = _FORMATS.get(suffix)
     if target is None:
         raise ArgumentError(
@@ -324,12 +336,14 @@ def _check_grey(pixels: UInt8Array) -> None:
 def _parse_colour(text: str) -> Rgb:
     from PIL import ImageColor
 
+    check_type("background", text, str, "the name of a colour")
     try:
         red, green, blue, *alpha = ImageColor.getrgb(text)
         if max(red, green, blue) > 255 or alpha not in ([], [255]):
             raise ValueError(text)
     except (ValueError, AttributeError) as error:
         raise ArgumentError(
-            f"background is {text!r}; it must be an opaque colour such as 'white', '#20c040' or 'rgb(32, 192, 64)'."
+            f"background is {describe(text)}; it must be an opaque colour such as 'white', '#20c040' or "
+            "'rgb(32, 192, 64)'."
         ) from error
     return red, green, blue

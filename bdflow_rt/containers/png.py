@@ -18,7 +18,7 @@ from bdflow_rt.containers.boundary import decode_boundary, encode_boundary
 from bdflow_rt.containers.chunks import PACKET_CHUNK, SIGNATURE, PngChunks, chunk, walk
 from bdflow_rt.containers.decoders import load_pixels, open_picture
 from bdflow_rt.containers.header import decode_header, encode_header, header_length
-from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, read_file
+from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, check_max_pixels, read_file
 from bdflow_rt.errors import (
     ArgumentError,
     CorruptImageError,
@@ -26,9 +26,10 @@ from bdflow_rt.errors import (
     ImageTooLargeError,
     NotAPacketError,
     PacketMismatchError,
+    check_type,
     shorten,
 )
-from bdflow_rt.files import PathLike, write_atomically
+from bdflow_rt.files import PathLike, as_path, write_atomically
 from bdflow_rt.packet import MAX_ICC_BYTES, Packet, PacketHeader, UInt8Array
 
 _RGB = 2
@@ -43,8 +44,7 @@ def encode_png(packet: Packet) -> bytes:
     Raises:
         ArgumentError: it is no packet, or one without a CRC of its LR pixels, which a PNG keeps exactly.
     """
-    if not isinstance(packet, Packet):
-        raise ArgumentError(f"packet is a {type(packet).__name__}; it must be a Packet, as downscale returns it.")
+    check_type("packet", packet, Packet, "a Packet, as downscale returns it")
     if packet.header.lr_crc32 is None:
         raise ArgumentError("The packet has no CRC of its LR pixels (lr_crc32); set it to Packet.crc32_of(lr).")
     from PIL import Image, PngImagePlugin
@@ -84,6 +84,7 @@ def read_packet(path: PathLike, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pack
         Everything that `decode_png` raises.
     """
     # A pixel of LR takes at most 3 bytes and its boundary level 1, and neither grows by more than a fifth when packed.
+    check_max_pixels(max_pixels)
     data = read_file(path, max_bytes=5 * max_pixels + _METADATA_ALLOWANCE)
     return _decode(data, f"'{Path(path)}'", max_pixels)
 
@@ -107,7 +108,7 @@ def check_packet_path(path: PathLike) -> None:
     Raises:
         ArgumentError: another suffix, which would hide from viewers what the file is.
     """
-    name = Path(path)
+    name = as_path(path)
     if name.name.lower().endswith(".png"):
         return
     try:
@@ -124,8 +125,8 @@ def _encode_chunk(packet: Packet) -> bytes:
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Packet:
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise ArgumentError(f"data is a {type(data).__name__}; it must be the bytes of a PNG file.")
+    check_type("data", data, (bytes, bytearray, memoryview), "the bytes of a PNG file")
+    check_max_pixels(max_pixels)
     data = bytes(data)
     if not data.startswith(SIGNATURE):
         raise _not_png(data, name, max_pixels)

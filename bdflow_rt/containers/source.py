@@ -10,11 +10,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from bdflow_rt.errors import CorruptImageError, ImageTooLargeError, MissingFileError, UnreadableFileError
-from bdflow_rt.files import PathLike
+from bdflow_rt.errors import (
+    ArgumentError,
+    CorruptImageError,
+    ImageTooLargeError,
+    MissingFileError,
+    UnreadableFileError,
+    describe,
+)
+from bdflow_rt.files import PathLike, as_path
 
 DEFAULT_MAX_PIXELS = 1 << 28
 """Largest picture accepted unless the caller says otherwise: 16384 x 16384 pixels."""
+
+
+def check_max_pixels(max_pixels: int) -> None:
+    """Check a limit on pixels.
+
+    Raises:
+        ArgumentError: it is no whole number of at least 1.
+    """
+    if type(max_pixels) is not int or max_pixels < 1:
+        raise ArgumentError(f"max_pixels is {describe(max_pixels)}; it must be a whole number of at least 1.")
 
 
 @contextmanager
@@ -26,7 +43,7 @@ def open_input(path: PathLike) -> Iterator[BinaryIO]:
         UnreadableFileError: it cannot be opened, or reading it fails.
         CorruptImageError: it is empty.
     """
-    name = Path(path)
+    name = as_path(path)
     try:
         # Looked at before opening, since opening a pipe would wait for its other end.
         status = os.stat(name)

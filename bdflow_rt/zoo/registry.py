@@ -13,6 +13,7 @@ import pathlib
 from dataclasses import dataclass
 
 from bdflow_rt.errors import CorruptModelError, ModelConflictError, ModelError, UnknownModelError, WeightsHashError
+from bdflow_rt.files import as_path
 from bdflow_rt.zoo.card import CARD_FILE, Commercial, ModelCard, Status
 from bdflow_rt.zoo.config import SCALES, ModelConfig, paper_config
 
@@ -88,11 +89,12 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
             name in the zoo has none.
         ModelConflictError: several folders hold different models of that name and version.
     """
-    wanted, at, version = os.fspath(name).partition("@")
+    name = str(as_path(name)) if not isinstance(name, str) else name
+    wanted, at, version = name.partition("@")
     cards, damaged = _scan()
     for folder, fault in damaged.items():
         # Not passed over: a bare name means the newest version, and the damaged one may be that.
-        if folder.name == os.fspath(name) or (not at and folder.name.startswith(f"{wanted}@")):
+        if folder.name == name or (not at and folder.name.startswith(f"{wanted}@")):
             raise fault
     matching = [card for card in cards if card.name == wanted and (not at or version == str(card.version))]
     if matching:
@@ -104,11 +106,11 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
     with contextlib.suppress(OSError):  # a name that is too long for a path
         if (folder / CARD_FILE).exists():
             return ModelCard.read(folder)
-        if os.fspath(name) and folder.is_dir():
+        if name and folder.is_dir():
             raise CorruptModelError(f"{folder} is a folder, but no model: it has no {CARD_FILE}.")
     known = ", ".join(sorted({card.id for card in cards})) or "none"
     raise UnknownModelError(
-        f"There is no model {os.fspath(name)!r:.100} here. Known: {known}. Give one of these, the path of a model "
+        f"There is no model {name!r:.100} here. Known: {known}. Give one of these, the path of a model "
         f"folder, or add one, or a folder of models, with {ZOO_VARIABLE}."
     )
 

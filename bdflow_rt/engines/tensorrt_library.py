@@ -149,10 +149,12 @@ class LoadedEngine:
             self._users -= 1
             is_last = not self._users
         if is_last:
-            self.save_compiled()
-            self._compiled = self._config = None
-            self._engine = None
-            self._runtime = None
+            try:
+                self.save_compiled()
+            finally:
+                self._compiled = self._config = None
+                self._engine = None
+                self._runtime = None
 
     def new_context(self) -> tensorrt.IExecutionContext:
         """An execution context whose working memory the caller provides.

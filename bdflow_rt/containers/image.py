@@ -64,9 +64,9 @@ class Picture:
         if not isinstance(self.colour, str) or self.colour not in ("rgb", "grey"):
             raise ArgumentError(f"colour is {describe(self.colour)}; it must be 'rgb' or 'grey'.")
         check_type("icc_profile", self.icc_profile, (bytes, type(None)), "bytes or None")
-        if self.icc_profile is not None and len(self.icc_profile) > MAX_ICC_BYTES:
+        if self.icc_profile is not None and not 0 < len(self.icc_profile) <= MAX_ICC_BYTES:
             raise ArgumentError(
-                f"The colour profile has {len(self.icc_profile)} bytes; at most {MAX_ICC_BYTES} are allowed. Convert "
+                f"The colour profile has {len(self.icc_profile)} bytes; 1 to {MAX_ICC_BYTES} are allowed. Convert "
                 "the picture to sRGB, or pass icc_profile=None."
             )
 

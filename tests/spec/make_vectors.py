@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 import shutil
 import struct
@@ -149,8 +150,32 @@ def add_maps(vectors: Vectors) -> None:
             packet = Packet(lr, flat, header)
             vectors.add(f"maps/{bits}-bits-webp.png", encode_png(packet), kind="picture", **picture_as_json(packet))
     packet = make_packet(26, 46, scale=2, bits=1, seed=1)
-    again = encode_png(packet) + b"appended"
-    vectors.add("maps/appended.png", again, kind="picture", **picture_as_json(packet))
+    png = encode_png(packet)
+    first, chunk, pixels, end = split(png)
+    data = pixels[1]
+    parts = [(b"IDAT", data[at : at + 999]) for at in range(0, len(data), 999)]
+    rows = b"".join(b"\0" + row.tobytes() for row in packet.lr)
+    for name, content in {
+        "appended": png + b"appended",
+        "chunk-after-pixels": join([first, pixels, chunk, end]),
+        "many-chunks": join(
+            [first, (b"tEXt", b"Title\0a picture"), chunk, *parts, (b"IDAT", b""), (b"tIME", bytes(7)), end]
+        ),
+        "unfiltered": join([first, chunk, (b"IDAT", zlib.compress(rows)), end]),
+        "interlaced": join([_interlaced(first), chunk, (b"IDAT", zlib.compress(_passes(packet.lr))), end]),
+    }.items():
+        vectors.add(f"maps/{name}.png", content, kind="picture", **picture_as_json(packet))
+
+
+def _interlaced(ihdr: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    return ihdr[0], ihdr[1][:-1] + b"\1"
+
+
+def _passes(pixels: Any) -> bytes:
+    """The rows of Adam7's seven passes, unfiltered."""
+    starts = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    passes = [pixels[y::down, x::right] for y, x, down, right in starts]
+    return b"".join(b"\0" + row.tobytes() for part in passes if part.size for row in part)
 
 
 def add_headers(vectors: Vectors) -> None:
@@ -192,6 +217,12 @@ def add_hostile_headers(vectors: Vectors) -> None:
         "bits-9": ("CorruptPacketError", patch_header(HEADER, 29, b"\x09")),
         "scale-3": ("CorruptPacketError", patch_header(HEADER, 11, b"\3")),
         "scale-128": ("CorruptPacketError", patch_header(HEADER, 11, b"\x80")),
+        "width-too-large": ("CorruptPacketError", patch_header(HEADER, 20, b"\xff" * 4)),
+        "height-0": ("CorruptPacketError", patch_header(HEADER, 24, bytes(4))),
+        "ten-bytes": ("CorruptPacketError", data[:10]),
+        "thirty-bytes": ("CorruptPacketError", data[:30]),
+        "code-0": ("CorruptPacketError", with_fields(HEADER, [(0, b""), (0, b""), *fields.items()])),
+        "z-infinite": ("CorruptPacketError", with_fields(HEADER, {**fields, Z_CODE: struct.pack(">dQ", math.inf, 0)})),
         "width-0": ("CorruptPacketError", patch_header(HEADER, 20, bytes(4))),
         "height-too-large": ("CorruptPacketError", patch_header(HEADER, 24, b"\x80\0\0\0")),
         "critical-unknown": ("PacketVersionError", with_fields(HEADER, {**fields, 0x8003: b""})),
@@ -200,7 +231,7 @@ def add_hostile_headers(vectors: Vectors) -> None:
         "out-of-order": ("CorruptPacketError", with_fields(HEADER, [*fields.items()][::-1])),
         "unknown-out-of-order": ("CorruptPacketError", with_fields(HEADER, [(0x0050, b""), *fields.items()])),
         "overrun": ("CorruptPacketError", repair_header(data[:32] + b"\3\xe7" + data[34:])),
-        "overrun-into-crc": ("CorruptPacketError", with_fields(HEADER, fields)[:-6] + b"\0\5" + bytes(4)),
+        "overrun-into-crc": ("CorruptPacketError", repair_header(data[:-10] + b"\0\6" + data[-8:])),
         "left-over": ("CorruptPacketError", repair_header(data[:-4] + bytes(3) + bytes(4))),
         "no-model": ("CorruptPacketError", with_fields(HEADER, {0x0003: bytes(4)})),
         "model-upper-case": ("CorruptPacketError", with_fields(HEADER, {**fields, 1: b"BDFLOW@1"})),
@@ -248,6 +279,9 @@ def add_hostile_pictures(vectors: Vectors) -> None:
     def mapped(data: bytes) -> bytes:
         return edit_chunk(png, b"bdFL", lambda _: header + data)
 
+    def profiled(data: bytes) -> bytes:
+        return edit_chunk(png, b"iCCP", lambda _: data)
+
     def webp(array: Any, **options: Any) -> bytes:
         return b"\1" + encoded(Image.fromarray(array), "WEBP", **{"lossless": True, **options})
 
@@ -259,7 +293,7 @@ def add_hostile_pictures(vectors: Vectors) -> None:
     def without(kind: bytes) -> bytes:
         return join([entry for entry in chunks if entry[0] != kind])
 
-    sound = webp(levels)
+    sound, filter_5 = webp(levels), zlib.compress((b"\5" + bytes(42)) * 10)
     cases = {
         "no-chunk": ("NotAPacketError", without(b"bdFL")),
         "jpeg": ("NotAPacketError", encoded(Image.fromarray(packet.lr), "JPEG")),
@@ -298,11 +332,31 @@ def add_hostile_pictures(vectors: Vectors) -> None:
         "profile-without-name": ("CorruptPacketError", edit_chunk(png, b"iCCP", lambda data: b"\0\0" + data)),
         "profile-cut": ("CorruptPacketError", edit_chunk(png, b"iCCP", lambda data: data[:-5])),
         "profile-trailing": ("CorruptPacketError", edit_chunk(png, b"iCCP", lambda data: data + b"x")),
+        "profile-compression-1": ("CorruptPacketError", profiled(b"n\0\1" + zlib.compress(b"x"))),
+        "profile-name-of-80": ("CorruptPacketError", profiled(b"n" * 80 + b"\0\0" + zlib.compress(b"x"))),
+        "profile-no-zlib": ("CorruptPacketError", profiled(b"n\0\0no zlib")),
+        "pixels-no-zlib": ("CorruptPacketError", edit_chunk(png, b"IDAT", lambda _: b"no zlib at all")),
+        "pixels-filter-5": ("CorruptPacketError", edit_chunk(png, b"IDAT", lambda _: filter_5)),
+        "ihdr-twice": ("CorruptImageError", join([chunks[0], *chunks])),
+        "ihdr-of-14-bytes": ("CorruptImageError", join([(b"IHDR", chunks[0][1] + b"x"), *chunks[1:]])),
+        "idat-apart": ("CorruptPacketError", join([*chunks[:-1], (b"tIME", bytes(7)), *chunks[-2:]])),
+        "no-idat": ("CorruptPacketError", join([entry for entry in chunks if entry[0] != b"IDAT"])),
+        "end-with-data": ("CorruptPacketError", join([*chunks[:-1], (b"IEND", b"x")])),
+        "cut-without-chunk": ("CorruptImageError", without(b"bdFL")[:-4]),
+        "sixteen-bits": ("PacketMismatchError", edit_chunk(png, b"IHDR", lambda data: data[:8] + b"\x10" + data[9:])),
+        "other-height": ("PacketMismatchError", with_header(png, patch_header(packet.header, 24, b"\0\0\1\0"))),
+        "map-raw-empty": ("CorruptPacketError", mapped(b"\0")),
+        "map-webp-empty": ("CorruptPacketError", mapped(b"\1")),
+        "map-webp-turned": ("CorruptPacketError", mapped(webp(levels.T))),
+        "map-webp-stream-broken": ("CorruptPacketError", mapped(sound[:27] + b"\xff" * (len(sound) - 27))),
+        "map-webp-signature": ("CorruptPacketError", mapped(sound[:21] + b"\x2e" + sound[22:])),
+        "map-webp-version-1": ("CorruptPacketError", mapped(sound[:25] + bytes([sound[25] | 0x20]) + sound[26:])),
+        "map-webp-riff-length": ("CorruptPacketError", mapped(sound[:5] + bytes([sound[5] ^ 2]) + sound[6:])),
         "pixels-cut": ("CorruptPacketError", edit_chunk(png, b"IDAT", lambda data: data[: len(data) // 2])),
         "pixels-edited": ("EditedPictureError", picture(Image.fromarray(edited))),
         "profile-stripped": ("EditedPictureError", without(b"iCCP")),
         "profile-changed": (
-            "EditedPictureError", edit_chunk(png, b"iCCP", lambda _: b"n\0\0" + zlib.compress(b"another profile"))
+            "EditedPictureError", profiled(b"n\0\0" + zlib.compress(b"another profile"))
         ),
         "profile-added": (
             "EditedPictureError",

@@ -247,7 +247,7 @@ class ModelCard:
                 )
             if isinstance(data["arch"], str) and data["arch"] != ARCHITECTURE:
                 raise ModelVersionError(
-                    f"The model in {folder} is of architecture {data['arch']!r:.100}, and this release knows "
+                    f"{path} is of a model of architecture {data['arch']!r:.100}, and this release knows "
                     f"{ARCHITECTURE!r}: it needs a newer bdflow-rt."
                 )
             card = cls(

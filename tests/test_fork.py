@@ -56,7 +56,6 @@ def test_a_worker_that_would_hang_is_refused(case: str) -> None:
         "spawn",
         "forkserver",
         "host_used_torch",
-        "a_thread_unpacks_weights",
         "opencv_was_used",
         "the_child_leaves_by_sys_exit",
     ],

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
             "output": str(args.output),
             "model": rescaler.card.id,
             "backend": rescaler.backend,
+            "precision": rescaler.precision,
             "hr_size": [packet.header.width, packet.header.height],
             "lr_size": [width, height],
             "refine": args.refine,
@@ -58,4 +59,6 @@ def run(args: argparse.Namespace) -> int:
             f"{args.output}: {packet.header.width} x {packet.header.height} -> {width} x {height}, "
             f"{output_bytes} bytes, {result['seconds']} s ({result['model']}, {result['backend']})"
         )
+        if rescaler.precision != "fp32":
+            note(f"precision {rescaler.precision}: {rescaler.precision_reason}")
     return 0

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
             "output": str(args.output),
             "model": rescaler.card.id,
             "backend": rescaler.backend,
+            "precision": rescaler.precision,
             "hr_size": [width, height],
             "input_bytes": input_bytes,
             "output_bytes": output_bytes,
@@ -67,4 +68,6 @@ def run(args: argparse.Namespace) -> int:
         print_json(result)
     elif not args.quiet:
         note(f"{args.output}: {width} x {height}, {result['seconds']} s ({result['model']}, {result['backend']})")
+        if rescaler.precision != "fp32":
+            note(f"precision {rescaler.precision}: {rescaler.precision_reason}")
     return 0

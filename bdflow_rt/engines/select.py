@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
@@ -179,10 +180,14 @@ def choose_precision(selection: Selection, card: ModelCard, precision: Precision
     elif selection.backend == "torch" and not on_gpu:
         available = ("fp32",)
     if precision == "auto":
-        for one in available:
-            loss_db = card.precisions.get(one)
-            if one == available[-1] or (loss_db is not None and loss_db <= AUTO_LOSS_DB and computes_in(one)):
-                return one, f"the fastest here of at most {AUTO_LOSS_DB} dB; {_cost(card, one)}"
+        *faster, last = available
+        for candidate in faster:
+            if card.precisions.get(candidate, math.inf) <= AUTO_LOSS_DB and computes_in(candidate):
+                return candidate, f"the fastest here that costs at most {AUTO_LOSS_DB} dB; {_cost(card, candidate)}"
+        why = (
+            f"no faster one here costs at most {AUTO_LOSS_DB} dB" if faster else f"the only one of {selection.backend}"
+        )
+        return last, f"{why}; {_cost(card, last)}"
     if precision not in available:
         raise ArgumentError(
             f"precision={precision!r} does not go with backend={selection.backend!r} on {selection.device}: TensorRT's "

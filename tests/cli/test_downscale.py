@@ -51,6 +51,7 @@ def test_json_is_alone_on_stdout_and_tells_what_was_done(zoo: Path, source: Path
         "output": str(output),
         "model": "bdflow-x4@99",
         "backend": "openvino",
+        "precision": "fp32",
         "hr_size": [65, 63],
         "lr_size": [17, 16],
         "refine": 0,

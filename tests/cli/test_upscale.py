@@ -58,6 +58,7 @@ def test_json_is_alone_on_stdout_and_tells_what_was_done(small: Path, tmp_path: 
         "output": str(output),
         "model": "bdflow-x4@99",
         "backend": "openvino",
+        "precision": "fp32",
         "hr_size": [65, 63],
         "input_bytes": small.stat().st_size,
         "output_bytes": output.stat().st_size,

@@ -113,7 +113,7 @@ def _size(part: str, text: str) -> Size:
 
 def _shape(card: ModelCard, name: str, n: int, size: Size) -> tuple[int, ...]:
     scale = card.config.scale
-    height, width = (-(-side // card.size_multiple) * card.size_multiple for side in size)
+    height, width = (-(-side // card.config.scale) * card.config.scale for side in size)
     return {
         "image": (n, height, width, 3),
         "planes": (n, 12, height // 2, width // 2),

@@ -10,10 +10,12 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import pathlib
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -40,6 +42,8 @@ Direction = Literal["downscale", "upscale", "upscale_z"]
 Status = Literal["released", "preview"]
 Commercial = Literal["yes", "no", "unstated"]
 _MAX_TEXT = 1000
+_DAMAGE = (OverflowError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ModelConfigError)
+"""What reading JSON raises that no release has written."""
 _PLAIN_KEYS = (
     "arch", "name", "version", "status", "licence", "pixels_seen", "weights_sha256", "graphs_sha256", "details",
 )  # fmt: skip
@@ -128,11 +132,6 @@ class ModelCard:
         """The safetensors file."""
         return self.folder / WEIGHTS_FILE
 
-    @property
-    def size_multiple(self) -> int:
-        """Heights and widths the network itself takes are multiples of this; other sizes are padded."""
-        return self.config.scale
-
     def graph_path(self, direction: Direction) -> pathlib.Path:
         """The ONNX file of a direction, whether it exists or not."""
         return self.folder / f"{direction}.onnx"
@@ -160,25 +159,22 @@ class ModelCard:
         self._check(path, self.graphs_sha256[direction], CorruptModelError)
         return path
 
-    def _check(self, path: pathlib.Path, wanted: str, fault: type[Exception]) -> None:
-        try:
-            if path.exists() and not path.is_file():  # a pipe or device has no end
-                raise CorruptModelError(f"{path} of model {self.id} is no regular file. Install the model again.")
-            status = path.stat()
-            seen = (path, wanted, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    def _check(self, path: pathlib.Path, expected: str, error: type[Exception]) -> None:
+        with readable(path) as status:
+            seen = (path, expected, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if seen in self._sound:
                 return
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise CorruptModelError(
-                f"Model {self.id} cannot be used: {path} cannot be read ({error.strerror}). Install it again."
-            ) from None
-        if found != wanted:
-            raise fault(
-                f"{path} has SHA-256 {found[:16]}..., but the card of {self.id} says {wanted[:16]}...: the file was "
+            self.check_content(path.read_bytes(), path, expected, error)
+        self._sound.add(seen)
+
+    def check_content(self, content: bytes, path: pathlib.Path, expected: str, error: type[Exception]) -> None:
+        """Raise `error` where the content of a file has another SHA-256 than the card says."""
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != expected:
+            raise error(
+                f"{path} has SHA-256 {actual[:16]}..., but the card of {self.id} says {expected[:16]}...: the file was "
                 "altered or damaged. Install the model again."
             )
-        self._sound.add(seen)
 
     def check_target(self, folder: pathlib.Path) -> ModelCard | None:
         """Check that the model may be written to a folder, which may hold this very model already.
@@ -257,18 +253,18 @@ class ModelCard:
                 precisions={name: row["loss_db"] for name, row in data["precisions"].items()},
                 **{key: data[key] for key in _PLAIN_KEYS},
             )
-            fault = card._fault()
-            if not fault and json.loads(card.to_json()) != data:
-                fault = "it has other keys than its format"
+            problem = card._problem()
+            if not problem and json.loads(card.to_json()) != data:
+                problem = "it has other keys than its format"
         except OSError as error:
             raise CorruptModelError(f"{path} cannot be read: {error.strerror}. A model folder needs one.") from None
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ModelConfigError) as error:
-            fault = shorten(repr(error))
-        if fault:
-            raise CorruptModelError(f"The model card {path} is damaged: {fault}. Install the model again.")
+        except _DAMAGE as error:
+            problem = shorten(repr(error))
+        if problem:
+            raise CorruptModelError(f"The model card {path} is damaged: {problem}. Install the model again.")
         return card
 
-    def _fault(self) -> str | None:
+    def _problem(self) -> str | None:
         """The first value that no release writes: a card is read before anything has vouched for it."""
         texts = (self.licence, *(text for data in self.training_data for text in (data.name, data.licence)))
         sound = {
@@ -292,6 +288,22 @@ class ModelCard:
         if self.status == "released" and self.commercial == "no":
             return "it is released, but its training data does not allow commercial use"
         return None
+
+
+@contextmanager
+def readable(path: pathlib.Path) -> Iterator[os.stat_result]:
+    """The status of a model's file, which the block reads.
+
+    Raises:
+        CorruptModelError: it is no regular file, or cannot be read.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or device has no end
+            raise CorruptModelError(f"{path} is no regular file. Install the model again.")
+        yield status
+    except OSError as error:
+        raise CorruptModelError(f"{path} cannot be read ({error.strerror}). Install the model again.") from None
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -90,13 +90,13 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
         ModelConflictError: several folders hold different models of that name and version.
     """
     name = str(as_path(name)) if not isinstance(name, str) else name
-    wanted, at, version = name.partition("@")
+    stem, at, version = name.partition("@")
     cards, damaged = _scan()
-    for folder, fault in damaged.items():
+    for folder, problem in damaged.items():
         # Not passed over: a bare name means the newest version, and the damaged one may be that.
-        if folder.name == name or (not at and folder.name.startswith(f"{wanted}@")):
-            raise fault
-    matching = [card for card in cards if card.name == wanted and (not at or version == str(card.version))]
+        if folder.name == name or (not at and folder.name.startswith(f"{stem}@")):
+            raise problem
+    matching = [card for card in cards if card.name == stem and (not at or version == str(card.version))]
     if matching:
         newest = max(matching, key=lambda card: card.version)
         if conflict := _conflict(newest.id, matching):
@@ -137,9 +137,9 @@ def find_model_by_identity(model_id: str, identity: bytes) -> ModelCard:
             f"{same_id[0].folder} has {same_id[0].packet_identity.hex()}: other weights, or another configuration. Add "
             f"the folder of the right one with {ZOO_VARIABLE}."
         )
-    for folder, fault in damaged.items():
+    for folder, problem in damaged.items():
         if folder.name == model_id:
-            raise fault
+            raise problem
     raise UnknownModelError(
         f"The packet was made with {model_id} (identity {identity.hex()}), which is not here. Install a release of "
         f"bdflow-rt that ships it, or add the folder that holds {model_id} with {ZOO_VARIABLE}."
@@ -151,11 +151,11 @@ def _scan() -> tuple[list[ModelCard], dict[pathlib.Path, ModelError]]:
     cards: list[ModelCard] = []
     damaged: dict[pathlib.Path, ModelError] = {}
     for folder in (model for entry in zoo_folders() for model in model_folders(entry)):
-        found = _read(folder)
-        if isinstance(found, ModelCard):
-            cards.append(found)
+        card = _read(folder)
+        if isinstance(card, ModelCard):
+            cards.append(card)
         else:
-            damaged[folder] = found
+            damaged[folder] = card
     return cards, damaged
 
 

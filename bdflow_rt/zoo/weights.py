@@ -6,22 +6,18 @@ NAME.scale (O,) in F16: it stands for their product, channel by channel, of whic
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
-import os
 import pathlib
 import re
-import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from bdflow_rt.errors import CorruptModelError, WeightsHashError, shorten
-from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.card import ModelCard, readable
 
 _ITEM_BYTES = {"F32": 4, "F16": 2, "I8": 1}
 _SCALE = ".scale"
@@ -83,8 +79,8 @@ def read_index(path: pathlib.Path) -> dict[str, StoredTensor]:
     Raises:
         CorruptModelError: there is no such file, its header or a scale is damaged, or a tensor lies outside of it.
     """
-    with _readable(path), path.open("rb") as file:
-        return _index(file, path.stat().st_size, path)
+    with readable(path) as status, path.open("rb") as file:
+        return _index(file, status.st_size, path)
 
 
 def read_weights(card: ModelCard) -> bytes:
@@ -94,30 +90,15 @@ def read_weights(card: ModelCard) -> bytes:
         CorruptModelError: there is no such file.
         WeightsHashError: it, or what a link in its place leads to, is not the card's.
     """
-    with _readable(card.weights_path):
+    with readable(card.weights_path):
         weights = card.weights_path.read_bytes()
-    found = hashlib.sha256(weights).hexdigest()
-    if found != card.weights_sha256:
-        raise WeightsHashError(
-            f"{card.weights_path} has SHA-256 {found[:16]}..., the card of {card.id} {card.weights_sha256[:16]}...: "
-            "they are other weights. Install the model again."
-        )
+    card.check_content(weights, card.weights_path, card.weights_sha256, WeightsHashError)
     return weights
 
 
 def index_weights(weights: bytes, path: pathlib.Path) -> dict[str, StoredTensor]:
     """As `read_index`, of a file's content; the path is for the message."""
     return _index(io.BytesIO(weights), len(weights), path)
-
-
-@contextmanager
-def _readable(path: pathlib.Path) -> Iterator[None]:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or device has no end
-            raise CorruptModelError(f"{path} is no regular file. Install the model again.")
-        yield
-    except OSError as error:
-        raise CorruptModelError(f"{path} cannot be read ({error.strerror}). Install the model again.") from None
 
 
 def _index(file: BinaryIO, size: int, path: pathlib.Path) -> dict[str, StoredTensor]:
@@ -137,7 +118,7 @@ def _index(file: BinaryIO, size: int, path: pathlib.Path) -> dict[str, StoredTen
             for name, entry in header.items()
             if name != "__metadata__"
         }
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (OverflowError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise CorruptModelError(f"{path} has a damaged safetensors header: {shorten(repr(error))}") from None
     for name, tensor in index.items():
         if not _is_sound(tensor, first=8 + header_length, last=size):
@@ -147,12 +128,12 @@ def _index(file: BinaryIO, size: int, path: pathlib.Path) -> dict[str, StoredTen
                 "needs. Install the model again."
             )
     for name, tensor in index.items():
-        if fault := _scale_fault(file, index, name, tensor):
-            raise CorruptModelError(f"Tensor {name} of {path} {fault}. Install the model again.")
+        if problem := _scale_problem(file, index, name, tensor):
+            raise CorruptModelError(f"Tensor {name} of {path} {problem}. Install the model again.")
     return index
 
 
-def _scale_fault(file: BinaryIO, index: Mapping[str, StoredTensor], name: str, tensor: StoredTensor) -> str | None:
+def _scale_problem(file: BinaryIO, index: Mapping[str, StoredTensor], name: str, tensor: StoredTensor) -> str | None:
     """What is wrong with an int8 tensor and its scales, or with scales of nothing."""
     if tensor.dtype != "I8":
         owner = index.get(name.removesuffix(_SCALE)) if name.endswith(_SCALE) else tensor

@@ -97,6 +97,7 @@ DAMAGED_CARDS: dict[str, Callable[[Path], None]] = {
     "scale of three": card(config={"scale": 3}),
     "a billion channels": card(config={"hidden": [10**9, 10**9]}),
     "bits that are infinite": card(config={"bits": float("inf")}),
+    "a loss beyond every float": card(precisions={"bf16": {"loss_db": 10**400}}),
     "a folder": replaced(CARD, Path.mkdir),
     "a pipe": replaced(CARD, os.mkfifo),
     "an endless device": replaced(CARD, lambda path: path.symlink_to("/dev/zero")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pathlib
 
@@ -149,6 +150,18 @@ def test_the_list_has_every_model_and_every_preset_of_the_paper(zoo: pathlib.Pat
     assert not models["bdflow-x64"].shipped
     assert models["bdflow-x64"].folder is None
     assert [(info.scale, info.name) for info in list_models()] == sorted((m.scale, m.name) for m in models.values())
+
+
+def test_a_number_beyond_every_float_stops_its_own_model_and_no_other(zoo: pathlib.Path) -> None:
+    make_model(zoo, "mine", 1)
+    hostile = make_model(zoo, "hostile", 1).folder
+    card = json.loads((hostile / CARD_FILE).read_text())
+    (hostile / CARD_FILE).write_text(json.dumps(card | {"precisions": {"bf16": {"loss_db": 10**400}}}))
+    assert "hostile@1" not in {info.name for info in list_models()}
+    assert [str(hostile) in str(problem) for problem in list_problems()] == [True]
+    assert find_model("mine@1").id == "mine@1"
+    with pytest.raises(CorruptModelError, match="OverflowError"):
+        find_model("hostile@1")
 
 
 def test_a_model_folder_itself_may_be_named_in_the_variable(

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from bdflow_rt.containers.image import Picture
-from bdflow_rt.containers.source import check_max_pixels
+from bdflow_rt.containers.source import check_area, check_max_pixels
 from bdflow_rt.errors import (
     ArgumentError,
     DTypeError,
     EmptyImageError,
-    ImageTooLargeError,
     PacketMismatchError,
     ShapeError,
     check_type,
@@ -37,7 +36,7 @@ MAX_THREADS = 1024
 class Options(TypedDict, total=False):
     """Options of `Rescaler` besides backend and device."""
 
-    precision: PrecisionChoice
+    precision: PrecisionChoice | None
     threads: int | None
     memory_limit_mib: float
     max_pixels: int
@@ -53,7 +52,7 @@ def check_options(
     """
     check_type("card", card, ModelCard, "the ModelCard of a model; by name there is Rescaler.from_pretrained(name)")
     check_type("backend", backend, str, "its name, such as 'auto'")
-    check_type("precision", precision, str, "its name, such as 'fp32'")
+    check_type("precision", precision, (str, type(None)), "its name, such as 'fp32', or None")
     check_type("device", device, (str, type(None)), "'cpu', 'cuda' or 'cuda:N'")
     if threads is not None:
         check_whole("threads", threads, 1, MAX_THREADS)
@@ -98,11 +97,7 @@ def as_picture(image: UInt8Array, *, max_pixels: int) -> Picture:
     if image.size == 0:
         raise EmptyImageError(f"The image has shape {image.shape} and so no pixels.")
     height, width = image.shape[:2]
-    if height * width > max_pixels:
-        raise ImageTooLargeError(
-            f"The image has {width} x {height} pixels, more than max_pixels = {max_pixels}; raise max_pixels or cut "
-            "the image."
-        )
+    check_area("The image has", width, height, max_pixels=max_pixels)
     if image.ndim == 2:
         return Picture(np.repeat(np.asarray(image)[:, :, None], 3, axis=2), colour="grey")
     return Picture(np.ascontiguousarray(image))
@@ -140,11 +135,7 @@ def check_packet(packet: Packet, card: ModelCard, *, max_pixels: int) -> None:
             f"The packet says scale {header.scale} and {header.bits} bits, but its model {card.id} has scale "
             f"{config.scale} and {config.bits} bits. Create the packet again."
         )
-    if header.width * header.height > max_pixels:
-        raise ImageTooLargeError(
-            f"The packet restores to {header.width} x {header.height} pixels, more than max_pixels = {max_pixels}; "
-            "raise max_pixels if you trust it."
-        )
+    check_area("The packet restores to", header.width, header.height, max_pixels=max_pixels)
 
 
 def to_grey(pixels: UInt8Array) -> UInt8Array:

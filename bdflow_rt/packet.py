@@ -212,13 +212,7 @@ class Packet:
         check_type("header", self.header, PacketHeader, "a PacketHeader")
         self._check_size()
         self._check_boundary()
-        profile = self.icc_profile
-        if profile is not None and not (isinstance(profile, bytes) and 0 < len(profile) <= MAX_ICC_BYTES):
-            found = f"{len(profile)} bytes" if isinstance(profile, bytes) else f"type {type(profile).__name__}"
-            raise ArgumentError(
-                f"The colour profile has {found}; 1 to {MAX_ICC_BYTES} bytes are allowed. Convert the picture to "
-                "sRGB, or pass icc_profile=None."
-            )
+        check_profile(self.icc_profile)
 
     @staticmethod
     def crc32_of(lr: UInt8Array) -> int:
@@ -226,20 +220,25 @@ class Packet:
         check_pixels_array("The LR picture", lr)
         return zlib.crc32(np.ascontiguousarray(lr).data)
 
+    @property
+    def profile_crc32(self) -> int | None:
+        """CRC-32 of the colour profile as it is; None where there is none. The header has what it was."""
+        return None if self.icc_profile is None else zlib.crc32(self.icc_profile)
+
     def check_unedited(self) -> None:
         """Check that LR pixels and colour profile are those the packet was made with.
 
         Raises:
             EditedPictureError: the CRC-32 of one of them is not the header's.
         """
-        header, found = self.header, self.crc32_of(self.lr)
-        if header.lr_crc32 is not None and found != header.lr_crc32:
+        header, actual = self.header, self.crc32_of(self.lr)
+        if header.lr_crc32 is not None and actual != header.lr_crc32:
             raise EditedPictureError(
-                f"The small picture was edited after it was made (its pixels have CRC-32 {found:08x}, the packet says "
+                f"The small picture was edited after it was made (its pixels have CRC-32 {actual:08x}, the packet says "
                 f"{header.lr_crc32:08x}), so the stored detail no longer fits it. Use the unedited file, or restore "
                 "it anyway with force=True (--force)."
             )
-        if (None if self.icc_profile is None else zlib.crc32(self.icc_profile)) != header.profile_crc32:
+        if self.profile_crc32 != header.profile_crc32:
             what = "lost" if self.icc_profile is None else "got" if header.profile_crc32 is None else "changed"
             raise EditedPictureError(
                 f"The small picture {what} its colour profile after it was made, so the restored colours would not be "
@@ -277,6 +276,20 @@ class Packet:
                 f"The boundary map has level {level}, but the header says {bits} bits per pixel, so at most "
                 f"{(1 << bits) - 1}. Create the packet again with the model that made the map."
             )
+
+
+def check_profile(profile: bytes | None) -> None:
+    """Check that an ICC profile is None or 1 byte to 16 MiB.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    check_type("icc_profile", profile, (bytes, type(None)), "bytes or None")
+    if profile is not None and not 0 < len(profile) <= MAX_ICC_BYTES:
+        raise ArgumentError(
+            f"The colour profile has {len(profile)} bytes; 1 to {MAX_ICC_BYTES} are allowed. Convert the picture to "
+            "sRGB, or pass icc_profile=None."
+        )
 
 
 def check_pixels_array(name: str, pixels: UInt8Array) -> None:

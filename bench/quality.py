@@ -249,7 +249,7 @@ def measure(
         )
     rescaler.downscale_file(path, small, refine=refine)
     packet, file_bytes = read_packet(small, max_pixels=limit), small.stat().st_size
-    chunk_bytes = len(walk(memoryview(small.read_bytes())).all(PACKET_CHUNK)[0])
+    chunk_bytes = len(walk(memoryview(small.read_bytes())).kept[PACKET_CHUNK][0])
     if codec is None:
         rescaler.upscale_file(small, restored_path)
     else:

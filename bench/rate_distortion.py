@@ -127,7 +127,7 @@ def measure_model(original: Original, rescaler: Rescaler, codecs: Iterable[Codec
     packet = rescaler.downscale(hr.pixels[:, :, 0] if original.grey else hr.pixels)
     border = packet.header.scale
     png = encode_png(packet)
-    payload = len(walk(memoryview(png)).all(PACKET_CHUNK)[0])
+    payload = len(walk(memoryview(png)).kept[PACKET_CHUNK][0])
     restored = rescaler.upscale(decode_png(png))
     sizes = {"png": len(png), "webp_lossless": len(encode_webp_lossless(packet.lr)) + payload}
     scores = original.score(restored, border=border)

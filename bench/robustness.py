@@ -77,7 +77,7 @@ def _measure(rescaler: Rescaler, picture: Picture) -> dict[str, Any]:
     """One picture: figures by their name, and those of the curve by quality."""
     grey, scale = picture.colour == "grey", rescaler.card.config.scale
     packet = rescaler.downscale(picture.pixels[:, :, 0] if grey else picture.pixels)
-    chunk_bytes = len(walk(memoryview(encode_png(packet))).all(PACKET_CHUNK)[0])
+    chunk_bytes = len(walk(memoryview(encode_png(packet))).kept[PACKET_CHUNK][0])
     curve = {}
     for quality in QUALITIES:
         lossy, lr_bytes = through(packet, JPEG, quality)

@@ -210,7 +210,7 @@ def test_max_pixels_is_kept_both_ways(cards: dict[int, ModelCard]) -> None:
         assert up(exact, packet).shape == (20, 30, 3)
         exact.downscale_batch(np.stack([image] * 3))  # the limit is each picture's
     with Rescaler(cards[4], threads=1, max_pixels=599) as below:
-        with pytest.raises(ImageTooLargeError, match="30 x 20 pixels, more than max_pixels = 599"):
+        with pytest.raises(ImageTooLargeError, match="30 x 20 = 600 pixels; at most 599 are allowed"):
             below.downscale(image)
         with pytest.raises(ImageTooLargeError, match="restores to 30 x 20"):
             below.upscale(packet)

@@ -1,4 +1,7 @@
-"""A boundary map as bytes: one byte that says how it is coded, then the levels (spec/boundary.md)."""
+"""A boundary map as bytes: one byte that says how it is coded, then the levels (spec/boundary.md).
+
+Raw levels have the bytes of `kernels.pack_bits`; a reader trusts none of them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ import struct
 
 import numpy as np
 
-from bdflow_rt.containers.bits import pack_levels, unpack_levels
 from bdflow_rt.containers.decoders import load_pixels, open_picture
+from bdflow_rt.containers.source import FILE_AGAIN
 from bdflow_rt.errors import CorruptPacketError, InputError, PacketVersionError
+from bdflow_rt.kernels.pack_bits import pack_picture, packed_size, unpack_picture
 from bdflow_rt.packet import UInt8Array
 
-RAW, WEBP, ENTROPY = 0, 1, 2
-"""How a map is coded. `ENTROPY` is kept for an entropy coder of our own."""
+RAW, WEBP = 0, 1
+"""How a map is coded."""
 MAX_WEBP_SIDE = 16383
 # Nearly the fewest bytes that lossless WebP gets to; the slowest method takes a hundred times as long for 2 % less.
 _WEBP_OPTIONS = {"lossless": True, "quality": 50, "method": 4}
@@ -54,6 +58,34 @@ def decode_boundary(data: bytes | memoryview, bits: int, height: int, width: int
     return levels
 
 
+def pack_levels(levels: UInt8Array, bits: int) -> bytes:
+    """Pack (h, w) uint8 levels below 2^bits, bits 1..8, into ceil(h * w * bits / 8) bytes; unused last bits are 0."""
+    return pack_picture(levels, bits=bits).tobytes()
+
+
+def unpack_levels(data: bytes | memoryview, bits: int, height: int, width: int) -> UInt8Array:
+    """Undo `pack_levels`.
+
+    Returns:
+        (height, width) uint8 with levels 0..2^bits-1.
+
+    Raises:
+        CorruptPacketError: `data` has another length, or unused bits that are not 0.
+    """
+    pixels = height * width
+    if len(data) != packed_size(pixels, bits):
+        raise CorruptPacketError(
+            f"The boundary map has {len(data)} bytes; {width} x {height} pixels of {bits} bits take "
+            f"{packed_size(pixels, bits)}. {FILE_AGAIN}"
+        )
+    unused = 8 * len(data) - pixels * bits
+    if data[-1] & ((1 << unused) - 1):
+        raise CorruptPacketError(
+            f"The last {unused} bits of the boundary map are unused and must be 0, but are not. {FILE_AGAIN}"
+        )
+    return unpack_picture(np.frombuffer(data, np.uint8), bits=bits, height=height, width=width)
+
+
 def _decode_webp(data: bytes, height: int, width: int) -> UInt8Array:
     """One lossless, opaque WebP picture of that size, in which red, green and blue are equal, and nothing beside it."""
     if len(data) < _RIFF.size + _VP8L.size:
@@ -62,9 +94,9 @@ def _decode_webp(data: bytes, height: int, width: int) -> UInt8Array:
     if (riff, webp, kind) != (b"RIFF", b"WEBP", b"VP8L") or not riff_size == 12 + size + size % 2 == len(data) - 8:
         raise _corrupt("its WebP is not one lossless picture of the length it claims")
     signature, head = _VP8L.unpack_from(data, _RIFF.size)
-    found = (1 + (head >> 14 & 0x3FFF), 1 + (head & 0x3FFF))
-    if signature != _VP8L_SIGNATURE or head >> 28 or found != (height, width):
-        raise _corrupt(f"its WebP is {found[1]} x {found[0]} with alpha and version {head >> 28}; {width} x {height} "
+    actual = (1 + (head >> 14 & 0x3FFF), 1 + (head & 0x3FFF))
+    if signature != _VP8L_SIGNATURE or head >> 28 or actual != (height, width):
+        raise _corrupt(f"its WebP is {actual[1]} x {actual[0]} with alpha and version {head >> 28}; {width} x {height} "
                        "and 0 are needed")  # fmt: skip
     try:
         with open_picture(io.BytesIO(data), name="The boundary map", max_pixels=height * width) as image:
@@ -78,4 +110,4 @@ def _decode_webp(data: bytes, height: int, width: int) -> UInt8Array:
 
 
 def _corrupt(what: str) -> CorruptPacketError:
-    return CorruptPacketError(f"The boundary map is damaged: {what}. Get the file again from where it was made.")
+    return CorruptPacketError(f"The boundary map is damaged: {what}. {FILE_AGAIN}")

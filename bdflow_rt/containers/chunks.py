@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from bdflow_rt.packet import MAX_SIDE
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEAD = struct.Struct(">I4s")
-_CRC = struct.Struct(">I")
+CHUNK_HEAD, CHUNK_CRC = struct.Struct(">I4s"), struct.Struct(">I")
+"""Length and type before the data of a chunk, and the CRC-32 behind it."""
 _IHDR = struct.Struct(">IIBBBBB")
+IHDR_BYTES = _IHDR.size
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 PACKET_CHUNK = b"bdFL"
 KEPT = (b"IHDR", b"iCCP", PACKET_CHUNK, b"IDAT")
@@ -33,92 +34,87 @@ class Ihdr:
     colour_type: int
     interlace: int
 
+    @classmethod
+    def parse(cls, data: bytes | memoryview) -> Ihdr:
+        """Read the 13 bytes of the chunk."""
+        width, height, depth, colour, _, _, interlace = _IHDR.unpack(data)
+        return cls(width, height, depth, colour, interlace)
+
 
 @dataclass
 class PngChunks:
-    """What `walk` found up to the first fault: the chunks of `KEPT` as views into the file, others only counted.
+    """The chunks up to the first problem: those of `KEPT` as views into the file, others only counted.
 
-    `last` is the type of the last chunk that was begun. `fault` is None, or half a sentence that says what is wrong
+    `last` is the type of the last chunk that was begun. `problem` is None, or half a sentence that says what is wrong
     with that chunk or behind it.
     """
 
     kept: dict[bytes, list[memoryview]] = field(default_factory=lambda: {kind: [] for kind in KEPT})
     count: int = 0
     last: bytes = b""
-    fault: str | None = None
-
-    def all(self, kind: bytes) -> list[memoryview]:
-        """The data of every chunk of that type, one of `KEPT`, in order."""
-        return self.kept[kind]
+    problem: str | None = None
 
     def has(self, kind: bytes) -> bool:
         """Whether a chunk of that type, one of `KEPT`, was begun, be it whole or not."""
         return self.last == kind or bool(self.kept[kind])
 
-    @property
-    def ihdr(self) -> Ihdr:
-        """The picture's header; only where `fault` is None."""
-        width, height, depth, colour, _, _, interlace = _IHDR.unpack(self.all(b"IHDR")[0])
-        return Ihdr(width, height, depth, colour, interlace)
-
 
 def chunk(kind: bytes, data: bytes | memoryview) -> bytes:
     """One chunk as it stands in a file: length, type, data, CRC."""
-    return b"".join((_HEAD.pack(len(data), kind), data, _CRC.pack(zlib.crc32(data, zlib.crc32(kind)))))
+    return b"".join((CHUNK_HEAD.pack(len(data), kind), data, CHUNK_CRC.pack(zlib.crc32(data, zlib.crc32(kind)))))
 
 
 def walk(data: memoryview) -> PngChunks:
-    """Check every chunk of the PNG in `data`, which starts with `SIGNATURE`; stops at the first fault and names it.
+    """Check every chunk of the PNG in `data`, which starts with `SIGNATURE`, up to the first problem.
 
-    What follows the last chunk is no part of the picture, and no fault: some programs append to files.
+    What follows the last chunk is no part of the picture, and no problem: some programs append to files.
 
-    Takes time and memory in proportion to the number of chunks, of which more than `MAX_CHUNKS` are a fault.
+    Takes time and memory in proportion to the number of chunks, of which more than `MAX_CHUNKS` are a problem.
     """
-    found = PngChunks()
+    chunks = PngChunks()
     position = len(SIGNATURE)
-    while found.fault is None and found.last != b"IEND":
-        if len(data) - position < _HEAD.size + _CRC.size:
-            found.fault = f"it is cut off after {len(data)} bytes"
-            return found
-        if found.count == MAX_CHUNKS:
-            found.fault = f"it has more than {MAX_CHUNKS} chunks"
-            return found
-        length, kind = _HEAD.unpack_from(data, position)
-        previous, found.last = found.last, kind
-        start, end = position + _HEAD.size, position + _HEAD.size + length
-        if end + _CRC.size > len(data):
-            found.fault = f"its chunk {_name(kind)} claims {length} bytes, more than the file has"
-            return found
-        if zlib.crc32(data[position + 4 : end]) != _CRC.unpack_from(data, end)[0]:
-            found.fault = f"the CRC of its chunk {_name(kind)} is wrong"
-            return found
-        found.fault = _fault_of(found, previous, data[start:end])
-        found.count += 1
-        if kind in found.kept:
-            found.kept[kind].append(data[start:end])
-        position = end + _CRC.size
-    return found
+    while chunks.problem is None and chunks.last != b"IEND":
+        start = position + CHUNK_HEAD.size
+        if start > len(data):
+            chunks.problem = f"it is cut off after {len(data)} bytes"
+            break
+        length, kind = CHUNK_HEAD.unpack_from(data, position)
+        previous, chunks.last = chunks.last, kind
+        end = start + length
+        if chunks.count == MAX_CHUNKS:
+            chunks.problem = f"it has more than {MAX_CHUNKS} chunks"
+        elif end + CHUNK_CRC.size > len(data):
+            chunks.problem = f"its chunk {_name(kind)} claims {length} bytes, more than the file has"
+        elif zlib.crc32(data[position + 4 : end]) != CHUNK_CRC.unpack_from(data, end)[0]:
+            chunks.problem = f"the CRC of its chunk {_name(kind)} is wrong"
+        else:
+            chunks.problem = _problem_of(chunks, previous, data[start:end])
+            chunks.count += 1
+            if kind in chunks.kept:
+                chunks.kept[kind].append(data[start:end])
+        position = end + CHUNK_CRC.size
+    return chunks
 
 
-def _fault_of(found: PngChunks, previous: bytes, data: memoryview) -> str | None:
+def _problem_of(chunks: PngChunks, previous: bytes, data: memoryview) -> str | None:
     """What is wrong with the order or content of the last chunk, whose CRC is right."""
-    kind = found.last
+    kind = chunks.last
     if not kind.isalpha():
         return f"it has a chunk of impossible type {_name(kind)}"
-    if (kind == b"IHDR") != (found.count == 0):
+    if (kind == b"IHDR") != (chunks.count == 0):
         return "its chunk IHDR is not the first, or not the only one"
     if kind == b"IHDR":
-        return _ihdr_fault(data)
+        return _ihdr_problem(data)
     if kind[:1].isupper() and kind not in _CRITICAL:
         return f"it has a critical chunk of unknown type {_name(kind)}"
-    if kind == b"IDAT" and found.all(b"IDAT") and previous != b"IDAT":
+    if kind == b"IDAT" and chunks.kept[b"IDAT"] and previous != b"IDAT":
         return "its chunks IDAT do not follow each other"
-    if kind == b"IEND" and (len(data) or not found.all(b"IDAT")):
+    if kind == b"IEND" and (len(data) or not chunks.kept[b"IDAT"]):
         return "it ends without pixels, or its chunk IEND is not empty"
     return None
 
 
-def _ihdr_fault(data: memoryview) -> str | None:
+def _ihdr_problem(data: memoryview) -> str | None:
     if len(data) != _IHDR.size:
         return f"its chunk IHDR has {len(data)} bytes instead of {_IHDR.size}"
     width, height, _, _, compression, filtering, interlace = _IHDR.unpack(data)

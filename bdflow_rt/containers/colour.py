@@ -12,13 +12,11 @@ import warnings
 import zlib
 from typing import BinaryIO
 
-from bdflow_rt.containers.chunks import MAX_CHUNKS, SIGNATURE
+from bdflow_rt.containers.chunks import CHUNK_CRC, CHUNK_HEAD, MAX_CHUNKS, SIGNATURE
 from bdflow_rt.containers.icc import rgb_profile
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 from bdflow_rt.packet import MAX_ICC_BYTES
 
-_HEAD = struct.Struct(">I4s")
-_CRC = struct.Struct(">I")
 _SIZES = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
 # Beyond the profile: its name, and what deflate adds where nothing can be compressed.
 _MAX_PROFILE_CHUNK = MAX_ICC_BYTES + (1 << 16)
@@ -88,10 +86,10 @@ def _read_chunks(stream: BinaryIO, name: str) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     stream.seek(len(SIGNATURE))
     for _ in range(MAX_CHUNKS):
-        head = stream.read(_HEAD.size)
-        if len(head) < _HEAD.size:
+        head = stream.read(CHUNK_HEAD.size)
+        if len(head) < CHUNK_HEAD.size:
             return found
-        length, kind = _HEAD.unpack(head)
+        length, kind = CHUNK_HEAD.unpack(head)
         if kind in (b"IDAT", b"fdAT", b"IEND"):
             return found
         if kind == b"iCCP" and length > _MAX_PROFILE_CHUNK:
@@ -99,10 +97,10 @@ def _read_chunks(stream: BinaryIO, name: str) -> dict[bytes, bytes]:
             return found  # will be refused
         if kind == b"iCCP" or length == _SIZES.get(kind):
             data = stream.read(length)
-            if stream.read(_CRC.size) == _CRC.pack(zlib.crc32(kind + data)):
+            if stream.read(CHUNK_CRC.size) == CHUNK_CRC.pack(zlib.crc32(kind + data)):
                 found.setdefault(kind, data)
         else:
-            stream.seek(length + _CRC.size, 1)
+            stream.seek(length + CHUNK_CRC.size, 1)
     raise CorruptImageError(
         f"{name} is damaged or made to do harm: it has more than {MAX_CHUNKS} chunks before its pixels. Get the "
         "picture again from where it was made."

@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bdflow_rt.containers.camera_raw import check_first_page, check_mark
 from bdflow_rt.containers.colour import check_png_colour, check_profile_size
+from bdflow_rt.containers.idat import check_idat
 from bdflow_rt.containers.jpeg import END_MARK, check_jpeg
 from bdflow_rt.containers.pillow import pillow_settings
+from bdflow_rt.containers.source import check_area, max_file_bytes
 from bdflow_rt.containers.tiff import prepare_tiff
-from bdflow_rt.errors import BdflowError, CorruptImageError, ImageTooLargeError, UnsupportedImageError, shorten
+from bdflow_rt.errors import BdflowError, CorruptImageError, UnsupportedImageError, shorten
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -45,7 +49,6 @@ _OTHER_KINDS = (
 # Pillow raises the same exceptions for damaged pictures and for sound ones that it does not know; the words differ.
 _UNSUPPORTED_REASONS = ("unknown pixel mode", "unknown raw mode", "cannot handle", "Unsupported BMP")
 _EMBEDDED_PROFILE, _LINKED_PROFILE = (int.from_bytes(mark, "big") for mark in (b"MBED", b"LINK"))
-_METADATA_ALLOWANCE = 32 << 20
 _SOURCE_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, PPM and GIF"
 
 
@@ -65,7 +68,7 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
     module = importlib.import_module(f"PIL.{plugin}")
     # The WebP decoder takes its memory as soon as it is opened.
     early = _webp_size(prefix) if plugin == "WebPImagePlugin" else (0, 0)
-    _check_size(early, name, max_pixels)
+    check_area(f"{name} has", *early, max_pixels=max_pixels)
     profile, profile_bytes = check_png_colour(stream, name=name) if plugin == "PngImagePlugin" else (None, 0)
     if plugin == "TiffImagePlugin":
         check_first_page(stream, name=name)
@@ -73,17 +76,17 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
         profile = _check_bmp(stream, name)
     if plugin == "JpegImagePlugin":
         # No sound picture is longer; what may follow it is not needed. Some files lack the end mark.
-        stream = io.BytesIO(stream.read(5 * max_pixels + _METADATA_ALLOWANCE) + END_MARK)
-    try:
-        with pillow_settings(early, profile_bytes=profile_bytes):
-            image: ImageFile = getattr(module, cls)(stream)
-    except Exception as error:
-        raise _typed(name, error) from error
-    _check_size(image.size, name, max_pixels)
+        size = min(stream.seek(0, io.SEEK_END), max_file_bytes(max_pixels))
+        stream.seek(0)
+        stream = io.BytesIO(stream.read(size) + END_MARK)
+    with _typed_errors(name), pillow_settings(early, profile_bytes=profile_bytes):
+        image: Any = getattr(module, cls)(stream)
+    check_area(f"{name} has", *image.size, max_pixels=max_pixels)
     if profile is not None:
         image.info["icc_profile"] = profile
     if plugin == "TiffImagePlugin":
-        _prepare(image, name)
+        with _typed_errors(name):
+            prepare_tiff(image, name=name)
     return image
 
 
@@ -93,15 +96,13 @@ def load_pixels(image: ImageFile, *, name: str) -> None:
     Raises:
         CorruptImageError: truncated or damaged.
     """
-    try:
-        with pillow_settings(image.size):
-            source = image.fp  # which Pillow lets go of
-            image.load()
-            if image.format == "JPEG" and isinstance(source, io.BytesIO):
-                data = source.getvalue().removesuffix(END_MARK)
-                check_jpeg(data, is_progressive="progressive" in image.info)
-    except Exception as error:
-        raise _typed(name, error) from error
+    with _typed_errors(name), pillow_settings(image.size):
+        source = image.fp  # which Pillow lets go of
+        image.load()
+        if image.format == "JPEG" and isinstance(source, io.BytesIO):
+            check_jpeg(source.getvalue().removesuffix(END_MARK), is_progressive="progressive" in image.info)
+        if image.format == "PNG" and source is not None:
+            check_idat(source)
 
 
 def is_animated(image: ImageFile, *, name: str) -> bool:
@@ -110,11 +111,8 @@ def is_animated(image: ImageFile, *, name: str) -> bool:
     Raises:
         CorruptImageError: its list of frames is damaged.
     """
-    try:
-        with pillow_settings(image.size):
-            return bool(getattr(image, "is_animated", False))
-    except Exception as error:
-        raise _typed(name, error) from error
+    with _typed_errors(name), pillow_settings(image.size):
+        return bool(getattr(image, "is_animated", False))
 
 
 def _plugin(prefix: bytes, name: str) -> tuple[str, str]:
@@ -132,16 +130,6 @@ def _plugin(prefix: bytes, name: str) -> tuple[str, str]:
     raise CorruptImageError(
         f"{name} is not a picture: its first bytes are {prefix[:8]!r}. {_SOURCE_FORMATS} pictures are read."
     )
-
-
-def _prepare(image: Any, name: str) -> None:
-    """`prepare_tiff`, whose tags a hostile file may fill with anything."""
-    try:
-        prepare_tiff(image, name=name)
-    except BdflowError:
-        raise
-    except Exception as error:
-        raise _typed(name, error) from error
 
 
 def _check_bmp(stream: BinaryIO, name: str) -> bytes:
@@ -190,13 +178,14 @@ def _webp_size(prefix: bytes) -> tuple[int, int]:
     return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
 
 
-def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ImageTooLargeError(
-            f"{name} has {width} x {height} = {width * height} pixels; at most {max_pixels} are allowed. "
-            "Raise max_pixels to accept it, or cut it into parts."
-        )
+@contextmanager
+def _typed_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BdflowError:
+        raise
+    except Exception as error:
+        raise _typed(name, error) from error
 
 
 def _typed(name: str, error: Exception) -> Exception:

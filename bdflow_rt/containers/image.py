@@ -16,16 +16,9 @@ from bdflow_rt.containers.colour import check_profile_size, warn_unused_profile
 from bdflow_rt.containers.decoders import is_animated, load_pixels, open_picture
 from bdflow_rt.containers.icc import grey_profile, rgb_profile
 from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, check_max_pixels, open_input
-from bdflow_rt.errors import (
-    ArgumentError,
-    CorruptImageError,
-    UnsupportedImageError,
-    check_type,
-    check_whole,
-    describe,
-)
+from bdflow_rt.errors import ArgumentError, CorruptImageError, UnsupportedImageError, check_type, check_whole, describe
 from bdflow_rt.files import PathLike, as_path, write_atomically
-from bdflow_rt.packet import MAX_ICC_BYTES, MAX_SIDE, UInt8Array, check_pixels_array
+from bdflow_rt.packet import MAX_SIDE, UInt8Array, check_pixels_array, check_profile
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,12 +56,7 @@ class Picture:
         check_pixels_array("The picture", self.pixels)
         if not isinstance(self.colour, str) or self.colour not in ("rgb", "grey"):
             raise ArgumentError(f"colour is {describe(self.colour)}; it must be 'rgb' or 'grey'.")
-        check_type("icc_profile", self.icc_profile, (bytes, type(None)), "bytes or None")
-        if self.icc_profile is not None and not 0 < len(self.icc_profile) <= MAX_ICC_BYTES:
-            raise ArgumentError(
-                f"The colour profile has {len(self.icc_profile)} bytes; 1 to {MAX_ICC_BYTES} are allowed. Convert "
-                "the picture to sRGB, or pass icc_profile=None."
-            )
+        check_profile(self.icc_profile)
 
 
 def read_picture(

@@ -6,6 +6,7 @@ Its data is the header, see header.py, and then the boundary map, see boundary.p
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -15,17 +16,24 @@ from pathlib import Path
 import numpy as np
 
 from bdflow_rt.containers.boundary import decode_boundary, encode_boundary
-from bdflow_rt.containers.chunks import PACKET_CHUNK, SIGNATURE, PngChunks, chunk, walk
+from bdflow_rt.containers.chunks import PACKET_CHUNK, SIGNATURE, Ihdr, PngChunks, chunk, walk
 from bdflow_rt.containers.decoders import load_pixels, open_picture
 from bdflow_rt.containers.header import decode_header, encode_header, header_length
-from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, check_max_pixels, read_file
+from bdflow_rt.containers.source import (
+    DEFAULT_MAX_PIXELS,
+    FILE_AGAIN,
+    check_area,
+    check_max_pixels,
+    max_file_bytes,
+    read_file,
+)
 from bdflow_rt.errors import (
     ArgumentError,
     CorruptImageError,
     CorruptPacketError,
-    ImageTooLargeError,
     NotAPacketError,
     PacketMismatchError,
+    UnsupportedImageError,
     check_type,
     shorten,
 )
@@ -34,23 +42,28 @@ from bdflow_rt.packet import MAX_ICC_BYTES, Packet, PacketHeader, UInt8Array
 
 _RGB = 2
 _COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
-_METADATA_ALLOWANCE = 32 << 20
-_AGAIN = "Get the file again from where it was made."
 
 
 def encode_png(packet: Packet) -> bytes:
     """The packet as the bytes of a PNG file.
 
     Raises:
-        ArgumentError: it is no packet, or one without a CRC of its LR pixels, which a PNG keeps exactly.
+        ArgumentError: it is no packet; it has no CRC of its LR pixels, which a PNG keeps exactly; or its colour profile
+            is not that of the header's CRC.
     """
     check_type("packet", packet, Packet, "a Packet, as downscale returns it")
     if packet.header.lr_crc32 is None:
         raise ArgumentError("The packet has no CRC of its LR pixels (lr_crc32); set it to Packet.crc32_of(lr).")
+    if packet.header.profile_crc32 != packet.profile_crc32:
+        raise ArgumentError(
+            f"The packet's header has profile_crc32={packet.header.profile_crc32}, and its icc_profile the CRC-32 "
+            f"{packet.profile_crc32}; they must be equal, or both None."
+        )
     from PIL import Image, PngImagePlugin
 
     extra = PngImagePlugin.PngInfo()
-    extra.add(PACKET_CHUNK, _encode_chunk(packet))
+    levels = b"" if packet.boundary is None else encode_boundary(packet.boundary, packet.header.bits)
+    extra.add(PACKET_CHUNK, encode_header(packet.header) + levels)
     stream = io.BytesIO()
     # `optimize` gives 3.6 % fewer bytes than the usual level 6 on photographs, for 0.7 s per megapixel of LR.
     image = Image.fromarray(np.ascontiguousarray(packet.lr))
@@ -59,19 +72,19 @@ def encode_png(packet: Packet) -> bytes:
 
 
 def decode_png(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Packet:
-    """Read what `encode_png` wrote, trusting nothing. Whether the pixels were edited is for `Packet.check_pixels`.
+    """Read what `encode_png` wrote, trusting nothing. `Packet.check_unedited` compares pixels and profile.
 
     Args:
         data: the file's content.
         max_pixels: packets of a larger HR picture are refused before anything is decoded.
 
     Raises:
-        NotAPacketError: a picture without the chunk, PNG or other.
+        NotAPacketError: a picture without the chunk: a PNG, or one of another format, also where it is not read here.
         CorruptPacketError: chunk, header, boundary map, or the picture around them is damaged.
         PacketVersionError: a format version this release does not know.
         PacketMismatchError: the picture is not the one the header describes.
         ImageTooLargeError: the HR picture has more than `max_pixels`.
-        CorruptImageError: not a picture, or a damaged one without a chunk.
+        CorruptImageError: no picture of a known format, or a damaged one without a chunk.
     """
     return _decode(data, "The file", max_pixels)
 
@@ -83,9 +96,8 @@ def read_packet(path: PathLike, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pack
         MissingFileError, UnreadableFileError: the file cannot be opened.
         Everything that `decode_png` raises.
     """
-    # A pixel of LR takes at most 3 bytes and its boundary level 1, and neither grows by more than a fifth when packed.
     check_max_pixels(max_pixels)
-    data = read_file(path, max_bytes=5 * max_pixels + _METADATA_ALLOWANCE)
+    data = read_file(path, max_bytes=max_file_bytes(max_pixels))
     return _decode(data, f"'{Path(path)}'", max_pixels)
 
 
@@ -119,51 +131,42 @@ def check_packet_path(path: PathLike) -> None:
         raise ArgumentError(f"'{name}' does not end in .png; packets are PNG files, so name it '{name.stem}.png'.")
 
 
-def _encode_chunk(packet: Packet) -> bytes:
-    boundary, bits = packet.boundary, packet.header.bits
-    return encode_header(packet.header) + (b"" if boundary is None else encode_boundary(boundary, bits))
-
-
 def _decode(data: bytes, name: str, max_pixels: int) -> Packet:
     check_type("data", data, (bytes, bytearray, memoryview), "the bytes of a PNG file")
     check_max_pixels(max_pixels)
     data = bytes(data)
     if not data.startswith(SIGNATURE):
         raise _not_png(data, name, max_pixels)
-    found = walk(memoryview(data))
-    if not found.has(PACKET_CHUNK):
-        if found.fault:
-            raise CorruptImageError(f"{name} is damaged or cut off: {found.fault}. {_AGAIN}")
+    chunks = walk(memoryview(data))
+    if not chunks.has(PACKET_CHUNK):
+        if chunks.problem:
+            raise CorruptImageError(f"{name} is damaged or cut off: {chunks.problem}. {FILE_AGAIN}")
         raise _not_a_packet(name)
-    if len(found.all(PACKET_CHUNK)) > 1:
-        raise CorruptPacketError(f"{name} has {len(found.all(PACKET_CHUNK))} chunks bdFL instead of one. {_AGAIN}")
-    if found.fault:
-        raise CorruptPacketError(f"{name} is damaged or cut off: {found.fault}. {_AGAIN}")
-    payload = found.all(PACKET_CHUNK)[0]
+    if len(packets := chunks.kept[PACKET_CHUNK]) > 1:
+        raise CorruptPacketError(f"{name} has {len(packets)} chunks bdFL instead of one. {FILE_AGAIN}")
+    if chunks.problem:
+        raise CorruptPacketError(f"{name} is damaged or cut off: {chunks.problem}. {FILE_AGAIN}")
+    payload = packets[0]
     length = header_length(payload)
     header = decode_header(payload[:length])
     if not isinstance(header, PacketHeader) or header.lr_crc32 is None:
-        raise CorruptPacketError(f"{name} has the header of a video or of a lossy file, which no PNG has. {_AGAIN}")
-    _check_picture(found, header, name, max_pixels)
+        raise CorruptPacketError(f"{name} has the header of a video or of a lossy file, which no PNG has. {FILE_AGAIN}")
+    _check_picture(chunks, header, name, max_pixels)
     boundary = None
     if header.bits:
         boundary = decode_boundary(payload[length:], header.bits, *header.lr_size)
     elif length != len(payload):
         raise CorruptPacketError(
-            f"The header says 0 bits, but {len(payload) - length} bytes of boundary map follow. {_AGAIN}"
+            f"The header says 0 bits, but {len(payload) - length} bytes of boundary map follow. {FILE_AGAIN}"
         )
-    profile = _decode_profile(found, name)
-    return Packet(_decode_pixels(found, name, max_pixels), boundary, header, profile)
+    profile = _decode_profile(chunks, name)
+    return Packet(_decode_pixels(chunks, name, max_pixels), boundary, header, profile)
 
 
-def _check_picture(found: PngChunks, header: PacketHeader, name: str, max_pixels: int) -> None:
+def _check_picture(chunks: PngChunks, header: PacketHeader, name: str, max_pixels: int) -> None:
     """Compare picture and header before memory is spent on either."""
-    if header.width * header.height > max_pixels:
-        raise ImageTooLargeError(
-            f"{name} restores to {header.width} x {header.height} = {header.width * header.height} pixels; at most "
-            f"{max_pixels} are allowed. Raise max_pixels to accept it."
-        )
-    ihdr = found.ihdr
+    check_area(f"{name} restores to", header.width, header.height, max_pixels=max_pixels)
+    ihdr = Ihdr.parse(chunks.kept[b"IHDR"][0])
     if (ihdr.colour_type, ihdr.bit_depth) != (_RGB, 8):
         kind = _COLOUR_TYPES.get(ihdr.colour_type, f"type {ihdr.colour_type}")
         raise PacketMismatchError(
@@ -178,36 +181,32 @@ def _check_picture(found: PngChunks, header: PacketHeader, name: str, max_pixels
         )
 
 
-def _inflate(data: memoryview, size: int, name: str) -> bytes:
-    """Inflate exactly one zlib stream of at most `size` bytes; not a byte more is ever produced or left over."""
-    inflater = zlib.decompressobj()
-    try:
-        content = inflater.decompress(data, size + 1)
-    except zlib.error as error:
-        raise CorruptPacketError(f"{name} does not inflate ({shorten(error)}). {_AGAIN}") from error
-    if len(content) > size:
-        raise CorruptPacketError(f"{name} inflates to more than the {size} bytes that are allowed. {_AGAIN}")
-    if not inflater.eof or inflater.unused_data:
-        raise CorruptPacketError(f"{name} is cut off, or other bytes follow it. {_AGAIN}")
-    return content
-
-
-def _decode_profile(found: PngChunks, name: str) -> bytes | None:
-    """The ICC profile of chunk iCCP: a name, a zero byte, compression method 0, a zlib stream."""
-    profiles = found.all(b"iCCP")
+def _decode_profile(chunks: PngChunks, name: str) -> bytes | None:
+    """The ICC profile of chunk iCCP: a name, a zero byte, compression method 0, a zlib stream and nothing behind it."""
+    profiles = chunks.kept[b"iCCP"]
     if not profiles:
         return None
     head = bytes(profiles[0][:81])
     end = head.find(b"\0")
     if len(profiles) > 1 or not 1 <= end <= 79 or head[end + 1 : end + 2] != b"\0":
-        raise CorruptPacketError(f"{name} has a colour profile that cannot be read, or two of them. {_AGAIN}")
-    return _inflate(profiles[0][end + 2 :], MAX_ICC_BYTES, "The colour profile") or None
+        raise CorruptPacketError(f"{name} has a colour profile that cannot be read, or two of them. {FILE_AGAIN}")
+    inflater = zlib.decompressobj()
+    try:
+        profile = inflater.decompress(profiles[0][end + 2 :], MAX_ICC_BYTES + 1)
+    except zlib.error as error:
+        raise CorruptPacketError(f"The colour profile does not inflate ({shorten(error)}). {FILE_AGAIN}") from error
+    if len(profile) > MAX_ICC_BYTES or not inflater.eof or inflater.unused_data:
+        raise CorruptPacketError(
+            f"The colour profile is cut off, inflates to more than {MAX_ICC_BYTES} bytes, or other bytes follow it. "
+            f"{FILE_AGAIN}"
+        )
+    return profile or None
 
 
-def _decode_pixels(found: PngChunks, name: str, max_pixels: int) -> UInt8Array:
+def _decode_pixels(chunks: PngChunks, name: str, max_pixels: int) -> UInt8Array:
     """The LR pixels, from a stream of nothing but the three chunks that hold them."""
-    parts = [chunk(b"IHDR", found.all(b"IHDR")[0])]
-    parts += [chunk(b"IDAT", data) for data in found.all(b"IDAT")]
+    parts = [chunk(b"IHDR", chunks.kept[b"IHDR"][0])]
+    parts += [chunk(b"IDAT", data) for data in chunks.kept[b"IDAT"]]
     stream = io.BytesIO(b"".join((SIGNATURE, *parts, chunk(b"IEND", b""))))
     try:
         with open_picture(stream, name=name, max_pixels=max_pixels) as image:
@@ -225,9 +224,12 @@ def _not_a_packet(name: str) -> NotAPacketError:
 
 
 def _not_png(data: bytes, name: str, max_pixels: int) -> Exception:
-    """The error for anything but a PNG: a sound picture of another kind, or none at all (which raises by itself)."""
+    """The error for anything but a PNG: a picture of another kind, or none at all (which raises by itself)."""
     if not data:
-        return CorruptImageError(f"{name} is empty (0 bytes). {_AGAIN}")
-    with open_picture(io.BytesIO(data), name=name, max_pixels=max_pixels) as image:
+        return CorruptImageError(f"{name} is empty (0 bytes). {FILE_AGAIN}")
+    with (
+        contextlib.suppress(UnsupportedImageError),
+        open_picture(io.BytesIO(data), name=name, max_pixels=max_pixels) as image,
+    ):
         load_pixels(image, name=name)
     return _not_a_packet(name)

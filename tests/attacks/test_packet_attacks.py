@@ -29,6 +29,7 @@ from bdflow_rt.errors import (
     PacketVersionError,
 )
 from tests.containers.build import (
+    INCOMPLETE_PIXELS,
     edit_chunk,
     encoded,
     fields_of,
@@ -89,6 +90,12 @@ def test_garbage_is_no_picture(data: bytes) -> None:
         decode_png(data)
 
 
+@pytest.mark.parametrize("start", [b"\0\0\0\x18ftypheic", b"\xff\x0a\xff\xff", b"8BPS\0\1", b"v/1\x01"])
+def test_a_picture_of_a_format_that_is_not_read_is_no_packet(start: bytes) -> None:
+    with refused(NotAPacketError, "no bdflow chunk"):
+        decode_png(start + bytes(100))
+
+
 def test_a_cut_off_jpeg_is_damaged_rather_than_no_packet() -> None:
     data = encoded(PHOTO, "JPEG")
     with refused(CorruptImageError, "cut off"):
@@ -104,8 +111,14 @@ def test_pixels_that_end_early_are_refused_although_the_host_program_tolerates_t
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
+@pytest.mark.parametrize("name", INCOMPLETE_PIXELS)
+def test_pixels_without_all_rows_checksum_or_end_are_refused(name: str) -> None:
+    with refused(CorruptPacketError, "damaged or cut off"):
+        decode_png(edit_chunk(PNG, b"IDAT", INCOMPLETE_PIXELS[name]))
+
+
 def test_a_file_cut_off_anywhere_is_refused() -> None:
-    chunk_seen = PNG.index(b"bdFL") + 8  # a chunk is looked at when 12 bytes of it are there
+    chunk_seen = PNG.index(b"bdFL") + 4  # a packet is begun where the type of its chunk is there
     for length in range(len(PNG)):
         fault = CorruptPacketError if length >= chunk_seen else CorruptImageError
         with pytest.raises((CorruptImageError, CorruptPacketError)) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import time
@@ -18,9 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
-from bdflow_rt.containers import read_picture
+from bdflow_rt.containers import read_packet, read_picture
 from bdflow_rt.containers.chunks import MAX_CHUNKS
+from bdflow_rt.containers.idat import check_idat
 from bdflow_rt.errors import (
+    ArgumentError,
     CorruptImageError,
     ImageTooLargeError,
     InputError,
@@ -29,6 +32,7 @@ from bdflow_rt.errors import (
     UnsupportedImageError,
 )
 from tests.containers.build import (
+    INCOMPLETE_PIXELS,
     edit_chunk,
     encoded,
     huge_png,
@@ -234,6 +238,80 @@ def test_a_damaged_png_chunk_is_refused() -> None:
 def test_a_png_whose_pixels_end_early_is_refused() -> None:
     with refused(CorruptImageError):
         read_picture(edit_chunk(encoded(PHOTO, "PNG"), b"IDAT", lambda data: data[: len(data) // 2]))
+
+
+@pytest.mark.parametrize("name", INCOMPLETE_PIXELS)
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
+def test_a_png_without_all_rows_checksum_or_end_is_refused(mode: str, name: str) -> None:
+    with refused(CorruptImageError, "damaged or cut off"):
+        read_picture(edit_chunk(encoded(PHOTO.convert(mode), "PNG"), b"IDAT", INCOMPLETE_PIXELS[name]))
+
+
+def test_a_little_behind_the_rows_and_anything_behind_their_stream_is_left_alone() -> None:
+    expected = read_picture(encoded(PHOTO, "PNG")).pixels
+    for extra in (
+        lambda data: zlib.compress(zlib.decompress(data) + bytes(1 << 16)),
+        lambda data: data + b"no zlib" * 100_000,
+    ):
+        found = read_picture(edit_chunk(encoded(PHOTO, "PNG"), b"IDAT", extra))
+        assert np.array_equal(found.pixels, expected)
+
+
+def test_pixels_that_are_a_bomb_are_refused_without_being_inflated() -> None:
+    bomb = zlib.compress(zlib.compress(bytes(1 << 30), 9), 9)
+    data = edit_chunk(encoded(PHOTO, "PNG"), b"IDAT", lambda _: zlib.decompress(bomb))
+    begin = time.process_time()
+    with refused(CorruptImageError, "inflate"):
+        read_picture(data)
+    assert time.process_time() - begin < 0.5
+
+
+# The passes of Adam7 over a square of 8 x 8 pixels, as section 8 of the PNG specification draws them.
+PASSES = ["16462646", "77777777", "56565656", "77777777", "36463646", "77777777", "56565656", "77777777"]
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(
+    ("colour_type", "bits"), [(0, 1), (0, 2), (0, 4), (0, 8), (2, 24), (3, 1), (3, 2), (3, 4), (3, 8), (4, 16), (6, 32)]
+)
+def test_the_bytes_of_the_rows_are_those_of_the_specification(colour_type: int, bits: int, interlaced: int) -> None:
+    depth = bits if bits < 8 else 8
+    for width, height in ((1, 1), (3, 2), (5, 9), (13, 4), (17, 23)):
+        size = 0
+        for number in "1234567" if interlaced else "0":
+            rows = [
+                sum(1 for x in range(width) if not interlaced or PASSES[y % 8][x % 8] == number) for y in range(height)
+            ]
+            size += sum(1 + math.ceil(columns * bits / 8) for columns in rows if columns)
+        ihdr = (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, interlaced))
+        for length in (size - 1, size):
+            data = join([ihdr, (b"IDAT", zlib.compress(bytes(length))), (b"IEND", b"")])
+            if length == size:
+                check_idat(io.BytesIO(data))
+            else:
+                with pytest.raises(ValueError, match=f"inflate to {length} bytes, and its rows have {size}"):
+                    check_idat(io.BytesIO(data))
+
+
+def test_a_small_jpeg_takes_no_memory_for_the_largest_one(tmp_path: Path) -> None:
+    path = tmp_path / "small.jpg"
+    path.write_bytes(encoded(PHOTO, "JPEG"))
+    tracemalloc.start()
+    read_picture(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("limit", [(2**31 - 1) ** 2 + 1, 10**20, 10**400, 0, -1, True, 1.0, None])
+def test_a_limit_on_pixels_that_no_picture_reaches_is_refused(limit: Any, tmp_path: Path) -> None:
+    path = tmp_path / "small.jpg"
+    path.write_bytes(encoded(PHOTO, "JPEG"))
+    with refused(ArgumentError, "max_pixels is", "whole number from 1 to 46116"):
+        read_picture(path, max_pixels=limit)
+    with refused(ArgumentError, "max_pixels is"):
+        read_packet(path, max_pixels=limit)
+    assert read_picture(path, max_pixels=(2**31 - 1) ** 2).pixels.shape == (63, 65, 3)
 
 
 def test_a_text_chunk_that_is_a_bomb_is_refused() -> None:

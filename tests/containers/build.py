@@ -85,6 +85,24 @@ def edit_chunk(png: bytes, kind: bytes, edit: Callable[[bytes], bytes]) -> bytes
     return join([(name, edit(data) if name == kind else data) for name, data in split(png)])
 
 
+def without_end(stream: bytes) -> bytes:
+    """The same content as a zlib stream that never says where it ends."""
+    deflate = zlib.compressobj()
+    return deflate.compress(zlib.decompress(stream)) + deflate.flush(zlib.Z_SYNC_FLUSH)
+
+
+INCOMPLETE_PIXELS: dict[str, Callable[[bytes], bytes]] = {
+    "a-half": lambda data: zlib.compress(zlib.decompress(data)[: len(zlib.decompress(data)) // 2]),
+    "a-third": lambda data: zlib.compress(zlib.decompress(data)[: len(zlib.decompress(data)) // 3]),
+    "one-byte-missing": lambda data: zlib.compress(zlib.decompress(data)[:-1]),
+    "no-checksum": lambda data: data[:-4],
+    "half-a-checksum": lambda data: data[:-2],
+    "no-final-block": without_end,
+    "100-kib-too-many": lambda data: zlib.compress(zlib.decompress(data) + bytes(100 << 10)),
+}
+"""What may be wrong with the IDAT data of a PNG that inflates without an error; some are cut between two rows."""
+
+
 def insert_chunks(png: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     """The PNG with more chunks behind its IHDR."""
     first, *others = split(png)

@@ -139,7 +139,7 @@ def test_what_is_no_header_or_profile_is_refused() -> None:
     packet, anything = make_packet(), cast(Any, 5)
     with refused(ArgumentError, "header is a int"):
         dataclasses.replace(packet, header=anything)
-    with refused(ArgumentError, "type int"):
+    with refused(ArgumentError, "icc_profile is a int"):
         dataclasses.replace(packet, icc_profile=anything)
 
 

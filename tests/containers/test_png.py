@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import zlib
 from pathlib import Path
 
 import cv2
@@ -109,6 +110,13 @@ def test_a_packet_under_a_name_that_hides_its_kind_is_refused(name: str, tmp_pat
 def test_a_packet_may_go_to_a_pipe_or_device() -> None:
     check_packet_path("/dev/stdout" if not Path("/dev/stdout").is_file() else "/dev/null")
     write_packet("/dev/null", make_packet())
+
+
+@pytest.mark.parametrize(("own", "noted"), [(SRGB, None), (None, 5), (SRGB, zlib.crc32(SRGB) ^ 1)])
+def test_a_packet_whose_profile_is_not_the_one_of_its_header_is_not_written(own: bytes | None, noted: int) -> None:
+    packet = make_packet(icc=own)
+    with refused(ArgumentError, "profile_crc32", "equal, or both None"):
+        encode_png(dataclasses.replace(packet, header=dataclasses.replace(packet.header, profile_crc32=noted)))
 
 
 def test_edited_pixels_with_the_old_chunk_are_read_but_do_not_pass_the_check() -> None:

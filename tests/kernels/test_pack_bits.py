@@ -10,7 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from bdflow_rt.containers.bits import pack_levels, unpack_levels
+from bdflow_rt.containers.boundary import pack_levels, unpack_levels
 from bdflow_rt.errors import ArgumentError, ArrayTooLargeError, DTypeError, EmptyImageError, LayoutError, ShapeError
 from bdflow_rt.kernels.pack_bits import (
     KERNELS,

@@ -24,6 +24,7 @@ from bdflow_rt.packet import ColourInfo, Header, Packet, PacketHeader, StreamHea
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import ModelCard, find_model, list_models
 from tests.containers.build import (
+    INCOMPLETE_PIXELS,
     edit_chunk,
     encoded,
     fields_of,
@@ -162,6 +163,9 @@ def add_maps(vectors: Vectors) -> None:
             [first, (b"tEXt", b"Title\0a picture"), chunk, *parts, (b"IDAT", b""), (b"tIME", bytes(7)), end]
         ),
         "unfiltered": join([first, chunk, (b"IDAT", zlib.compress(rows)), end]),
+        "empty-profile": insert_chunks(png, (b"iCCP", b"n\0\0" + zlib.compress(b""))),
+        "64-kib-behind-the-rows": join([first, chunk, (b"IDAT", zlib.compress(rows + bytes(65536))), end]),
+        "bytes-behind-the-pixels": join([first, chunk, (b"IDAT", zlib.compress(rows) + b"no zlib"), end]),
         "interlaced": join([_interlaced(first), chunk, (b"IDAT", zlib.compress(_passes(packet.lr))), end]),
     }.items():
         vectors.add(f"maps/{name}.png", content, kind="picture", **picture_as_json(packet))
@@ -262,6 +266,13 @@ def add_hostile_headers(vectors: Vectors) -> None:
     rest = {code: data for code, data in video.items() if code != STREAM_CODE}
     cases["video-without-its-field"] = ("CorruptPacketError", with_fields(STREAMS[0], rest))
     cases["video-with-lr-crc"] = ("CorruptPacketError", with_fields(STREAMS[0], {**video, 3: bytes(4)}))
+    unknown = {0x8003: b""}
+    cases["model-short-and-critical"] = ("CorruptPacketError", with_fields(HEADER, {**fields, 1: b"@1", **unknown}))
+    changed = {**video, STREAM_CODE: struct.pack(">IIBB", 1, 25, 1, 0), **unknown}
+    cases["video-codec-empty-and-critical"] = ("CorruptPacketError", with_fields(STREAMS[0], changed))
+    planes_0 = with_fields(HEADER, {**fields, **unknown})
+    planes_0 = repair_header(planes_0[:28] + b"\0" + planes_0[29:])
+    cases["planes-0-and-critical"] = ("PacketVersionError", planes_0)
     for name, (error, content) in cases.items():
         vectors.add(f"hostile/header-{name}.bin", content, kind="header", error=error)
 
@@ -301,6 +312,8 @@ def add_hostile_pictures(vectors: Vectors) -> None:
         "cut-before-chunk": ("CorruptImageError", png[:30]),
         "cut-in-chunk": ("CorruptPacketError", png[: png.index(b"bdFL") + 20]),
         "cut-in-pixels": ("CorruptPacketError", png[: png.index(b"IDAT") + 40]),
+        "cut-behind-chunk-type": ("CorruptPacketError", png[: png.index(b"bdFL") + 5]),
+        "chunk-type-digit": ("CorruptPacketError", join([*chunks[:-1], (b"tEX1", b""), chunks[-1]])),
         "no-end": ("CorruptPacketError", join(chunks[:-1])),
         "two-chunks": ("CorruptPacketError", join([*chunks[:3], *chunks[2:]])),
         "chunk-crc": ("CorruptPacketError", png.replace(header, header[:-1] + b"\0", 1)),
@@ -353,6 +366,15 @@ def add_hostile_pictures(vectors: Vectors) -> None:
         "map-webp-version-1": ("CorruptPacketError", mapped(sound[:25] + bytes([sound[25] | 0x20]) + sound[26:])),
         "map-webp-riff-length": ("CorruptPacketError", mapped(sound[:5] + bytes([sound[5] ^ 2]) + sound[6:])),
         "pixels-cut": ("CorruptPacketError", edit_chunk(png, b"IDAT", lambda data: data[: len(data) // 2])),
+        "pixels-rows-missing": ("CorruptPacketError", edit_chunk(png, b"IDAT", INCOMPLETE_PIXELS["a-half"])),
+        "pixels-without-checksum": ("CorruptPacketError", edit_chunk(png, b"IDAT", INCOMPLETE_PIXELS["no-checksum"])),
+        "pixels-without-final-block": (
+            "CorruptPacketError", edit_chunk(png, b"IDAT", INCOMPLETE_PIXELS["no-final-block"])
+        ),
+        "pixels-64-kib-and-1-behind-the-rows": (
+            "CorruptPacketError",
+            edit_chunk(png, b"IDAT", lambda data: zlib.compress(zlib.decompress(data) + bytes(65537))),
+        ),
         "pixels-edited": ("EditedPictureError", picture(Image.fromarray(edited))),
         "profile-stripped": ("EditedPictureError", without(b"iCCP")),
         "profile-changed": (

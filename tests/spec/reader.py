@@ -16,6 +16,8 @@ from PIL import Image
 HEADER_LIMIT = 65_536
 PROFILE_LIMIT = 16 * 1024 * 1024
 SIZE_LIMIT = 2**31 - 1
+CHUNK_LIMIT = 2**18
+SPARE_BYTES = 65_536
 # png.md demands a limit of the HR picture and leaves its value to the reader.
 MAX_HR_PIXELS = 2**28
 
@@ -314,11 +316,15 @@ def _walk_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
         length, kind = struct.unpack_from(">I4s", data, offset)
         if kind == b"bdFL":
             error = CorruptPacketError
+        if len(chunks) == CHUNK_LIMIT:
+            raise error("The file has too many chunks.")
         if length > len(data) - offset - 12:
             raise error("A chunk leaves the file.")
         content = data[offset + 8 : offset + 8 + length]
         if struct.unpack_from(">I", data, offset + 8 + length)[0] != zlib.crc32(kind + content):
             raise error("The CRC of a chunk is wrong.")
+        if not kind.isalpha():  # of bytes, this asks for ASCII letters
+            raise error("The type of a chunk is not four letters.")
         if (kind == b"IHDR") != (not chunks):
             raise error("IHDR is not first and alone.")
         if kind == b"IHDR":
@@ -425,7 +431,7 @@ def _read_profile(chunks: list[tuple[bytes, bytes]]) -> bytes | None:
         raise CorruptPacketError("The ICC profile does not inflate.") from error
     if len(profile) > PROFILE_LIMIT or not inflater.eof or inflater.unused_data:
         raise CorruptPacketError("The ICC profile is too long, is cut, or is followed by other bytes.")
-    return profile
+    return profile or None
 
 
 def _read_pixels(stream: bytes, h: int, w: int, interlaced: bool) -> bytes:
@@ -453,19 +459,17 @@ def _read_pixels(stream: bytes, h: int, w: int, interlaced: bool) -> bytes:
 
 
 def _inflate_pixels(stream: bytes, length: int) -> bytes:
-    """The first `length` bytes of a zlib stream that must reach its end; more bytes are inflated and dropped."""
+    """The first `length` bytes of a zlib stream that must reach its end with few bytes more."""
     inflater = zlib.decompressobj()
     try:
-        filtered = inflater.decompress(stream, length)
-        while not inflater.eof:
-            rest = inflater.unconsumed_tail
-            if not inflater.decompress(rest, 65_536) and not inflater.unconsumed_tail and not inflater.eof:
-                break
+        filtered = inflater.decompress(stream, length + SPARE_BYTES + 1)
     except zlib.error as error:
         raise CorruptPacketError("The pixels do not inflate.") from error
-    if len(filtered) < length or not inflater.eof:
-        raise CorruptPacketError("The pixels end early.")
-    return filtered
+    if not length <= len(filtered) <= length + SPARE_BYTES:
+        raise CorruptPacketError("The pixels end early, or much too late.")
+    if not inflater.eof:
+        raise CorruptPacketError("The pixels have no end or no checksum.")
+    return filtered[:length]
 
 
 def _unfilter(data: bytes, rows: int, columns: int) -> bytearray:

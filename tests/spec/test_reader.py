@@ -135,6 +135,18 @@ def test_pixels_equal_those_of_pillow_for_every_filter(interlaced: int) -> None:
                 assert reader.read_picture(data).lr == image.tobytes()
 
 
+def test_a_picture_has_at_most_262144_chunks() -> None:
+    data = (VECTORS / "maps" / "0-bits.png").read_bytes()
+    at = len(reader.PNG_SIGNATURE) + 25
+    for count, error in ((262_144 - 4, None), (262_144 - 3, reader.CorruptPacketError)):
+        flooded = data[:at] + chunk(b"teXt", b"") * count + data[at:]
+        if error is None:
+            assert reader.read_picture(flooded).lr == reader.read_picture(data).lr
+        else:
+            with pytest.raises(error):
+                reader.read_picture(flooded)
+
+
 def test_a_picture_above_the_limit_is_refused() -> None:
     data = (VECTORS / "maps" / "0-bits.png").read_bytes()
     assert reader.read_picture(data, max_hr_pixels=46 * 26).header.lr_size == (13, 23)

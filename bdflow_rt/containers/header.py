@@ -6,6 +6,7 @@ import struct
 import zlib
 from typing import Any, cast, get_args
 
+from bdflow_rt.containers.source import FILE_AGAIN
 from bdflow_rt.errors import ArgumentError, CorruptPacketError, PacketVersionError, check_type
 from bdflow_rt.packet import ColourInfo, FrameData, PacketHeader, StreamHeader, ZPolicy
 
@@ -19,7 +20,8 @@ _CRC = struct.Struct(">I")
 _CRITICAL = 0x8000
 _MODEL, _COLOUR, _LR_CRC, _PROFILE = 1, 2, 3, 4
 _Z, _STREAM = _CRITICAL | 1, _CRITICAL | 2
-_SIZES = {_COLOUR: 5, _LR_CRC: 4, _PROFILE: 4, _Z: 16}
+_SIZES = {_MODEL: (3, 71), _COLOUR: (5, 5), _LR_CRC: (4, 4), _PROFILE: (4, 4), _Z: (16, 16), _STREAM: (11, 42)}
+"""Fewest and most bytes of each field that this release knows."""
 _STREAM_FIXED = struct.Struct(">IIBB")
 _COLOUR_MODELS = ("rgb", "grey")
 
@@ -100,23 +102,22 @@ def decode_header(data: bytes | memoryview) -> PacketHeader | StreamHeader:
         raise _too_new(f"contents of kind {kind}, and this release knows pictures (0) and videos (1)")
     if planes > 1:
         raise _too_new(f"{planes} planes of boundary, and this release reads one")
+    fields = _fields(data[_FIXED.size : end])
     if (planes == 0) != (bits == 0):
         raise _corrupt(f"it says {planes} planes of {bits} bits")
-    fields = _fields(data[_FIXED.size : end])
     try:
         common = {"scale": scale, "identity": identity, "width": width, "height": height, "bits": bits}
         common |= _common_fields(fields)
         return _stream_header(common, fields) if kind else _picture_header(common, fields)
     except UnicodeDecodeError:
         raise _corrupt("a name in it is not ASCII") from None
-    except (ArgumentError, LookupError, struct.error) as error:
+    except ArgumentError as error:
         raise _corrupt(str(error).rstrip(".")) from None
 
 
 def _fields(data: bytes | memoryview) -> dict[int, bytes]:
     """The fields this release knows, by code; others are skipped where they may be."""
-    known = {_MODEL, _COLOUR, _LR_CRC, _PROFILE, _Z, _STREAM}
-    found: dict[int, bytes] = {}
+    fields: dict[int, bytes] = {}
     position, last = 0, -1
     while position < len(data):
         if len(data) - position < _FIELD.size:
@@ -127,25 +128,27 @@ def _fields(data: bytes | memoryview) -> dict[int, bytes]:
             raise _corrupt(f"field {code:#06x} comes after field {last:#06x}; each may come once, in ascending order")
         if size > len(data) - position:
             raise _corrupt(f"field {code:#06x} claims {size} bytes, and {len(data) - position} are left")
-        if code & _CRITICAL and code not in known:
+        if code & _CRITICAL and code not in _SIZES:
             raise _too_new(f"a field {code:#06x}, which restoring needs and this release does not know")
-        if _SIZES.get(code, size) != size:
-            raise _corrupt(f"field {code:#06x} has {size} bytes instead of {_SIZES[code]}")
-        if code in known:
-            found[code] = bytes(data[position : position + size])
+        if code in _SIZES:
+            least, most = _SIZES[code]
+            if not least <= size <= most:
+                allowed = least if least == most else f"{least} to {most}"
+                raise _corrupt(f"field {code:#06x} has {size} bytes instead of {allowed}")
+            fields[code] = bytes(data[position : position + size])
         position, last = position + size, code
-    return found
+    return fields
 
 
 def _common_fields(fields: dict[int, bytes]) -> dict[str, Any]:
     if _MODEL not in fields:
         raise ArgumentError("it names no model")
-    found: dict[str, Any] = {"model": fields[_MODEL].decode("ascii")}
+    values: dict[str, Any] = {"model": fields[_MODEL].decode("ascii")}
     if _COLOUR in fields:
         model, primaries, transfer, matrix, full_range = fields[_COLOUR]
         if model >= len(_COLOUR_MODELS) or full_range > 1:
             raise ArgumentError(f"its colour model is {model} and its range {full_range}; 0 and 1 exist")
-        found["colour"] = ColourInfo(
+        values["colour"] = ColourInfo(
             model=cast(Any, _COLOUR_MODELS[model]),
             primaries=primaries,
             transfer=transfer,
@@ -154,8 +157,8 @@ def _common_fields(fields: dict[int, bytes]) -> dict[str, Any]:
         )
     if _Z in fields:
         temperature, seed = struct.unpack(">dQ", fields[_Z])
-        found["z"] = ZPolicy(temperature=temperature, seed=seed)
-    return found
+        values["z"] = ZPolicy(temperature=temperature, seed=seed)
+    return values
 
 
 def _picture_header(common: dict[str, Any], fields: dict[int, bytes]) -> PacketHeader:
@@ -181,7 +184,7 @@ def _stream_header(common: dict[str, Any], fields: dict[int, bytes]) -> StreamHe
 
 
 def _corrupt(what: str) -> CorruptPacketError:
-    return CorruptPacketError(f"The packet's header is damaged: {what}. Get the file again from where it was made.")
+    return CorruptPacketError(f"The packet's header is damaged: {what}. {FILE_AGAIN}")
 
 
 def _too_new(what: str) -> PacketVersionError:

@@ -123,10 +123,10 @@ def test_a_field_that_is_not_allowed_is_named(code: int, data: bytes, word: str)
         (0x8002, struct.pack(">IIBB", 1, 0, 1, 0) + b"ffv1", "time_base"),
         (0x8002, struct.pack(">IIBB", 1, 25, 2, 0) + b"ffv1", "exact by 2"),
         (0x8002, struct.pack(">IIBB", 1, 25, 1, 3) + b"ffv1", "frame data at 3"),
-        (0x8002, struct.pack(">IIBB", 1, 25, 1, 0), "codec"),
+        (0x8002, struct.pack(">IIBB", 1, 25, 1, 0), "10 bytes instead of 11 to 42"),
         (0x8002, struct.pack(">IIBB", 1, 25, 1, 0) + b"FFV1", "codec"),
         (0x8002, struct.pack(">IIBB", 1, 25, 1, 0) + b"\xff", "ASCII"),
-        (0x8002, b"short", "buffer"),
+        (0x8002, b"short", "5 bytes instead of 11 to 42"),
         (0x0003, bytes(4), "those of a picture"),
         (0x0004, bytes(4), "those of a picture"),
     ],
@@ -141,6 +141,19 @@ def test_a_header_without_a_model_and_a_video_without_its_field_are_refused() ->
         fields = {key: data for key, data in fields_of(header).items() if key != code}
         with refused(CorruptPacketError, word):
             decode_header(with_fields(header, fields))
+
+
+@pytest.mark.parametrize(("code", "size"), [(0x0001, 2), (0x0001, 72), (0x8002, 10), (0x8002, 43)])
+def test_a_length_that_is_not_allowed_decides_before_a_critical_field_behind_it(code: int, size: int) -> None:
+    with refused(CorruptPacketError, f"{code:#06x} has {size} bytes"):
+        decode_header(with_fields(STREAM, {**fields_of(STREAM), code: bytes(size), 0x8003: b""}))
+
+
+@pytest.mark.parametrize("planes", [b"\0\1", b"\1\0"])
+def test_planes_without_bits_are_damage_only_where_every_critical_field_is_known(planes: bytes) -> None:
+    data = with_fields(HEADER, {**fields_of(HEADER), 0x8003: b""})
+    with refused(PacketVersionError, "0x8003"):
+        decode_header(repair_header(data[:28] + planes + data[30:]))
 
 
 def test_unknown_fields_are_skipped_and_unknown_critical_ones_refused() -> None:

@@ -43,11 +43,12 @@ class Rescaler:
 
     Args:
         card: of the model.
-        backend: "auto", "openvino" or "torch".
-        device: "cpu" or, with torch, "cuda" or "cuda:N"; None is the CPU.
+        backend: "auto", "openvino", "torch", "tensorrt" or "tensorrt-rtx"; "auto" is never TensorRT, whose engines
+            are built first (`bdflow build`).
+        device: "cpu", "cuda" or "cuda:N"; None is the CPU, or the first GPU for TensorRT. OpenVINO runs on the CPU.
         precision: "fp32"; "bf16" on a CPU that has it; "fp16" on a GPU, and the only one of TensorRT engines. What
-            these cost is in the model's card: up to 0.3 dB is allowed. "auto" takes the fastest that costs at most
-            0.05 dB, so its pixels depend on the machine.
+            these cost is in the model's card: up to 0.3 dB is allowed. None is float32, and float16 with TensorRT.
+            "auto" takes the fastest that costs at most 0.05 dB, so its pixels depend on the machine.
         threads: CPU threads, 1 to 1024; None is all cores.
         memory_limit_mib: working memory of the network, not below 128 in effect. Larger pictures are cut into tiles
             that give the same pixels (to at most 1 LSB).
@@ -64,7 +65,7 @@ class Rescaler:
         *,
         backend: str = "auto",
         device: str | None = None,
-        precision: PrecisionChoice = "fp32",
+        precision: PrecisionChoice | None = None,
         threads: int | None = None,
         memory_limit_mib: float = MEMORY_LIMIT_MIB,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -132,7 +133,7 @@ class Rescaler:
 
     @property
     def backend(self) -> str:
-        """The backend that runs: "openvino" or "torch"."""
+        """The backend that runs: "openvino", "torch", "tensorrt" or "tensorrt-rtx"."""
         return self._selection.backend
 
     @property
@@ -214,7 +215,7 @@ class Rescaler:
         Args:
             packet: what `downscale` returned, or the path of a packet file.
             z: what to use for Z; None is what the packet says.
-            force: restore even if the LR pixels were edited.
+            force: restore even if the LR pixels or the colour profile were edited.
             progress: called with the number of tiles done and in all, while other threads wait.
 
         Returns:
@@ -222,7 +223,7 @@ class Rescaler:
 
         Raises:
             PacketMismatchError: the packet was made with other weights; `Rescaler.for_packet` finds them.
-            EditedPictureError: the LR pixels were edited, and `force` is False.
+            EditedPictureError: the LR pixels or the colour profile were edited, and `force` is False.
             PacketError, InputError: the file cannot be read as a packet.
             NonFiniteOutputError and others: as `downscale`.
         """

@@ -6,8 +6,8 @@ import argparse
 import pathlib
 import time
 
-from bdflow_rt.cli.options import add_engine_options, add_output_options, add_refine, engine_options, tiles_progress
-from bdflow_rt.cli.output import note, print_json
+from bdflow_rt.cli.options import add_engine_options, add_output_options, add_refine, engine_options
+from bdflow_rt.cli.output import note, print_json, progress_callback
 from bdflow_rt.zoo import DEFAULT_MODEL
 
 
@@ -34,9 +34,8 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.output, inputs=[args.input])
     with Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler:
         input_bytes = file_size(args.input)
-        packet = rescaler.downscale(
-            args.input, background=args.background, refine=args.refine, progress=tiles_progress(args, "downscale")
-        )
+        progress = progress_callback(label="downscale", quiet=args.quiet)
+        packet = rescaler.downscale(args.input, background=args.background, refine=args.refine, progress=progress)
         output_bytes = write_packet(args.output, packet)
         height, width = packet.lr.shape[:2]
         result = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any, get_args
 
-from bdflow_rt.cli.output import progress_callback
 from bdflow_rt.engines.engine import PrecisionChoice
 
 
@@ -17,9 +16,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="cpu, cuda or cuda:N (default: cpu, for TensorRT cuda)")
     group.add_argument(
         "--precision",
-        default="fp32",
         choices=get_args(PrecisionChoice),
-        help="bf16 on a CPU or fp16 on a GPU where it costs at most 0.3 dB; auto: where 0.05 dB (default: fp32)",
+        help="bf16 on a CPU or fp16 on a GPU where it costs at most 0.3 dB; auto: where 0.05 dB (default: fp32, for "
+        "TensorRT fp16)",
     )
     group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     group.add_argument(
@@ -42,7 +41,7 @@ def add_refine(parser: argparse.ArgumentParser) -> None:
 def add_max_pixels(parser: argparse._ActionsContainer) -> None:
     """The limit of what is read; `max_pixels_option` has its value."""
     parser.add_argument(
-        "--max-pixels", type=_positive, metavar="N", help="refuse larger HR pictures (default: 16384 x 16384)"
+        "--max-pixels", type=int, metavar="N", help="refuse larger HR pictures (default: 16384 x 16384)"
     )
 
 
@@ -64,20 +63,7 @@ def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     return {**options, **max_pixels_option(args)}
 
 
-def _positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not allowed; it must be at least 1")
-    return value
-
-
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """What the command prints."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no notes")
-
-
-def tiles_progress(args: argparse.Namespace, label: str) -> Any:
-    """A callback for `Rescaler` that draws a bar over the tiles on stderr."""
-    return progress_callback(label=label, quiet=args.quiet)

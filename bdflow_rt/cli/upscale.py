@@ -6,8 +6,8 @@ import argparse
 import pathlib
 import time
 
-from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options, tiles_progress
-from bdflow_rt.cli.output import note, print_json
+from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options, max_pixels_option
+from bdflow_rt.cli.output import note, print_json, progress_callback
 from bdflow_rt.errors import ArgumentError
 
 
@@ -20,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="picture to write: .png, .webp, .tif, .bmp, .ppm or .jpg",
     )
-    parser.add_argument("-m", "--model", help="name or folder of the file's model (default: found by hash)")
-    parser.add_argument("--force", action="store_true", help="restore even if the small picture was edited")
+    parser.add_argument("-m", "--model", help="name or folder of the file's model (default: found by identity)")
+    parser.add_argument(
+        "--force", action="store_true", help="restore even if the small picture or its colour profile was edited"
+    )
     parser.add_argument(
         "--temperature", type=float, help="sample Z ~ N(0, T^2) instead of what the file says (normally Z = 0)"
     )
@@ -42,16 +44,16 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError(f"--seed is {args.seed}, but nothing is sampled: give a --temperature as well.")
     z = None if args.temperature is None else ZPolicy(temperature=args.temperature, seed=args.seed or 0)
     options = engine_options(args)
-    limit = {"max_pixels": options["max_pixels"]} if "max_pixels" in options else {}
     check_output(args.output, inputs=[args.input])
     input_bytes = file_size(args.input)
-    packet = read_packet(args.input, **limit)
+    packet = read_packet(args.input, **max_pixels_option(args))
     height, width = packet.header.height, packet.header.width
     check_picture_path(args.output, width=width, height=height)
     # A folder outside the zoo has to be named; that its weights are those of the file is checked either way.
     opened = Rescaler.from_pretrained(args.model, **options) if args.model else Rescaler.for_packet(packet, **options)
     with opened as rescaler:
-        pixels = rescaler.upscale(packet, z=z, force=args.force, progress=tiles_progress(args, "upscale"))
+        progress = progress_callback(label="upscale", quiet=args.quiet)
+        pixels = rescaler.upscale(packet, z=z, force=args.force, progress=progress)
         output_bytes = write_picture(args.output, Picture(pixels, packet.header.colour.model, packet.icc_profile))
         result = {
             "input": str(args.input),

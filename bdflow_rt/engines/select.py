@@ -89,7 +89,7 @@ def open_engine(
     if selection.backend != "torch":
         enter_library(selection.backend)
     if selection.backend == "openvino":
-        _import("openvino")
+        import_backend("openvino")
         from bdflow_rt.engines.openvino import OpenVINOEngine
 
         return OpenVINOEngine(card, direction, precision=precision, threads=threads)
@@ -115,7 +115,7 @@ def prepare_torch(device: str, *, threads: int | None) -> None:
         raise BackendUnavailableError(f"This runs in PyTorch, which is not installed: {INSTALL['torch']}")
     enter_library("torch")
     threads = torch_threads(threads)
-    torch = _import("torch")
+    torch = import_backend("torch")
     devices = torch.cuda.device_count()
     if device != "cpu" and int(device.partition(":")[2] or 0) >= devices:
         raise BackendUnavailableError(
@@ -148,30 +148,36 @@ def is_installed(backend: Backend) -> bool:
     return found is not None and found.origin is not None  # type stubs make a folder of TensorRT's name, without code
 
 
-def _import(backend: Backend) -> Any:
+def import_backend(backend: Backend) -> Any:
+    """Import the package of a backend that is installed.
+
+    Raises:
+        BackendUnavailableError: it does not load.
+    """
     try:
-        return import_quietly(backend)
-    except (ImportError, OSError) as error:
+        return import_quietly(backend.replace("-", "_"))
+    except (ImportError, OSError, RuntimeError) as error:
         raise BackendUnavailableError(
             f"The {backend} backend is installed, but does not load ({shorten(error)}). Install it again: "
             f"{INSTALL[backend]}"
         ) from error
 
 
-def choose_precision(selection: Selection, card: ModelCard, precision: PrecisionChoice) -> tuple[Precision, str]:
+def choose_precision(selection: Selection, card: ModelCard, precision: PrecisionChoice | None) -> tuple[Precision, str]:
     """The precision to compute in, and the sentence that says why and what it costs.
 
     Args:
         selection: from `select`.
         card: of the model, which says what a precision was measured to cost.
-        precision: "auto" is the fastest one that this machine has, the backend computes in, and that costs at most
-            `AUTO_LOSS_DB`; float32 where there is none. One that is named may cost up to `NAMED_LOSS_DB`.
+        precision: None is float32 where the backend computes in it, and the float16 of TensorRT's engines. "auto" is
+            the fastest one that this machine has, the backend computes in, and that costs at most `AUTO_LOSS_DB`; as
+            None where there is none. Only one that costs at most `NAMED_LOSS_DB` is taken, named or not.
 
     Raises:
         ArgumentError: it is unknown, the backend does not compute in it, or it costs more than is allowed.
         BackendError: "auto" on a CPU, and OpenVINO does not load.
     """
-    if precision not in get_args(PrecisionChoice):
+    if precision is not None and precision not in get_args(PrecisionChoice):
         raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(PrecisionChoice))}.")
     on_gpu = selection.device != "cpu"
     available: tuple[Precision, ...] = ("fp16", "fp32") if on_gpu else ("bf16", "fp32")
@@ -179,37 +185,38 @@ def choose_precision(selection: Selection, card: ModelCard, precision: Precision
         available = ("fp16",)
     elif selection.backend == "torch" and not on_gpu:
         available = ("fp32",)
+    *faster, chosen = available
+    why = f"the only one of {selection.backend}" if not faster else "the default"
     if precision == "auto":
-        *faster, last = available
         for candidate in faster:
             if card.precisions.get(candidate, math.inf) <= AUTO_LOSS_DB and computes_in(candidate):
                 return candidate, f"the fastest here that costs at most {AUTO_LOSS_DB} dB; {_cost(card, candidate)}"
-        why = (
-            f"no faster one here costs at most {AUTO_LOSS_DB} dB" if faster else f"the only one of {selection.backend}"
-        )
-        return last, f"{why}; {_cost(card, last)}"
-    if precision not in available:
-        raise ArgumentError(
-            f"precision={precision!r} does not go with backend={selection.backend!r} on {selection.device}: TensorRT's "
-            "engines run in 'fp16', PyTorch on a GPU in 'fp16' or 'fp32', OpenVINO in 'fp32' or 'bf16', PyTorch on a "
-            "CPU in 'fp32'."
-        )
-    named = precision
+        if faster:
+            why = f"no faster one here costs at most {AUTO_LOSS_DB} dB"
+    elif precision is not None:
+        if precision not in available:
+            raise ArgumentError(
+                f"precision={precision!r} does not go with backend={selection.backend!r} on {selection.device}: "
+                "TensorRT's engines run in 'fp16', PyTorch on a GPU in 'fp16' or 'fp32', OpenVINO in 'fp32' or 'bf16', "
+                "PyTorch on a CPU in 'fp32'."
+            )
+        chosen, why = precision, "asked for"
     # What engines lose is proven when they are built; a CPU's bfloat16 is vouched for by the card alone.
-    loss_db = card.precisions.get(named, 0.0 if named != "bf16" else None)
-    if loss_db is None or loss_db > NAMED_LOSS_DB:
+    loss_db = 0.0 if chosen == "fp32" else card.precisions.get(chosen, math.inf if chosen == "bf16" else 0.0)
+    if loss_db > NAMED_LOSS_DB:
+        exact = "precision='fp32'" if "fp32" in available else "backend='openvino' or backend='torch', in float32"
         raise ArgumentError(
-            f"precision={named!r} is allowed for models that lose at most {NAMED_LOSS_DB} dB by it; {card.id} "
-            f"{_cost(card, named)}. Use precision='fp32'."
+            f"precision={chosen!r} is allowed for models that lose at most {NAMED_LOSS_DB} dB by it; {card.id}: "
+            f"{_cost(card, chosen)}. Use {exact}."
         )
-    return named, f"asked for; {_cost(card, named)}"
+    return chosen, f"{why}; {_cost(card, chosen)}"
 
 
 def computes_in(precision: Precision) -> bool:
     """Whether this machine computes in a precision; what has it is a GPU for float16, and some CPUs for bfloat16."""
     if precision == "bf16":
         enter_library("openvino")
-        _import("openvino")
+        import_backend("openvino")
         from bdflow_rt.engines.openvino import process_core
 
         return "BF16" in process_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

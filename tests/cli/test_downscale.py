@@ -219,6 +219,8 @@ def test_a_name_that_is_no_text_is_written_in_a_real_process(zoo: Path, source: 
         (["--device", "cuda:x", "--backend", "torch"], ["'cuda:x'"]),
         (["--device", "cuda", "--backend", "openvino"], ["openvino", "CPU"]),
         (["--precision", "bf16"], ["bf16", "fp32"]),
+        (["--max-pixels", "0"], ["max_pixels is 0"]),
+        (["--max-pixels", str(10**20)], [f"max_pixels is {10**20}", "from 1 to"]),
         (["--background", "notacolour"], ["'notacolour'", "white"]),
         (["--background", "rgb(300, 0, 0)"], ["rgb(300, 0, 0)"]),
         (["--background", "#ff000080"], ["#ff000080", "opaque"]),
@@ -234,7 +236,7 @@ def test_impossible_options_are_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    "options", [["--threads", "two"], ["--max-pixels", "0"], ["--precision", "int8"]], ids=" ".join
+    "options", [["--threads", "two"], ["--max-pixels", "x"], ["--precision", "int8"]], ids=" ".join
 )
 def test_options_that_do_not_parse_are_usage_errors(
     zoo: Path, source: Path, tmp_path: Path, options: list[str]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bdflow_rt.engines.engine import Precision
+from bdflow_rt.engines.engine import Backend, Precision, PrecisionChoice
 from bdflow_rt.engines.select import (
     AUTO_LOSS_DB,
     NAMED_LOSS_DB,
@@ -218,6 +218,42 @@ def test_precisions_a_backend_does_not_compute_in_are_refused(
         choose_precision(selection, card, precision)
     for sound in (Selection("torch", "cuda:1", ""), Selection("tensorrt", "cuda", "")):
         assert choose_precision(sound, card, "fp16") == ("fp16", "asked for; what fp16 costs was not measured")
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("precision", [None, "auto", "fp16"])
+def test_a_model_that_float16_ruins_is_sent_to_a_backend_that_has_float32(
+    card: ModelCard, backend: Backend, precision: PrecisionChoice | None
+) -> None:
+    ruined = dataclasses.replace(card, precisions={"fp16": NAMED_LOSS_DB + 0.01})
+    with pytest.raises(ArgumentError, match=r"0.310 dB\. Use backend='openvino' or backend='torch'") as caught:
+        choose_precision(Selection(backend, "cuda", ""), ruined, precision)
+    assert "precision='fp32'" not in str(caught.value)
+    assert choose_precision(Selection("torch", "cuda", ""), ruined, precision if precision != "fp16" else None) == (
+        "fp32",
+        f"{'the default' if precision != 'auto' else 'no faster one here costs at most 0.05 dB'}; float32 is exact",
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "expected"),
+    [
+        ("openvino", "cpu", "fp32"), ("torch", "cpu", "fp32"), ("torch", "cuda", "fp32"),
+        ("tensorrt", "cuda", "fp16"), ("tensorrt-rtx", "cuda", "fp16"),
+    ],
+)  # fmt: skip
+def test_the_default_is_float32_where_the_backend_computes_in_it(
+    card: ModelCard, backend: Backend, device: str, expected: Precision
+) -> None:
+    measured = dataclasses.replace(card, precisions={"fp16": 0.01, "bf16": 0.01})
+    assert choose_precision(Selection(backend, device, ""), measured, None)[0] == expected
+
+
+def test_a_rescaler_of_tensorrt_needs_no_precision(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdflow_rt.engines.select.is_installed", lambda backend: True)
+    with Rescaler(card, backend="tensorrt") as rescaler:
+        assert (rescaler.backend, rescaler.precision) == ("tensorrt", "fp16")
+        assert rescaler.precision_reason.startswith("the only one of tensorrt; ")
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ class EngineBuild:
         return EngineKey(
             model=self.card.id,
             graph_sha256=hashlib.sha256(self.graph.SerializeToString(deterministic=True)).hexdigest(),
-            weights_sha256=self.card.weights_sha256,
+            identity=self.card.identity,
             direction=self.direction,
             kind=self.kind,
             flavour=self.flavour.name,

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from bdflow_rt.export.tensorrt import EngineBuild
 
     say = (lambda text: None) if args.quiet else note
-    cache = EngineCache(say=say)
+    cache = EngineCache(log=say)
     profile = parse_profile(args.profile, batch=parse_batch(args.batch))
     card, options = find_model(args.model), _options(args)
     records = []

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from bdflow_rt.engines.cache import EngineCache
 
-    cache = EngineCache(say=note)
+    cache = EngineCache(log=note)
     if args.action == "rm":
         if args.all == bool(args.which):
             raise ArgumentError("Say which engines to remove: either keys or models, or --all.")
@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> int:
         print_json(records)
     elif records:
         print_text(_table(records))
-    damaged = [record for record in records if record["fault"]]
+    damaged = [record for record in records if record["problem"]]
     if not args.json:
         removed = "removed " if args.action == "rm" else ""
         size = sum(record["size_bytes"] for record in records) / 2**20
         note(f"{removed}{len(records)} engine{'s' * (len(records) != 1)}, {size:.1f} MiB in {cache.folder}")
         for record in damaged:
-            note(f"damaged: {record['key'][:12]}: {record['fault']}; it is built anew when it is next asked for")
+            note(f"damaged: {record['key'][:12]}: {record['problem']}; it is built anew when it is next asked for")
     return BackendError.exit_code if damaged and args.action == "verify" else 0
 
 
@@ -58,7 +58,7 @@ def _record(entry: Any) -> dict[str, Any]:
     if entry.sidecar is not None:
         used = datetime.fromtimestamp(entry.last_used_ns // 10**9, timezone.utc)
         known = {**as_record(entry.sidecar), "last_used": used.isoformat()}
-    place = {"key": entry.digest, "path": str(entry.path), "size_bytes": entry.size_bytes, "fault": entry.fault}
+    place = {"key": entry.digest, "path": str(entry.path), "size_bytes": entry.size_bytes, "problem": entry.problem}
     return {**place, **known}
 
 
@@ -67,7 +67,7 @@ def _table(records: list[dict[str, Any]]) -> str:
     for record in records:
         texts = (str(record.get(name, "?")) for name in ("model", "direction", "kind", "flavour", "profile", "gpu"))
         size, used = f"{record['size_bytes'] / 2**20:.1f}", str(record.get("last_used", "?"))[:16]
-        rows.append((record["key"][:12], *texts, size, used, "damaged" if record["fault"] else "sound"))
+        rows.append((record["key"][:12], *texts, size, used, "damaged" if record["problem"] else "sound"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

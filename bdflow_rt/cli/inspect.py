@@ -174,9 +174,9 @@ def _of_engine(entry: CacheEntry) -> dict[str, Any]:
     """What is known of an engine; its layers where its GPU is here."""
     from bdflow_rt.engines.cache_entry import as_record
 
-    if entry.sidecar is None or entry.fault:
+    if entry.sidecar is None or entry.problem:
         raise BackendError(
-            f"Engine {entry.digest[:12]} of the cache is damaged: {entry.fault}. Remove it with `bdflow cache rm "
+            f"Engine {entry.digest[:12]} of the cache is damaged: {entry.problem}. Remove it with `bdflow cache rm "
             f"{entry.digest[:12]}`; it is built anew when it is next asked for."
         )
     record = {"key": entry.digest, "path": str(entry.path), **as_record(entry.sidecar)}
@@ -204,7 +204,7 @@ def inspect_engine(entry: CacheEntry) -> Any:
     from bdflow_rt.engines.tensorrt_library import LoadedEngine, load_library
 
     if entry.sidecar is None:
-        raise BackendError(f"Engine {entry.digest[:12]} is damaged: {entry.fault}.")
+        raise BackendError(f"Engine {entry.digest[:12]} is damaged: {entry.problem}.")
     key = entry.sidecar.key
     library, device = load_library(cast(Flavour, key.flavour)), CudaDevice()
     fields = {field.name: getattr(key, field.name) for field in dataclasses.fields(key)}

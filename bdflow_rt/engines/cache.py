@@ -73,7 +73,7 @@ class CacheEntry:
         size_bytes: of all its files.
         last_used_ns: nanoseconds since 1970 of its last use, 0 where that is not known.
         sidecar: None where it cannot be read.
-        fault: what is wrong with it, or None.
+        problem: what is wrong with it, or None.
     """
 
     digest: str
@@ -81,7 +81,7 @@ class CacheEntry:
     size_bytes: int
     last_used_ns: int
     sidecar: Sidecar | None
-    fault: str | None
+    problem: str | None
 
 
 Entries = list[CacheEntry]
@@ -92,18 +92,18 @@ class EngineCache:
 
     Args:
         folder: None is the one of `cache_folder`; engines are in `engines` beneath it.
-        say: takes the sentences that a person who waits wants to read; None logs them.
+        log: takes the sentences that a person who waits wants to read; None is this module's logger.
     """
 
-    def __init__(self, folder: Path | None = None, *, say: Callable[[str], None] | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, log: Callable[[str], None] | None = None) -> None:
         self.folder = (cache_folder() if folder is None else folder) / "engines"
-        self._say = say or logging.getLogger(__name__).warning
+        self._log = log or logging.getLogger(__name__).warning
 
     def get_or_build(self, key: EngineKey, build: Callable[[], bytes]) -> CachedEngine:
         """The engine of a key; where there is none, or its files are damaged, what `build` returns, stored.
 
         Another process or thread that builds the same engine is waited for. A cache that cannot be written costs
-        time, and is spoken of; nothing that `build` raises leaves anything behind.
+        time, and is logged; nothing that `build` raises leaves anything behind.
 
         Raises:
             CacheTrustError: others could have written what is in the cache.
@@ -114,13 +114,14 @@ class EngineCache:
             make_folder(self.folder)
         with suppress(DamagedFileError):
             return self._load(key.digest)
-        with locked(self._file(key.digest, ".lock"), on_wait=lambda: self._say(_waiting(key))):
+        waiting = f"Another process is building the {key}; waiting for it."
+        with locked(self._file(key.digest, ".lock"), on_wait=lambda: self._log(waiting)):
             try:
                 return self._load(key.digest)
-            except DamagedFileError as fault:
+            except DamagedFileError as error:
                 is_new = not os.path.lexists(self._file(key.digest, ".json"))
-                reason = self._why_new(key) if is_new else f"The cached {key} is built anew: {fault}."
-            self._say(reason)
+                reason = self._why_new(key) if is_new else f"The cached {key} is built anew: {error}."
+            self._log(reason)
             start = time.perf_counter()
             plan = bytes(build())
             sidecar = Sidecar.of(key, plan, build_seconds=time.perf_counter() - start)
@@ -129,11 +130,11 @@ class EngineCache:
             self._evict(keep=key.digest)
         return CachedEngine(self._file(key.digest, ".plan") if stored else None, plan, sidecar, reason)
 
-    def find(self, wanted: Mapping[str, Any]) -> CachedEngine | None:
+    def find(self, expected: Mapping[str, Any]) -> CachedEngine | None:
         """The engine used last among those with these fields of `EngineKey`, or None.
 
         Args:
-            wanted: `gpu` and `compute_capability` are those of the GPU that is to run it; both are needed.
+            expected: `gpu` and `compute_capability` are those of the GPU that is to run it; both are needed.
 
         Raises:
             CacheTrustError: as `get_or_build`.
@@ -142,26 +143,26 @@ class EngineCache:
             if entry.sidecar is None:
                 continue
             key = entry.sidecar.key
-            same = set(key.differences(wanted)) <= _GPU
-            if same and key.runs_on(wanted["gpu"], wanted["compute_capability"]):
+            same = set(key.differences(expected)) <= _GPU
+            if same and key.runs_on(expected["gpu"], expected["compute_capability"]):
                 try:
                     return self._load(key.digest)
-                except DamagedFileError as fault:
-                    self._say(f"The cached {key} is passed over: {fault}.")
+                except DamagedFileError as error:
+                    self._log(f"The cached {key} is passed over: {error}.")
         return None
 
-    def nearest(self, wanted: Mapping[str, Any]) -> str:
+    def nearest(self, expected: Mapping[str, Any]) -> str:
         """What sets the engine with the most of these fields apart, as half a sentence for people.
 
         Raises:
             CacheTrustError: as `get_or_build`.
         """
         keys = [entry.sidecar.key for entry in self.list() if entry.sidecar is not None]
-        same = [key for key in keys if all(getattr(key, name) == wanted[name] for name in ("model", "direction"))]
+        same = [key for key in keys if all(getattr(key, name) == expected[name] for name in ("model", "direction"))]
         if not same:
             return "none is cached"
-        near = min(same, key=lambda key: len(key.differences(wanted)))
-        changes = [f"{name} {getattr(near, name)!r}, not {wanted[name]!r}" for name in near.differences(wanted)]
+        near = min(same, key=lambda key: len(key.differences(expected)))
+        changes = [f"{name} {getattr(near, name)!r}, not {expected[name]!r}" for name in near.differences(expected)]
         return f"the nearest cached one is for {'; '.join(changes)}"
 
     def list(self) -> Entries:
@@ -185,7 +186,7 @@ class EngineCache:
 
     def verify(self) -> Entries:
         """As `list`, with every engine hashed."""
-        return [dataclasses.replace(entry, fault=entry.fault or self._fault(entry)) for entry in self.list()]
+        return [dataclasses.replace(entry, problem=entry.problem or self._problem(entry)) for entry in self.list()]
 
     def remove(self, selectors: Iterable[str]) -> Entries:
         """Remove engines and return what was removed.
@@ -201,13 +202,13 @@ class EngineCache:
         entries = self.list()
         chosen: dict[str, CacheEntry] = {}
         for selector in selectors:
-            found = [entry for entry in entries if _selects(selector, entry)]
-            if not found:
+            matching = [entry for entry in entries if _selects(selector, entry)]
+            if not matching:
                 raise ArgumentError(
                     f"No cached engine matches {selector!r}; give a model, or {_MIN_PREFIX} letters or more of a key, "
                     "as `bdflow cache ls` shows them."
                 )
-            chosen |= {entry.digest: entry for entry in found}
+            chosen |= {entry.digest: entry for entry in matching}
         for entry in chosen.values():
             self._remove(entry.digest)
         return list(chosen.values())
@@ -274,7 +275,7 @@ class EngineCache:
         except (OSError, OutputError) as error:
             with suppress(OSError):  # without its sidecar it is never loaded, and takes the space that is missing
                 self._file(digest, ".plan").unlink(missing_ok=True)
-            self._say(
+            self._log(
                 f"The {sidecar.key} cannot be kept in '{self.folder}' ({error}), so the next process builds it again. "
                 f"Set {CACHE_VARIABLE} to a folder with space that can be written."
             )
@@ -282,19 +283,19 @@ class EngineCache:
         return True
 
     def _entry(self, digest: str) -> CacheEntry:
-        sidecar, fault = None, None
+        sidecar, problem = None, None
         size = self._status(digest, ".plan")[0]
         try:
             sidecar = self._sidecar(digest)
             if not os.path.lexists(self._file(digest, ".plan")):
-                fault = "the engine is missing"
+                problem = "the engine is missing"
             elif size != sidecar.plan_bytes:
-                fault = f"the engine has {size} bytes instead of {sidecar.plan_bytes}"
+                problem = f"the engine has {size} bytes instead of {sidecar.plan_bytes}"
         except DamagedFileError as error:
-            fault = str(error)
+            problem = str(error)
         size_bytes = sum(self._status(digest, suffix)[0] for suffix in _SUFFIXES)
         last_used_ns = self._status(digest, ".json")[1]
-        return CacheEntry(digest, self._file(digest, ".plan"), size_bytes, last_used_ns, sidecar, fault)
+        return CacheEntry(digest, self._file(digest, ".plan"), size_bytes, last_used_ns, sidecar, problem)
 
     def _status(self, digest: str, suffix: str) -> tuple[int, int]:
         """Size in bytes and time in nanoseconds of a file; zeros where it is missing."""
@@ -304,9 +305,9 @@ class EngineCache:
         except OSError:
             return 0, 0
 
-    def _fault(self, entry: CacheEntry) -> str | None:
+    def _problem(self, entry: CacheEntry) -> str | None:
         if entry.sidecar is None:
-            return entry.fault
+            return entry.problem
         try:
             read_plan(entry.path, entry.sidecar)
         except DamagedFileError as error:
@@ -332,7 +333,7 @@ class EngineCache:
                 if entry.digest != keep and self._remove(entry.digest, wait=False):
                     total -= entry.size_bytes
                     what = entry.sidecar.key if entry.sidecar else f"damaged engine {entry.digest[:12]}"
-                    self._say(f"The {what} left the cache, which may take {limit >> 20} MiB ({LIMIT_VARIABLE}).")
+                    self._log(f"The {what} left the cache, which may take {limit >> 20} MiB ({LIMIT_VARIABLE}).")
 
     def _sweep(self, *, older_than: float) -> None:
         for path in self.folder.glob(".bdflow-*.part"):
@@ -341,10 +342,10 @@ class EngineCache:
                     path.unlink()
 
     def _remove(self, digest: str, *, wait: bool = True) -> bool:
-        def said() -> None:
-            self._say(f"Another process is building {digest[:12]}; waiting until it can be removed.")
+        def notify() -> None:
+            self._log(f"Another process is building {digest[:12]}; waiting until it can be removed.")
 
-        with locked(self._file(digest, ".lock"), on_wait=said if wait else None) as free:
+        with locked(self._file(digest, ".lock"), on_wait=notify if wait else None) as free:
             if not free:
                 return False
             try:
@@ -368,10 +369,6 @@ def limit_bytes() -> int:
     if not re.fullmatch(r"\d{1,9}", text):
         raise ArgumentError(f"{LIMIT_VARIABLE} is {text!r}; it must be a whole number of MiB, such as 4096.")
     return int(text) << 20
-
-
-def _waiting(key: EngineKey) -> str:
-    return f"Another process is building the {key}; waiting for it."
 
 
 def _selects(selector: str, entry: CacheEntry) -> bool:

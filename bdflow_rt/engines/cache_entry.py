@@ -32,7 +32,8 @@ class EngineKey:
 
     Attributes:
         model: id, such as "bdflow-x4@1".
-        graph_sha256, weights_sha256: of the ONNX graph it was built from and of the weights the graph refers to.
+        graph_sha256: of the ONNX graph it was built from.
+        identity: of the model, as `ModelCard.identity` has it: weights, architecture and configuration.
         direction: "downscale", "upscale" or "upscale_z".
         kind: of the graph, "public" or "core".
         flavour, flavour_version: "tensorrt" or "tensorrt-rtx", and the library's version.
@@ -48,7 +49,7 @@ class EngineKey:
 
     model: str
     graph_sha256: str
-    weights_sha256: str
+    identity: str
     direction: str
     kind: str
     flavour: str
@@ -83,9 +84,9 @@ class EngineKey:
         """Whether it was built for a GPU."""
         return was_built_for(self.gpu, self.compute_capability, gpu=gpu, compute_capability=compute_capability)
 
-    def differences(self, wanted: Mapping[str, Any]) -> list[str]:
-        """Names of the fields that are not as wanted."""
-        return [name for name, value in wanted.items() if getattr(self, name) != value]
+    def differences(self, expected: Mapping[str, Any]) -> list[str]:
+        """Names of the fields that are not as expected."""
+        return [name for name, value in expected.items() if getattr(self, name) != value]
 
     def __str__(self) -> str:
         return f"{self.direction} engine of {self.model} ({self.flavour}, {self.profile})"
@@ -146,12 +147,12 @@ class Sidecar:
             flags = fields.pop("builder_flags")
             sidecar = cls(key=EngineKey(**fields, builder_flags=tuple(flags)), **data)
             sidecar._check()
-            found = sidecar.key.digest
+            actual = sidecar.key.digest
         except DamagedFileError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, ArgumentError) as error:
             raise DamagedFileError(f"its sidecar cannot be read ({type(error).__name__})") from None
-        if found != digest:
+        if actual != digest:
             raise DamagedFileError("its sidecar was edited, or belongs to another engine")
         return sidecar
 

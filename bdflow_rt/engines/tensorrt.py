@@ -371,10 +371,10 @@ def open_tensorrt(
     library = load_library(flavour)
     device = CudaDevice(index) if device is None else device
     cache = EngineCache() if cache is None else cache
-    wanted = {
+    expected = {
         "model": card.id,
+        "identity": card.identity,
         "direction": direction,
-        "weights_sha256": card.weights_sha256,
         "kind": "core",
         "precision": "fp16",
         "flavour": flavour,
@@ -382,10 +382,10 @@ def open_tensorrt(
         "gpu": device.name,
         "compute_capability": device.compute_capability,
     }
-    cached = cache.find(wanted)
+    cached = cache.find(expected)
     if cached is None:
         raise EngineMissingError(
-            f"There is no {flavour} engine for {direction} of {card.id} on {device.name}: {cache.nearest(wanted)}. "
+            f"There is no {flavour} engine for {direction} of {card.id} on {device.name}: {cache.nearest(expected)}. "
             f"Build it: bdflow build {card.id} --flavour {flavour} --profile 1080p"
         )
     with device.active():

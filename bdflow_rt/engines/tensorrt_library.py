@@ -6,7 +6,6 @@ bindings. TensorRT-RTX alone compiles when an engine runs, and lets that be kept
 
 from __future__ import annotations
 
-import importlib
 import re
 import threading
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from bdflow_rt.engines.cache_entry import EngineKey
 from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.gpu import Device
 from bdflow_rt.engines.refit import put_weights
-from bdflow_rt.engines.select import INSTALL, is_installed
+from bdflow_rt.engines.select import INSTALL, import_backend, is_installed
 from bdflow_rt.errors import (
     BackendUnavailableError,
     BackendVersionError,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     import tensorrt
     import tensorrt_rtx
 
-MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 OLDEST: dict[Flavour, tuple[int, int]] = {"tensorrt": (10, 13), "tensorrt-rtx": (1, 2)}
 """Execution contexts with memory of the caller's, sized for the shape at hand, and runtime configurations."""
 _DTYPES = {"HALF": np.float16, "FLOAT": np.float32, "UINT8": np.uint8}
@@ -54,13 +52,7 @@ def load_library(flavour: Flavour) -> Any:
     """
     if not is_installed(flavour):
         raise BackendUnavailableError(f"The {flavour} backend is not installed: {INSTALL[flavour]}")
-    try:
-        library = importlib.import_module(MODULES[flavour])
-    except (ImportError, OSError, RuntimeError) as error:
-        raise BackendUnavailableError(
-            f"The {flavour} backend is installed, but does not load ({shorten(error)}). Install it again: "
-            f"{INSTALL[flavour]}"
-        ) from error
+    library = import_backend(flavour)
     check_version(flavour, library.__version__)
     return library
 
@@ -86,7 +78,8 @@ class LoadedEngine:
         cache: where TensorRT-RTX's compiled kernels are kept; None keeps none.
 
     Raises:
-        EngineMismatchError: it was built for another GPU, version or flavour, or stripped of another model's weights.
+        EngineMismatchError: it was built for another GPU, version or flavour, or stripped of its weights, and `card` is
+            missing or of another identity.
         CorruptModelError, WeightsHashError: it was stripped, and the model's weights are missing or damaged.
         EngineLoadError: the library refuses it or its weights.
         OutOfMemoryError: the GPU has no room for its weights.
@@ -108,10 +101,10 @@ class LoadedEngine:
         self._cache = cache
         _check_origin(self.key, device, library)
         is_stripped = STRIPPED in self.key.builder_flags
-        if is_stripped and (card is None or card.weights_sha256 != self.key.weights_sha256):
+        if is_stripped and (card is None or card.identity != self.key.identity):
             raise EngineMismatchError(
                 f"The {self.key} was stripped of its weights, which are not here: "
-                f"{'no model was given to take them from' if card is None else f'those of {card.id} are others'}. "
+                f"{'no model was given to take them from' if card is None else f'this {card.id} is another model'}. "
                 f"{_rebuild(self.key)}"
             )
         # In the order in which they must go where nobody calls `let_go`: Python drops attributes as they were made.

@@ -34,7 +34,7 @@ def heard() -> list[str]:
 @pytest.fixture
 def cache(tmp_path: Path, heard: list[str]) -> EngineCache:
     """A cache with one sound engine."""
-    cache = EngineCache(tmp_path, say=heard.append)
+    cache = EngineCache(tmp_path, log=heard.append)
     cache.get_or_build(KEY, lambda: PLAN)
     heard.clear()
     return cache
@@ -51,19 +51,19 @@ def sidecar_of(cache: EngineCache) -> Path:
 def rebuilt(cache: EngineCache, heard: list[str], why: str) -> None:
     """The damage is named, the engine built anew, and the cache sound again."""
     (entry,) = cache.verify()
-    assert entry.fault is not None
-    assert why in entry.fault
+    assert entry.problem is not None
+    assert why in entry.problem
     assert cache.get_or_build(KEY, lambda: PLAN).plan == PLAN
     assert len(heard) == 1
     assert why in heard[0] or "none is cached" in heard[0]
     assert cache.get_or_build(KEY, refuse).plan == PLAN
-    assert [entry.fault for entry in cache.verify()] == [None]
+    assert [entry.problem for entry in cache.verify()] == [None]
 
 
 @needs_rtx
 def test_every_997th_byte_of_a_real_plan_flipped(tmp_path: Path) -> None:
     key, plan = real_plan()
-    cache = EngineCache(tmp_path, say=lambda text: None)
+    cache = EngineCache(tmp_path, log=lambda text: None)
     path = cache.get_or_build(key, lambda: plan).path
     assert path is not None
     for number, offset in enumerate(range(0, len(plan), 997)):
@@ -71,7 +71,7 @@ def test_every_997th_byte_of_a_real_plan_flipped(tmp_path: Path) -> None:
         spoilt[offset] ^= 1 << number % 8
         path.write_bytes(spoilt)
         (entry,) = cache.verify()
-        assert entry.fault == "the engine's SHA-256 is not the one that was noted when it was built"
+        assert entry.problem == "the engine's SHA-256 is not the one that was noted when it was built"
         if number % 50 == 0:
             assert cache.get_or_build(key, lambda: plan).plan == plan
             assert cache.get_or_build(key, refuse).plan == plan
@@ -80,16 +80,16 @@ def test_every_997th_byte_of_a_real_plan_flipped(tmp_path: Path) -> None:
 @needs_rtx
 def test_a_real_plan_cut_at_50_lengths(tmp_path: Path) -> None:
     key, plan = real_plan()
-    cache = EngineCache(tmp_path, say=lambda text: None)
+    cache = EngineCache(tmp_path, log=lambda text: None)
     path = cache.get_or_build(key, lambda: plan).path
     assert path is not None
     for number in range(50):
         path.write_bytes(plan[: len(plan) * number // 50])
         (entry,) = cache.list()
-        assert entry.fault is not None, "a wrong size shows without hashing"
+        assert entry.problem is not None, "a wrong size shows without hashing"
         assert cache.get_or_build(key, lambda: plan).plan == plan
     path.write_bytes(plan + b"\0")
-    assert cache.verify()[0].fault is not None
+    assert cache.verify()[0].problem is not None
 
 
 @pytest.mark.parametrize("length", [0, 1, 10, 100, 300, -1])
@@ -222,7 +222,7 @@ def test_the_folder_is_deleted_while_an_engine_is_built(cache: EngineCache) -> N
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path, heard: list[str], in_the_way: str) -> None:
     (tmp_path / in_the_way).parent.mkdir(exist_ok=True)
     (tmp_path / in_the_way).write_text("in the way")
-    cache = EngineCache(tmp_path / "file", say=heard.append)
+    cache = EngineCache(tmp_path / "file", log=heard.append)
     found = cache.get_or_build(KEY, lambda: PLAN)
     assert (found.plan, found.path) == (PLAN, None)
     assert "BDFLOW_CACHE" in heard[-1]
@@ -243,7 +243,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [0, 100, len(PLAN) - 1])
 def test_a_full_disk_hands_the_engine_out_and_leaves_no_part(tmp_path: Path, heard: list[str], size: int) -> None:
-    cache = EngineCache(tmp_path, say=heard.append)
+    cache = EngineCache(tmp_path, log=heard.append)
     with file_size_limit(size):
         found = cache.get_or_build(KEY, lambda: PLAN)
     assert (found.plan, found.path) == (PLAN, None)
@@ -253,7 +253,7 @@ def test_a_full_disk_hands_the_engine_out_and_leaves_no_part(tmp_path: Path, hea
 
 
 def test_a_disk_that_fills_up_between_plan_and_sidecar(tmp_path: Path, heard: list[str]) -> None:
-    cache = EngineCache(tmp_path, say=heard.append)
+    cache = EngineCache(tmp_path, log=heard.append)
     with file_size_limit(200):
         assert cache.get_or_build(KEY, lambda: b"tiny").path is None
     assert cache.list() == [], "nothing takes the space that is missing"
@@ -292,7 +292,7 @@ def test_a_read_only_folder_is_read_and_never_written(shared: Path) -> None:
     before = {path: (path.read_bytes(), path.stat().st_ino) for path in (shared / "engines").iterdir()}
 
     def work() -> None:
-        cache = EngineCache(shared, say=lambda text: None)
+        cache = EngineCache(shared, log=lambda text: None)
         assert cache.get_or_build(KEY, refuse).plan == PLAN
         found = cache.get_or_build(other(model="new@1"), lambda: b"built")
         assert (found.plan, found.path) == (b"built", None)
@@ -309,7 +309,7 @@ def test_a_folder_that_cannot_be_read_is_a_typed_error(shared: Path) -> None:
     (shared / "engines").chmod(0o000)
 
     def work() -> None:
-        cache = EngineCache(shared, say=lambda text: None)
+        cache = EngineCache(shared, log=lambda text: None)
         with pytest.raises(BdflowError, match="cannot be read"):
             cache.list()
         assert cache.get_or_build(KEY, lambda: b"built").path is None

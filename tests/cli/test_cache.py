@@ -13,7 +13,7 @@ from tests.cli.build import bdflow, failed, succeeded
 
 KEYS = [
     EngineKey(
-        model=model, graph_sha256="1" * 64, weights_sha256="2" * 64, direction=direction, kind="core",
+        model=model, graph_sha256="1" * 64, identity="2" * 64, direction=direction, kind="core",
         flavour="tensorrt", flavour_version="10.13.0.35", gpu="NVIDIA H200", compute_capability="9.0",
         profile="1080p: 1x64x64 to 1x1080x1920, best 1x1080x1920", precision="fp16", builder_flags=("strip=True",),
     )
@@ -25,7 +25,7 @@ KEYS = [
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
     monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path / "cache"))
-    cache = EngineCache(say=lambda text: None)
+    cache = EngineCache(log=lambda text: None)
     for key in KEYS:
         cache.get_or_build(key, lambda: b"plan" * 1000)
     return cache
@@ -47,7 +47,7 @@ def test_json_has_one_item_per_engine_with_every_field(cache: EngineCache) -> No
         wanted = dataclasses.asdict(key) | {"builder_flags": list(key.builder_flags)}
         assert {name: item[name] for name in wanted} == wanted
         assert item["plan_bytes"] == 4000 <= item["size_bytes"]
-        assert item["fault"] is None
+        assert item["problem"] is None
         assert Path(item["path"]).read_bytes() == b"plan" * 1000
 
 
@@ -86,7 +86,7 @@ def test_verify_names_the_damaged_one_and_fails(cache: EngineCache) -> None:
     assert f"damaged: {KEYS[1].digest[:12]}: the engine's SHA-256" in found.err
     as_json = bdflow("cache", "verify", "--json")
     assert as_json.code == 7
-    assert [item["key"] for item in as_json.json if item["fault"]] == [KEYS[1].digest]
+    assert [item["key"] for item in as_json.json if item["problem"]] == [KEYS[1].digest]
 
 
 def test_a_cache_of_others_is_refused_with_the_fix(cache: EngineCache) -> None:

@@ -440,7 +440,7 @@ def test_caches_are_those_that_the_environment_names_and_their_faults_have_fixes
 def test_engines_that_are_cached_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path))
     key, plan = real_plan()
-    EngineCache(say=lambda text: None).get_or_build(key, lambda: plan)
+    EngineCache(log=lambda text: None).get_or_build(key, lambda: plan)
     (built,) = compiled.caches()["engines"]["built"]
     assert built == {name: getattr(key, name) for name in built}
     assert built["flavour"] == "tensorrt-rtx"

@@ -35,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
     """A cache with one real engine."""
     monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path / "cache"))
     key, plan = real_plan()
-    cache = EngineCache(say=lambda text: None)
+    cache = EngineCache(log=lambda text: None)
     cache.get_or_build(key, lambda: plan)
     return cache
 
@@ -169,7 +169,7 @@ def test_a_stripped_engine_is_given_the_weights_of_its_model_where_that_is_insta
     card = make_model(tmp_path / "zoo", tiny_config(2))
     device = StandInDevice()
     monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path / "cache"))
-    stand = Stand(device, standin.StandInLibrary(device, "10.13.0.35"), EngineCache(say=lambda text: None))
+    stand = Stand(device, standin.StandInLibrary(device, "10.13.0.35"), EngineCache(log=lambda text: None))
     monkeypatch.setattr("bdflow_rt.engines.gpu.CudaDevice", lambda: device)
     monkeypatch.setattr("bdflow_rt.engines.tensorrt_library.load_library", lambda flavour: stand.library)
     inspector = SimpleNamespace(get_engine_information=lambda format: '{"Layers": ["conv"]}')

@@ -52,7 +52,7 @@ class Stand:
         onnx.save(model, str(graph))
         plan = standin_plan(graph, profile, stripped=stripped)
         fields: dict[str, Any] = {
-            "model": card.id, "graph_sha256": "0" * 64, "weights_sha256": card.weights_sha256, "direction": direction,
+            "model": card.id, "graph_sha256": "0" * 64, "identity": card.identity, "direction": direction,
             "kind": "core", "flavour": flavour, "flavour_version": self.library.__version__, "gpu": self.device.name,
             "compute_capability": "8.9", "profile": "tiny: 1x8x8 to 3x128x128, best 1x96x80", "precision": "fp16",
             "builder_flags": ("strip=True",) if is_stripped else (),

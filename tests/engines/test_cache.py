@@ -26,7 +26,7 @@ from tests.support import ROOT
 from tests.support_plans import needs_rtx, real_plan, shared_plan
 
 KEY = EngineKey(
-    model="tiny@1", graph_sha256="1" * 64, weights_sha256="2" * 64, direction="downscale", kind="core",
+    model="tiny@1", graph_sha256="1" * 64, identity="2" * 64, direction="downscale", kind="core",
     flavour="tensorrt-rtx", flavour_version="1.7.1.116", gpu="NVIDIA GeForce RTX 4090", compute_capability="8.9",
     profile="1080p: 1x64x64 to 1x1080x1920, best 1x1080x1920", precision="fp16", builder_flags=("workspace-mib=512",),
 )  # fmt: skip
@@ -103,12 +103,12 @@ def test_nobody_else_can_write_whatever_the_umask(tmp_path: Path, mask: int) -> 
         ({"gpu": "NVIDIA GeForce RTX 5090", "compute_capability": "12.0"},
          "gpu 'NVIDIA GeForce RTX 4090', not 'NVIDIA GeForce RTX 5090'; compute_capability '8.9', not '12.0'"),
         ({"flavour_version": "1.8.0.1"}, "flavour_version '1.7.1.116', not '1.8.0.1'"),
-        ({"weights_sha256": "3" * 64}, "weights_sha256"),
+        ({"identity": "3" * 64}, "identity"),
     ],
 )  # fmt: skip
 def test_a_cache_that_moved_is_rebuilt_with_the_reason(tmp_path: Path, changes: dict[str, str], said: str) -> None:
     heard: list[str] = []
-    cache = EngineCache(tmp_path, say=heard.append)
+    cache = EngineCache(tmp_path, log=heard.append)
     cache.get_or_build(KEY, lambda: PLAN)
     cache.get_or_build(other(direction="upscale"), lambda: PLAN)
     cached = cache.get_or_build(other(**changes), lambda: b"new")
@@ -119,7 +119,7 @@ def test_a_cache_that_moved_is_rebuilt_with_the_reason(tmp_path: Path, changes: 
 
 def test_the_first_engine_says_that_none_is_cached_and_a_cached_one_nothing(tmp_path: Path) -> None:
     heard: list[str] = []
-    cache = EngineCache(tmp_path, say=heard.append)
+    cache = EngineCache(tmp_path, log=heard.append)
     cache.get_or_build(KEY, lambda: PLAN)
     assert len(heard) == 1
     assert "none is cached" in heard[0]
@@ -184,7 +184,7 @@ def test_a_clock_that_was_set_back_does_not_evict_the_engine_used_last(
 def test_an_engine_above_the_limit_is_kept_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BDFLOW_CACHE_MIB", "0")
     heard: list[str] = []
-    cache = EngineCache(tmp_path, say=heard.append)
+    cache = EngineCache(tmp_path, log=heard.append)
     for name in ("a@1", "b@1"):
         cache.get_or_build(other(model=name), lambda: PLAN)
     assert [entry.sidecar.key.model for entry in cache.list() if entry.sidecar] == ["b@1"]
@@ -260,7 +260,7 @@ def build():
     print("building", flush=True)
     sys.stdin.readline()
     return PLAN
-EngineCache(Path(sys.argv[1]), say=lambda text: print(text, flush=True)).get_or_build(KEY, build)
+EngineCache(Path(sys.argv[1]), log=lambda text: print(text, flush=True)).get_or_build(KEY, build)
 print("done", flush=True)
 """
 
@@ -299,7 +299,7 @@ def test_a_killed_builder_leaves_nothing_and_blocks_nobody(tmp_path: Path) -> No
     process.send_signal(signal.SIGKILL)
     process.wait(60)
     heard: list[str] = []
-    cache = EngineCache(tmp_path, say=heard.append)
+    cache = EngineCache(tmp_path, log=heard.append)
     assert cache.get_or_build(KEY, lambda: PLAN).plan == PLAN
     assert not any("waiting" in text for text in heard)
     assert files(cache) == {".plan", ".json", ".lock"}
@@ -314,13 +314,13 @@ def test_a_waiter_goes_on_when_the_builder_is_killed(tmp_path: Path) -> None:
         heard.append(text)
         process.kill()
 
-    assert EngineCache(tmp_path, say=kill).get_or_build(KEY, lambda: PLAN).plan == PLAN
+    assert EngineCache(tmp_path, log=kill).get_or_build(KEY, lambda: PLAN).plan == PLAN
     assert "waiting for it" in heard[0]
     process.wait(60)
 
 
 def _build_often(folder: Path, number: int) -> None:
-    cache = EngineCache(folder, say=lambda text: None)
+    cache = EngineCache(folder, log=lambda text: None)
     for _ in range(15):
         with_plan = cache.get_or_build(KEY, lambda: bytes([number]) * 100_000)
         assert len(set(with_plan.plan)) == 1
@@ -338,7 +338,7 @@ def test_builders_and_removers_at_once_never_see_half_an_engine(tmp_path: Path) 
         worker.join(timeout=120)
     assert [worker.exitcode for worker in workers] == [0] * 4
     assert not list((tmp_path / "engines").glob("*.part"))
-    assert [entry.fault for entry in EngineCache(tmp_path).verify()] in ([], [None])
+    assert [entry.problem for entry in EngineCache(tmp_path).verify()] in ([], [None])
 
 
 def test_threads_build_once(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_weights_the_library_does_not_take_are_a_typed_error_with_its_words(
 
 def test_weights_of_another_model_of_the_same_shapes_are_refused(stand: Stand, card: ModelCard, tmp_path: Path) -> None:
     other = make_model(tmp_path, tiny_config(4), name="other", seed=1)
-    with pytest.raises(EngineMismatchError, match="those of other@1 are others"):
+    with pytest.raises(EngineMismatchError, match="this other@1 is another model"):
         load(stand, stand.cached(card, "downscale", is_stripped=True), other)
 
 

@@ -3,6 +3,7 @@ real library is called."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from pathlib import Path
@@ -120,6 +121,22 @@ def test_an_engine_is_opened_from_the_cache(stand: Stand, card: ModelCard, monke
     stand.cached(card, "downscale")
     inputs = graph_inputs(card, "downscale")
     same(open_tensorrt(card, "downscale", **opened).run(inputs), reference(card, "downscale", inputs))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_stripped", [False, True])
+def test_an_engine_of_the_same_weights_in_another_network_is_not_taken(
+    stand: Stand, card: ModelCard, monkeypatch: pytest.MonkeyPatch, is_stripped: bool
+) -> None:
+    monkeypatch.setattr("bdflow_rt.engines.tensorrt.load_library", lambda flavour: stand.library)
+    cached = stand.cached(card, "downscale", is_stripped=is_stripped)
+    additive = dataclasses.replace(card, config=dataclasses.replace(card.config, coupling="additive"))
+    assert (additive.id, additive.weights_sha256) == (card.id, card.weights_sha256)
+    device: Any = stand.device
+    with pytest.raises(EngineMissingError, match=f"nearest cached one is for identity '{card.identity}'"):
+        open_tensorrt(additive, "downscale", flavour="tensorrt", cache=stand.cache, device=device)
+    if is_stripped:
+        with pytest.raises(EngineMismatchError, match=f"this {card.id} is another model"), stand.device.active():
+            LoadedEngine(cached, device=device, library=stand.library, card=additive)
 
 
 @needs_no_gpu

@@ -77,7 +77,7 @@ report = {name: describe(cache_folder() / name) for name in KINDS}
 entries = []
 try:
     report["engines"]["limit_bytes"] = limit_bytes()
-    entries = [entry.sidecar.key for entry in EngineCache().list() if entry.sidecar and not entry.fault]
+    entries = [entry.sidecar.key for entry in EngineCache().list() if entry.sidecar and not entry.problem]
 except BdflowError as error:
     report["engines"]["problem"] = str(error)
 report["engines"]["built"] = [

@@ -1,7 +1,7 @@
 """Writes the measured tables of the pages from the JSON files in bench/results; nothing there is typed by hand.
 
 python -m bdflow_rt.bench.report            # rewrite the tables
-python -m bdflow_rt.bench.report --check    # say whether they are up to date
+python -m bdflow_rt.bench.report --check    # name the pages that are out of date, and exit 1 where there are some
 """
 
 from __future__ import annotations
@@ -186,9 +186,10 @@ def main() -> int:
         old = page.read_text(encoding="utf-8")
         new = render(old, tables)
         stale += old != new
+        changed = "is out of date" if args.check else "was rewritten"
+        sys.stdout.write(f"{page.name} {'is up to date' if old == new else changed}.\n")
         if not args.check:
             page.write_text(new, encoding="utf-8")
-            sys.stdout.write(f"{page.name} {'is up to date' if old == new else 'was rewritten'}.\n")
     return int(args.check and stale > 0)
 
 

@@ -33,6 +33,22 @@ def test_a_changed_table_is_noticed(page: Path) -> None:
         assert report.render(spoilt, report.PAGES[page]) == text
 
 
+def test_a_check_names_the_page_that_is_out_of_date_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = {tmp_path / "old.md": {"it": lambda: ["now"]}, tmp_path / "new.md": {"it": lambda: ["before"]}}
+    for page in pages:
+        page.write_text("<!-- table: it -->\nbefore\n<!-- end -->\n")
+    monkeypatch.setattr(report, "PAGES", pages)
+    monkeypatch.setattr("sys.argv", ["report", "--check"])
+    assert report.main() == 1
+    assert capsys.readouterr().out == "old.md is out of date.\nnew.md is up to date.\n"
+    assert "before" in (tmp_path / "old.md").read_text()
+    monkeypatch.setattr("sys.argv", ["report"])
+    assert report.main() == 0
+    assert capsys.readouterr().out == "old.md was rewritten.\nnew.md is up to date.\n"
+
+
 def test_the_share_of_a_matrix_product_is_of_both_ways_and_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     way = {"downscale": {"median_ms": 1.0}, "upscale": {"median_ms": 3.0}, "both_median_ms": 4.0}
     result = {"model": "m", "size": [8, 8], "cpu": "c", "cores": 2, "engines": {"openvino": way, "openvino_bf16": way}}

@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 from typing import Any
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -124,6 +126,32 @@ def test_the_page_s_identity_is_that_of_the_code(tmp_path: pathlib.Path) -> None
     card = ModelCard(tmp_path, "a", 1, ModelConfig(), "0" * 64)
     assert card.identity == expected
     assert expected in identity
+
+
+@pytest.mark.parametrize("folder", MODEL_FOLDERS, ids=lambda folder: folder.name)
+def test_graphs_take_and_give_what_the_page_says(folder: pathlib.Path) -> None:
+    page = (SPEC / "card.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
+    ]
+    tensors = {
+        row[0].strip("`"): (row[1], row[2].strip("()").replace(",", " ").split()) for row in rows if len(row) == 4
+    }
+    graphs = [row for row in rows if row[0].endswith(".onnx`") and len(row) == 3]
+    assert [row[0] for row in graphs] == ["`downscale.onnx`", "`upscale.onnx`", "`upscale_z.onnx`"]
+    config = ModelCard.read(folder).config
+    for name, takes, gives in graphs:
+        graph = onnx.load(folder / name.strip("`"), load_external_data=False)
+        assert [entry.version for entry in graph.opset_import] == [20]
+        for expected, values in ((takes, graph.graph.input), (gives, graph.graph.output)):
+            names = [name for name in re.findall(r"\w+", expected) if config.bits or name != "boundary"]
+            assert [value.name for value in values] == names
+            for value in values:
+                dtype, shape = tensors[value.name]
+                kind = value.type.tensor_type
+                assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) == np.dtype(dtype)
+                named = [axis.dim_param or str(axis.dim_value) for axis in kind.shape.dim]
+                assert named == [str(config.latent_channels) if axis == "C" else axis for axis in shape]
 
 
 def test_the_page_s_values_of_z_are_those_of_the_code() -> None:

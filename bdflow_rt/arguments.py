@@ -124,16 +124,16 @@ def check_packet(packet: Packet, card: ModelCard, *, max_pixels: int) -> None:
         PacketMismatchError: it was made with another model, or its header contradicts this one.
         ImageTooLargeError: the HR picture has more than `max_pixels`.
     """
-    header, config = packet.header, card.config
+    header, interface = packet.header, card.interface
     if header.identity != card.packet_identity:
         raise PacketMismatchError(
             f"The packet was made with {header.model} (identity {header.identity.hex()}), and this rescaler is "
             f"{card.id} ({card.packet_identity.hex()}). Use Rescaler.for_packet(packet)."
         )
-    if header.scale != config.scale or header.bits != config.bits:
+    if (header.scale, header.bits) != (interface.scale, interface.bits):
         raise PacketMismatchError(
             f"The packet says scale {header.scale} and {header.bits} bits, but its model {card.id} has scale "
-            f"{config.scale} and {config.bits} bits. Create the packet again."
+            f"{interface.scale} and {interface.bits} bits. Create the packet again."
         )
     check_area("The packet restores to", header.width, header.height, max_pixels=max_pixels)
 

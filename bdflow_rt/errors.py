@@ -191,6 +191,14 @@ class ModelConfigError(ModelError):
     """A model's configuration is impossible."""
 
 
+class DirectionError(ModelError):
+    """A network does not do what was asked of it."""
+
+
+class ExportError(ModelError):
+    """A network uses a function that has no graph."""
+
+
 class CorruptModelError(ModelError):
     """A model folder is incomplete, or its card cannot be read."""
 

@@ -25,7 +25,6 @@ from bdflow_rt.metrics.psnr import LUMA
 from bdflow_rt.models.io import load_model
 from bdflow_rt.tiles import Span, Window
 from bdflow_rt.zoo import ModelCard
-from bdflow_rt.zoo.config import LR_BOUND
 
 LR_WEIGHT = 1 / 8
 """Times the scale: weight of the LR's mean square distance to bicubic beside the restored picture's errors in RGB and
@@ -77,9 +76,9 @@ class Refiner:
         self._bf16 = bf16
         self._threads = threads
         with self._failures("loading"), torch.inference_mode(False):
-            self._model = load_model(card).requires_grad_(False).to(self._device)
-            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._model.checkpoint_gradients = True
+            self._network = load_model(card).requires_grad_(False).to(self._device)
+            self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._network.checkpoint_gradients = True
             self._luma = torch.tensor(LUMA, device=self._device).view(1, 3, 1, 1)
 
     def refine(
@@ -95,7 +94,7 @@ class Refiner:
 
         What is made small is the sum of three mean squares: of the restored picture's error, of its luma's error, and
         the LR's distance to bicubic, weighted. The rounding to 8 bits is part of it. Like the network's own, the LR
-        pixels stay within `LR_BOUND` levels of the mean of their HR pixels.
+        pixels stay within the model's bound around the mean of their HR pixels.
 
         Args:
             target: what shall come back.
@@ -112,9 +111,9 @@ class Refiner:
         """
         with self._settings():
             with self._failures("refining"):
-                reference = _to_values(bicubic_downscale(target.pixels, scale=self._card.config.scale))
+                reference = _to_values(bicubic_downscale(target.pixels, scale=self._card.interface.scale))
                 values = _to_values(lr)
-                darkest, brightest = _bounds(target.pixels, self._card.config.scale)
+                darkest, brightest = self._bounds(target.pixels)
             optimizer = torch.optim.Adam([values], lr=STEP_SIZE, betas=BETAS)
             best, least = lr, math.inf
             for step in range(steps + 1):
@@ -143,13 +142,13 @@ class Refiner:
         """The loss of the LR's distance to bicubic, and its gradient, (h, w, 3), at the LR before it is rounded."""
         # The other losses are sums over HR pixels.
         per_lr_pixel = math.prod(hr_shape[:2]) / math.prod(values.shape[:2])
-        weight = LR_WEIGHT * self._card.config.scale * per_lr_pixel / 3
+        weight = LR_WEIGHT * self._card.interface.scale * per_lr_pixel / 3
         loss = weight * float((_to_values(current) - reference).square().sum(dtype=torch.float64))
         return loss, 2 * weight * (values - reference)
 
     def _window(self, target: Target, window: Window, lr: UInt8Array, gradient: Tensor | None) -> float:
         """The losses of what a window restores where it is kept, summed; their gradient is added at the window."""
-        scale, quantizer = self._card.config.scale, self._model.quantizer
+        scale, quantizer = self._card.interface.scale, self._network.quantizer
         truth = self._to_planes(
             target.pixels[tuple(slice(span.keep_start * scale, span.keep_stop * scale) for span in window)]
         )
@@ -164,7 +163,7 @@ class Refiner:
             if target.latent is not None:
                 z = torch.from_numpy(target.latent(*window)).to(self._device)[None]
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-                restored = self._model.inverse(planes, boundary, z)
+                restored = self._network.inverse(planes, boundary, z)
             # Before it is clamped, which would hide an infinity.
             check_finite(float(restored.detach().mean()), backend="torch", model=self._card.id)
             restored = restored.mean(dim=1, keepdim=True) if target.grey else restored
@@ -179,6 +178,12 @@ class Refiner:
     def _to_planes(self, pixels: UInt8Array) -> Tensor:
         """(H, W, 3) uint8 to (1, 3, H, W) in [0, 1]."""
         return _to_tensor(pixels).to(self._device).permute(2, 0, 1)[None].float() / 255
+
+    def _bounds(self, pixels: UInt8Array) -> tuple[Tensor, Tensor]:
+        """The least and the largest LR values that are stored, (h, w, 3)."""
+        bound = self._card.interface.lr_bound or 255
+        mean = torch.from_numpy(cell_means(pixels, scale=self._card.interface.scale))
+        return (mean - bound) / 255, (mean + bound) / 255
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
@@ -201,12 +206,6 @@ class Refiner:
 
 def _area(rows: Span, columns: Span) -> tuple[slice, slice]:
     return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-
-
-def _bounds(pixels: UInt8Array, scale: int) -> tuple[Tensor, Tensor]:
-    """The least and the largest LR values that are stored, (h, w, 3)."""
-    mean = torch.from_numpy(cell_means(pixels, scale=scale))
-    return (mean - LR_BOUND) / 255, (mean + LR_BOUND) / 255
 
 
 def _to_tensor(levels: UInt8Array) -> Tensor:

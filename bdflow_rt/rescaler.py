@@ -336,10 +336,10 @@ class Rescaler:
         header = PacketHeader(
             model=self.card.id,
             identity=self.card.packet_identity,
-            scale=self.card.config.scale,
+            scale=self.card.interface.scale,
             width=width,
             height=height,
-            bits=self.card.config.bits,
+            bits=self.card.interface.bits,
             lr_crc32=Packet.crc32_of(lr),
             profile_crc32=None if picture.icc_profile is None else zlib.crc32(picture.icc_profile),
             z=z,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bdflow_rt.arguments import to_grey
 from bdflow_rt.engines.engine import Engine, Precision
 from bdflow_rt.engines.select import Selection, open_engine, prepare_torch
-from bdflow_rt.errors import ClosedError, OutOfMemoryError
+from bdflow_rt.errors import ClosedError, DirectionError, OutOfMemoryError, ShapeError
 from bdflow_rt.fork import check_process, torch_threads
 from bdflow_rt.latent import latent_rows
 from bdflow_rt.packet import UInt8Array, ZPolicy
@@ -96,13 +96,14 @@ class Runner:
             ClosedError: the runner was closed.
         """
         self._enter()
-        config = self._card.config
-        size = -(-pixels.shape[0] // config.scale), -(-pixels.shape[1] // config.scale)
+        interface = self._card.interface
+        self._check_direction("downscale", pixels.shape[:2])
+        size = -(-pixels.shape[0] // interface.scale), -(-pixels.shape[1] // interface.scale)
         lr = np.empty((*size, 3), np.uint8)
-        boundary = np.empty(size, np.uint8) if config.bits else None
+        boundary = np.empty(size, np.uint8) if interface.bits else None
 
         def one(rows: Span, columns: Span) -> None:
-            tile = hr_window(pixels, rows, columns, config.scale)
+            tile = hr_window(pixels, rows, columns, interface.scale)
             results = self._run("downscale", {"image": tile[None]})
             keep(lr, results["lr"][0], rows, columns)
             if boundary is not None:
@@ -148,8 +149,9 @@ class Runner:
             As `downscale`.
         """
         self._enter()
-        scale = self._card.config.scale
+        scale = self._card.interface.scale
         direction: Direction = "upscale_z" if z.temperature else "upscale"
+        self._check_direction(direction, size)
         image = np.empty((*size, 3), np.uint8)
 
         def one(rows: Span, columns: Span) -> None:
@@ -202,7 +204,7 @@ class Runner:
             range(rows.start, rows.stop),
             columns=range(columns.start, columns.stop),
             width=width,
-            channels=self._card.config.latent_channels,
+            channels=self._card.interface.latent_channels,
             temperature=policy.temperature,
             seed=policy.seed,
         )
@@ -228,15 +230,15 @@ class Runner:
         self, work: Direction | Literal["gradient"], size: tuple[int, int], function: Callable[[list[Window]], T]
     ) -> T:
         """Call a function with the windows of an LR picture, again with smaller ones where memory runs out."""
-        config, limit_mib = self._card.config, self._memory_limit_mib
+        interface, limit_mib = self._card.interface, self._memory_limit_mib
         backend = "gradient" if work == "gradient" else self._selection.backend
         while True:
-            tile = tile_size(*size, config, memory_limit_mib=limit_mib, backend=backend)
-            tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(config, backend) / MIB
+            tile = tile_size(*size, interface, memory_limit_mib=limit_mib, backend=backend)
+            tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(interface, backend) / MIB
             if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
                 self._release(key for key in self.engines if key != work)
             try:
-                return function(list(windows(*size, tile, halo_of(config, backend))))
+                return function(list(windows(*size, tile, halo_of(interface, backend))))
             except (MemoryError, OutOfMemoryError) as error:
                 self._release(self.engines)
                 limit_mib = tile_mib / 2
@@ -245,6 +247,18 @@ class Runner:
                     f"Set memory_limit_mib to {limit_mib:.0f} to begin there.",
                     stacklevel=6,
                 )
+
+    def _check_direction(self, direction: Direction, hr_size: tuple[int, ...]) -> None:
+        """Refuse before any work what the network does not do."""
+        interface, model = self._card.interface, self._card.id
+        if direction not in interface.directions:
+            raise DirectionError(f"{model} has no {direction}; it has {', '.join(interface.directions)}.")
+        if interface.hr_size is not None and interface.hr_size != tuple(hr_size):
+            height, width = interface.hr_size
+            raise ShapeError(
+                f"{model} takes pictures of {width} x {height} pixels alone, and this one has {hr_size[1]} x "
+                f"{hr_size[0]}. Resize or cut it, or take another model."
+            )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.errors import OutOfMemoryError
-from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.zoo.interface import ModelInterface
 
 MIB = 1 << 20
 GRADIENT_HALO = 12
@@ -81,35 +81,37 @@ def scaled(span: Span, scale: int) -> Span:
     return Span(span.start * scale, span.stop * scale, span.keep_start * scale, span.keep_stop * scale)
 
 
-def halo_of(config: ModelConfig, backend: str) -> int:
-    """LR pixels that a window needs on each side: the network's receptive field, or as much of it as counts."""
-    return min(config.halo, GRADIENT_HALO) if backend == "gradient" else config.halo
+def halo_of(interface: ModelInterface, backend: str) -> int:
+    """LR pixels that a window needs on each side: the network's halo, or what counts of it; 0 where none is cut."""
+    halo = interface.halo or 0
+    return min(halo, GRADIENT_HALO) if backend == "gradient" else halo
 
 
-def bytes_per_lr_pixel(config: ModelConfig, backend: str) -> int:
+def bytes_per_lr_pixel(interface: ModelInterface, backend: str) -> int:
     """Upper estimate of an engine's working memory per LR pixel, in float32.
 
-    Measured, not derived: three hidden maps and three maps of all channels of the largest level are 1.27 to 1.45 times
-    the peak of OpenVINO with the paper's x2 to x16 networks, whatever the direction and size, and 1.02 to 1.4 times
-    with 16 to 96 hidden channels; PyTorch takes up to twice as much and varies more. "gradient" is PyTorch's memory for
-    the gradient of the way back, whose blocks are computed anew in the backward pass: 1.0 to 1.3 times the peak.
+    PyTorch takes up to twice as much as OpenVINO and varies more. "gradient" is PyTorch's memory for the gradient of
+    the inverse, whose blocks are computed anew in the backward pass: 1.0 to 1.3 times the peak.
     """
-    largest = max(
-        (3 * hidden + 3 * config.channels(level)) * 4 ** (config.levels - level)
-        for level, hidden in enumerate(config.hidden, 1)
-    )
-    return {"torch": 8, "gradient": 36}.get(backend, 4) * largest
+    return {"torch": 2, "gradient": 9}.get(backend, 1) * interface.activation_bytes
 
 
 def tile_size(
-    height: int, width: int, config: ModelConfig, *, memory_limit_mib: float, backend: str
+    height: int, width: int, interface: ModelInterface, *, memory_limit_mib: float, backend: str
 ) -> tuple[int, int]:
     """Height and width of the windows: as few as the memory limit allows, and then as small as their number allows.
 
     Raises:
-        OutOfMemoryError: not even a window with one useful pixel fits.
+        OutOfMemoryError: not even a window with one useful pixel fits, or the picture cannot be cut and does not fit.
     """
-    halo, pixel_bytes = halo_of(config, backend), bytes_per_lr_pixel(config, backend)
+    halo, pixel_bytes = halo_of(interface, backend), bytes_per_lr_pixel(interface, backend)
+    if interface.halo is None:
+        if (least := math.ceil(height * width * pixel_bytes / MIB)) > memory_limit_mib:
+            raise OutOfMemoryError(
+                f"memory_limit_mib is {memory_limit_mib:g}, but this x{interface.scale} model cannot cut pictures into "
+                f"tiles and takes about {least} MiB for this one; raise the limit to at least that."
+            )
+        return height, width
     pixels = int(min(memory_limit_mib * MIB / pixel_bytes, height * width))
     side = math.isqrt(pixels)
     rows = min(height, side)
@@ -119,7 +121,7 @@ def tile_size(
     if rows < needed_rows or columns < needed_columns:
         least = math.ceil(needed_rows * needed_columns * pixel_bytes / MIB)
         raise OutOfMemoryError(
-            f"memory_limit_mib is {memory_limit_mib:g}, but the smallest exact tile of this x{config.scale} model "
+            f"memory_limit_mib is {memory_limit_mib:g}, but the smallest exact tile of this x{interface.scale} model "
             f"takes about {least} MiB; raise the limit to at least that."
         )
     return _evened(height, rows, halo), _evened(width, columns, halo)

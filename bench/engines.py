@@ -22,7 +22,7 @@ from bdflow_rt.export.onnx import GraphKind
 from bdflow_rt.export.profiles import Profile, parse_profile
 from bdflow_rt.export.tensorrt import EngineBuild
 from bdflow_rt.zoo import Direction, ModelCard, find_model
-from bdflow_rt.zoo.config import paper_config
+from bdflow_rt.zoo.arch.bdflow import paper_config
 
 SHIPPED = ("bdflow-x2", "bdflow-x4")
 PAPER_SCALES = (8, 16)
@@ -56,7 +56,7 @@ def measure(card: ModelCard, direction: Direction, kind: GraphKind, profile: Pro
     runs = [build.run() for _ in range(REPEATS)]
     info = runs[-1].info
     return {
-        "scale": card.config.scale,
+        "scale": card.interface.scale,
         "direction": direction,
         "kind": kind,
         "median_s": statistics.median(run.info["seconds"] for run in runs),

@@ -23,10 +23,11 @@ from torch import Tensor
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.gpu_timer import GpuTimer, gpu_environment
-from bdflow_rt.engines.torch_graph import GraphedFlow
+from bdflow_rt.engines.torch_graph import GraphedWire
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo import find_model
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 SIZES = {"512": (512, 512), "1080p": (1080, 1920), "4K": (2160, 3840)}
 BATCHES = {"512": (1, 8), "1080p": (1, 8), "4K": (1,)}
@@ -99,8 +100,8 @@ def measure(
     """
     inputs = frames(card, direction, batch=batch, height=height, width=width)
 
-    def flow(*, kernels: bool, compiled: bool = False) -> GraphedFlow:
-        return GraphedFlow(load_model(card).cuda(), direction, use_kernels=kernels, compiled=compiled)
+    def flow(*, kernels: bool, compiled: bool = False) -> GraphedWire:
+        return GraphedWire(load_model(card).cuda(), direction, use_kernels=kernels, compiled=compiled)
 
     ways: dict[str, Callable[[], Callable[[Mapping[str, Tensor]], Any]]] = {
         "cuda_graph": lambda: flow(kernels=True).run,
@@ -148,7 +149,7 @@ def frames(card: ModelCard, direction: Direction, *, batch: int, height: int, wi
     def random(*shape: int, top: int = 256) -> Tensor:
         return torch.randint(0, top, shape, dtype=torch.uint8, device="cuda")
 
-    scale, bits = card.config.scale, card.config.bits
+    scale, bits = card.interface.scale, card.interface.bits
     if direction == "downscale":
         return {"image": random(batch, height, width, 3)}
     inputs = {"lr": random(batch, height // scale, width // scale, 3)}

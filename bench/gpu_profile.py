@@ -20,10 +20,11 @@ from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.gpu_latency import DIRECTIONS, SIZES, frames
 from bdflow_rt.bench.gpu_timer import gpu_environment
-from bdflow_rt.engines.torch_graph import GraphedFlow
+from bdflow_rt.engines.torch_graph import GraphedWire
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo import find_model
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 RUNS = 5
 NAMED = 22
@@ -59,7 +60,7 @@ def kernels_of(card: ModelCard, direction: Direction, *, size: str) -> dict[str,
     """Time of all kernels of a run in microseconds, and of those with the most by name; plain JSON types."""
     height, width = SIZES[size]
     inputs = frames(card, direction, batch=1, height=height, width=width)
-    flow = GraphedFlow(load_model(card).cuda(), direction)
+    flow = GraphedWire(load_model(card).cuda(), direction)
     for _ in range(2):
         flow.run(inputs)
     torch.cuda.synchronize()

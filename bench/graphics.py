@@ -26,7 +26,7 @@ from bdflow_rt.containers.image import read_picture
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
 from bdflow_rt.metrics.bicubic import cell_means
 from bdflow_rt.rescaler import Rescaler
-from bdflow_rt.zoo.config import LR_BOUND
+from bdflow_rt.zoo.interface import LR_BOUND
 
 FAR = 60
 """Levels of 255: a difference that shows at a glance."""
@@ -60,7 +60,7 @@ def measure(rescaler: Rescaler, folder: pathlib.Path) -> list[dict[str, Any]]:
     Raises:
         MissingFileError: there is no picture in the folder.
     """
-    scale = rescaler.card.config.scale
+    scale = rescaler.card.interface.scale
     pictures = [read_picture(path).pixels for path in list_pictures(folder)]
     rows = []
     for name, draw in DRAWINGS.items():

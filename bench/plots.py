@@ -60,8 +60,8 @@ def rate_distortion(result: dict[str, Any], measure: str) -> Figure:
 
 def pareto(scale: int, sets: tuple[str, ...] = ("Set5", "Set14", "BSD100")) -> Figure:
     """MACs per HR pixel in one direction against PSNR-Y, one panel per set: our models and what others publish."""
-    ours = [(find_model(one["model"]).config, one) for one in shipped_quality()]
-    ours = [(config, one) for config, one in ours if config.scale == scale]
+    ours = [(find_model(one["model"]), one) for one in shipped_quality()]
+    ours = [(card, one) for card, one in ours if card.interface.scale == scale]
     figure = Figure(figsize=(5 * len(sets), 4.2), layout="constrained")
     panels = list(figure.subplots(1, len(sets), squeeze=False)[0])
     for axes, name in zip(panels, sets, strict=True):
@@ -70,8 +70,8 @@ def pareto(scale: int, sets: tuple[str, ...] = ("Set5", "Set14", "BSD100")) -> F
         axes.set_xscale("log")
         axes.set_xlabel("MACs per HR pixel, one direction")
         points = [
-            (one["model"], config.macs(PIXELS, PIXELS), one["means"]["psnr_y"], "o", "#1f4e9e")
-            for config, one in ours
+            (one["model"], card.config.macs(PIXELS, PIXELS), one["means"]["psnr_y"], "o", "#1f4e9e")
+            for card, one in ours
             if one["folder"] == name
         ] + [(one.label, one.macs_128x128, one.psnr_y[name], "s", "#c0392b") for one in PUBLISHED if one.scale == scale]
         for label, macs, quality, marker, colour in points:

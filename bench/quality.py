@@ -215,7 +215,7 @@ def evaluate(
         "means": _finite(means),
         "left_out": [
             {**asdict(one), "columns": list(one.columns)}
-            for one in _left_out(measured, judges, scale=rescaler.card.config.scale)
+            for one in _left_out(measured, judges, scale=rescaler.card.interface.scale)
         ],
         "pictures": [_finite(asdict(one)) for one in measured],
     }
@@ -241,7 +241,7 @@ def measure(
     limit = rescaler.max_pixels
     hr = read_picture(path, max_pixels=limit)
     height, width = hr.pixels.shape[:2]
-    least = max(SSIM_WINDOW, 2 * rescaler.card.config.scale + 1)
+    least = max(SSIM_WINDOW, 2 * rescaler.card.interface.scale + 1)
     if min(height, width) < least:
         raise ShapeError(
             f"'{path}' has {width} x {height} pixels; at least {least} x {least} are needed to measure it. "

@@ -158,7 +158,7 @@ def measure_folder(
     folder: pathlib.Path, rescalers: list[Rescaler], codecs: list[Codec], distance: Distance | None
 ) -> dict[str, Any]:
     """Means over a folder's pictures, of models and of the codecs' curves."""
-    border = max(rescaler.card.config.scale for rescaler in rescalers)
+    border = max(rescaler.card.interface.scale for rescaler in rescalers)
     measured = []
     paths = list_pictures(folder)
     for path in paths:
@@ -220,7 +220,7 @@ def main() -> None:
         rescalers = [stack.enter_context(Rescaler.from_pretrained(name)) for name in args.model]
         sets = [measure_folder(folder, rescalers, codecs, distance) for folder in args.folder]
         models = {
-            one.card.id: {"scale": one.card.config.scale, "weights_sha256": one.card.weights_sha256}
+            one.card.id: {"scale": one.card.interface.scale, "weights_sha256": one.card.weights_sha256}
             for one in rescalers
         }
     result = {

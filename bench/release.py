@@ -120,7 +120,7 @@ def _psnr_y(rescaler: Rescaler, pictures: list[pathlib.Path]) -> float:
         restored = rescaler.upscale(rescaler.downscale(picture.pixels))
         grey = picture.colour == "grey"
         pair = (one[:, :, 0] if grey else one for one in (restored, picture.pixels))
-        found.append(psnr_y(*pair, border=rescaler.card.config.scale))
+        found.append(psnr_y(*pair, border=rescaler.card.interface.scale))
     return statistics.fmean(found)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from bdflow_rt.bench.measured import read, refined, shipped_quality
 from bdflow_rt.bench.published import FACES, PUBLISHED
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from bdflow_rt.zoo.registry import find_model
 
 TARGET = "IRN"
@@ -81,7 +82,7 @@ def refined_table() -> list[str]:
 
 def _to(name: str, one: dict[str, Any]) -> str:
     """How far a result is above what somebody published; a dash where nothing was."""
-    scale, folder = find_model(one["model"]).config.scale, one["folder"]
+    scale, folder = find_model(one["model"]).interface.scale, one["folder"]
     rows = [row.psnr_y[folder] for row in PUBLISHED if (row.name, row.scale) == (name, scale) and folder in row.psnr_y]
     return f"{one['means']['psnr_y'] - rows[0]:+.2f} dB" if rows else "-"
 
@@ -167,7 +168,7 @@ def faces_table() -> list[str]:
     ours: dict[int, list[dict[str, Any]]] = {}
     for one in shipped_quality():
         if one["folder"] == FACES_FOLDER:
-            ours.setdefault(find_model(one["model"]).config.scale, []).append(one)
+            ours.setdefault(find_model(one["model"]).interface.scale, []).append(one)
     for scale, models in ours.items():
         for one in models:
             m = one["means"]
@@ -194,6 +195,8 @@ def macs_table() -> list[str]:
     lines = ["| model | K | hidden width | parameters | MACs per HR pixel | per 1080p frame |", "|---" * 6 + "|"]
     for name in dict.fromkeys(one["model"] for one in shipped_quality()):
         config = find_model(name).config
+        if not isinstance(config, BDFlowConfig):
+            continue
         macs = config.macs(1080, 1920)
         lines.append(
             f"| {name} | {list(config.blocks)} | {list(config.hidden)} | {config.parameters():,} | "

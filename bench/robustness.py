@@ -75,7 +75,7 @@ def measure_trial(trial: Trial, runs: pathlib.Path, pictures: list[Picture]) -> 
 
 def _measure(rescaler: Rescaler, picture: Picture) -> dict[str, Any]:
     """One picture: figures by their name, and those of the curve by quality."""
-    grey, scale = picture.colour == "grey", rescaler.card.config.scale
+    grey, scale = picture.colour == "grey", rescaler.card.interface.scale
     packet = rescaler.downscale(picture.pixels[:, :, 0] if grey else picture.pixels)
     chunk_bytes = len(walk(memoryview(encode_png(packet))).kept[PACKET_CHUNK][0])
     curve = {}

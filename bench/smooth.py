@@ -61,7 +61,7 @@ def _gradients() -> list[Pixels]:
 
 def measure(rescaler: Rescaler) -> list[dict[str, Any]]:
     """One entry per kind of picture."""
-    scale = rescaler.card.config.scale
+    scale = rescaler.card.interface.scale
     rows = []
     for kind, pictures in draw().items():
         restored = [rescaler.upscale(rescaler.downscale(picture)) for picture in pictures]

@@ -17,8 +17,9 @@ from onnx import TensorProto, helper
 from bdflow_rt.cache import Blob
 from bdflow_rt.engines.openvino import process_core
 from bdflow_rt.export.half import element_types
-from bdflow_rt.export.onnx import build_graph
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.export.onnx import read_graph
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 Arrays = dict[str, NDArray[Any]]
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
@@ -53,22 +54,22 @@ def calibration_inputs(card: ModelCard, direction: Direction) -> Iterator[Arrays
     In the up direction they are what the down direction makes of the pictures and, since anything can arrive in a
     packet, the pictures as LR with random boundary levels. Z is normal with a deviation of 1.
     """
-    side = max(_SIDE, 2 * card.config.scale)
+    side = max(_SIDE, 2 * card.interface.scale)
     images = [{"image": picture[None]} for picture in builtin_pictures(side)]
     if direction == "downscale":
         yield from images
         return
     rng = np.random.default_rng(_SEED)
-    down = _Graph(build_graph(card, "downscale"), card)
+    down = _Graph(read_graph(card, "downscale"), card)
     packets = [down.run(image) for image in images]
-    for picture in builtin_pictures(max(32, side // card.config.scale)):
-        levels = rng.integers(0, card.config.max_level + 1, (1, *picture.shape[:2]), dtype=np.uint8)
+    for picture in builtin_pictures(max(32, side // card.interface.scale)):
+        levels = rng.integers(0, card.interface.max_level + 1, (1, *picture.shape[:2]), dtype=np.uint8)
         packets.append({"lr": picture[None], "boundary": levels})
     for packet in packets:
-        inputs = {name: packet[name] for name in (("lr", "boundary") if card.config.bits else ("lr",))}
+        inputs = {name: packet[name] for name in (("lr", "boundary") if card.interface.bits else ("lr",))}
         if direction == "upscale_z":
             n, h, w = inputs["lr"].shape[:3]
-            inputs["latent"] = rng.normal(size=(n, card.config.latent_channels, h, w)).astype(np.float32)
+            inputs["latent"] = rng.normal(size=(n, card.interface.latent_channels, h, w)).astype(np.float32)
         yield inputs
 
 
@@ -88,7 +89,7 @@ def calibrate(card: ModelCard, direction: Direction, *, say: Callable[[str], Non
         CacheTrustError: others could have written what is in the cache.
     """
     card.check_weights()
-    graph, blob = build_graph(card, direction), Blob("calibration", _fingerprint(card, direction))
+    graph, blob = read_graph(card, direction), Blob("calibration", _fingerprint(card, direction))
     found = _parse(blob.read() or b"", graph)
     if found is None:
         if say is not None:
@@ -182,7 +183,7 @@ def _fingerprint(card: ModelCard, direction: Direction) -> str:
     parts = [pathlib.Path(__file__).read_bytes(), process_core().get_versions("CPU")["CPU"].build_number.encode()]
     # The inputs of the way up come from the way down. Graphs hold the SHA-256 of their weights.
     graphs = dict.fromkeys(("downscale", direction))
-    parts += [build_graph(card, one).SerializeToString(deterministic=True) for one in graphs]
+    parts += [read_graph(card, one).SerializeToString(deterministic=True) for one in graphs]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 

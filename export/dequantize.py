@@ -19,7 +19,7 @@ def dequantize(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     """A graph with the float16 values of int8 weights in their place, under their names.
 
     Args:
-        model: of `build_graph` or `to_half`.
+        model: of `read_graph` or `to_half`.
         card: of the model.
 
     Returns:

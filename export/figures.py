@@ -62,7 +62,7 @@ def measure_graph(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]])
     """Count what a graph does for inputs of these shapes; nothing is run.
 
     Args:
-        model: of `build_graph` or `build_half_graph`.
+        model: of `read_graph` or `build_half_graph`.
         shapes: of every input, by name.
     """
     graph = _with_shapes(model, shapes)

@@ -7,7 +7,8 @@ an initialiser is a reference (location, offset, length) into the weights file, 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from bdflow_rt.zoo.weights import part_name, read_index, scale_name
 
 OPSET = 20
 IR_VERSION = 10
+PRECISION_KEY = "precision"
+"""In the metadata of a node that stays float32 whatever the graph is converted to."""
 _ONNX_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "I8": TensorProto.INT8}
 
 
@@ -37,6 +40,7 @@ class GraphBuilder:
         self._used: dict[str, int] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._is_wide = False
 
     def input(self, name: str, dtype: int, shape: Sequence[str | int]) -> str:
         """Declare a graph input; letters in the shape are dynamic."""
@@ -49,16 +53,27 @@ class GraphBuilder:
         maker.output[list(maker.output).index(value)] = name
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
 
+    @contextmanager
+    def wide(self, is_wide: bool) -> Iterator[None]:
+        """Inside, nodes are marked as staying float32 in every precision, or not."""
+        before, self._is_wide = self._is_wide, is_wide
+        yield
+        self._is_wide = before
+
     def node(self, op: str, *inputs: str, name: str, **attributes: Any) -> str:
         """Add a node; returns the name of its output, which is the node's own."""
         unique = self._unique(name)
         self._nodes.append(helper.make_node(op, list(inputs), [unique], name=unique, **attributes))
+        if self._is_wide:
+            self._nodes[-1].metadata_props.add(key=PRECISION_KEY, value="float32")
         return unique
 
     def constant(self, name: str, value: Any, dtype: Any) -> str:
-        """A small tensor kept in the graph itself; equal names share one."""
-        if name not in self._initializers:
-            self._initializers[name] = numpy_helper.from_array(np.asarray(value, dtype), name)
+        """A small tensor kept in the graph itself; equal ones of a name are one."""
+        array = np.asarray(value, dtype)
+        while name in self._initializers and not np.array_equal(numpy_helper.to_array(self._initializers[name]), array):
+            name += "'"
+        self._initializers[name] = numpy_helper.from_array(array, name)
         return name
 
     def weight(self, name: str, shape: tuple[int, ...], *, rows: int | None = None) -> str:
@@ -79,14 +94,14 @@ class GraphBuilder:
                 f"{self._location} has {found} {name!r} where the model's configuration needs {shape}: they do not "
                 "belong together. Install the model again."
             )
-        key = self._refer(name, rows)
+        half = key = self._refer(name, rows)
         if stored.dtype == "F32":
             return key
-        half = key
-        if stored.dtype == "I8":
-            scales = self._refer(scale_name(name), rows)
-            half = self.node("DequantizeLinear", key, scales, name=f"{key}/float16", axis=0)
-        return self.node("Cast", half, name=f"{key}/float32", to=TensorProto.FLOAT)
+        with self.wide(False):
+            if stored.dtype == "I8":
+                scales = self._refer(scale_name(name), rows)
+                half = self.node("DequantizeLinear", key, scales, name=f"{key}/float16", axis=0)
+            return self.node("Cast", half, name=f"{key}/float32", to=TensorProto.FLOAT)
 
     def _refer(self, name: str, rows: int | None) -> str:
         """Refer to a stored tensor, or its first so many rows; equal references are one."""

@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bdflow_rt.errors import PrecisionError
+from bdflow_rt.export.graph import PRECISION_KEY
 
-ISLANDS: dict[str, str] = {
-    "scale": r"levels\.\d+\.\d+\.(phi|rho)/(half|log_scale|negated|scale)",
-    "pixels": r"(image|lr|boundary|mean)/.+|checked",
-    "final": r"{last}/(scaled|unshifted|u)[12]",
-}
-"""Island -> regular expression over names of nodes; {last} is the block that is computed last.
-
-scale: exp(tanh(h/2)), the factor of a coupling. pixels: whatever normalises, centres and rounds 8-bit values, and the
-mean of the output. final: the sums that make Y and B, or the planes of the picture.
-
-Haar transforms are half: convolutions of +-1/4 or +-1, exact in float16, of which only the result is rounded where sums
-are float32.
-"""
 _FLOATS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
-_BLOCK = re.compile(r"(levels\.\d+\.\d+)/.+")
 
 
-def island_pattern(names: Sequence[str], islands: Iterable[str] = ISLANDS) -> re.Pattern[str]:
-    """What matches the names of the islands' nodes, and of no others.
+def islands(model: onnx.ModelProto) -> set[str]:
+    """Names of the nodes that stay float32 in every precision, as the network's layers say (`Network.float32`).
 
-    Args:
-        names: of all nodes, in the order of computation.
-        islands: keys of `ISLANDS`.
+    Of BDFlow: the factors of couplings, the sums that make Y and B or the planes of the picture, and whatever
+    normalises, centres and rounds 8-bit values. Haar transforms are half: convolutions of +-1/4 or +-1, exact in
+    float16, of which only the result is rounded where sums are float32.
     """
-    last = next((found[1] for name in reversed(names) if (found := _BLOCK.fullmatch(name))), "")
-    parts = (f"({ISLANDS[island].replace('{last}', re.escape(last))})" for island in islands)
-    return re.compile("|".join(parts) or r"(?!)")
+    return {node.name for node in model.graph.node if any(prop.key == PRECISION_KEY for prop in node.metadata_props)}
 
 
-def to_half(model: onnx.ModelProto, *, islands: Iterable[str] = ISLANDS, extra: Iterable[str] = ()) -> onnx.ModelProto:
+def to_half(model: onnx.ModelProto, *, wide: Iterable[str] | None = None, extra: Iterable[str] = ()) -> onnx.ModelProto:
     """The graph in float16, with casts where islands begin and end.
 
     Inputs and outputs keep their types. All floats that a node reads and writes have one type. A value is cast at most
     once to each type; 8-bit input goes straight to the type wanted, and weights stored in float16 are not cast at all.
 
     Args:
-        model: as `build_graph` makes it, float32 but for inputs, outputs and stored weights.
-        islands: keys of `ISLANDS` whose nodes stay float32.
+        model: as `trace_graph` makes it, float32 but for inputs, outputs and stored weights.
+        wide: names of the nodes that stay float32; None is the model's `islands`.
         extra: names of further nodes that do.
 
     Returns:
@@ -57,9 +41,7 @@ def to_half(model: onnx.ModelProto, *, islands: Iterable[str] = ISLANDS, extra: 
     Raises:
         PrecisionError: a constant of the graph has no exact float16 value.
     """
-    pattern = island_pattern([node.name for node in model.graph.node], islands)
-    wide = {node.name for node in model.graph.node if pattern.fullmatch(node.name)} | set(extra)
-    return _HalfPass(model, wide).run()
+    return _HalfPass(model, {*(islands(model) if wide is None else wide), *extra}).run()
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,16 +15,15 @@ from onnx import TensorProto, numpy_helper
 
 from bdflow_rt.errors import NonFiniteOutputError, PrecisionError
 from bdflow_rt.export.calibration import calibrate, with_weights
-from bdflow_rt.export.dequantize import dequantize
-from bdflow_rt.export.half import island_pattern, to_half
-from bdflow_rt.export.onnx import GraphKind, build_graph
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.export.dequantize import dequantize, learned_weights
+from bdflow_rt.export.half import islands, to_half
+from bdflow_rt.export.onnx import read_graph
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction, GraphKind
 from bdflow_rt.zoo.weights import read_index
 
 HALF_LIMIT = 65504 / 8
 """Largest magnitude that float16 may hold here: 8 times below its own limit, for what no calibration picture shows."""
-_FIXED_CONVOLUTION = re.compile(r"levels\.\d+/haar(_inverse)?/.+|rest")
-"""Convolutions that hold no weights of a model: Haar transforms, and the place of B among the channels of Z."""
 _VALUE_TYPES = {"FLOAT", "HALF", "BF16", "FP8", "FP4", "INT8", "INT4"}
 """What holds a network's values; integers of other types are sizes, indices and pixels."""
 
@@ -67,10 +65,10 @@ class PrecisionReport:
 def build_half_graph(
     card: ModelCard, direction: Direction, *, kind: GraphKind = "public", say: Callable[[str], None] | None = None
 ) -> onnx.ModelProto:
-    """`build_graph` in float16, int8 weights too, with islands as wide as calibration shows that they must be.
+    """`read_graph` in float16, int8 weights too, with islands as wide as calibration shows that they must be.
 
     Args:
-        card, direction, kind: as for `build_graph`.
+        card, direction, kind: as for `read_graph`.
         say: as for `calibrate`.
 
     Raises:
@@ -79,7 +77,7 @@ def build_half_graph(
         CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
     """
     report = measure_overflow(card, direction, say=say)
-    source = build_graph(card, direction, kind=kind)
+    source = read_graph(card, direction, kind=kind)
     maker = {value: node for node in source.graph.node for value in node.output}
     for output in source.graph.output:
         # An output in float16 is a cast, of a value that the public graph has too.
@@ -105,7 +103,7 @@ def measure_overflow(
         NonFiniteOutputError: not even the float32 graph has finite values.
         CorruptModelError, WeightsHashError: the weights are missing, or not the card's.
     """
-    source, largest = build_graph(card, direction), calibrate(card, direction, say=say)
+    source, largest = read_graph(card, direction), calibrate(card, direction, say=say)
     if broken := next((name for name, value in largest.items() if not math.isfinite(value)), None):
         raise NonFiniteOutputError(
             f"{broken!r} of {card.id} {direction} is not finite in float32 on a calibration picture; no precision "
@@ -117,12 +115,10 @@ def measure_overflow(
         for tensor in with_weights(source, card).graph.initializer
         if tensor.data_type == TensorProto.FLOAT
     }
-    names = [node.name for node in source.graph.node]
-    outside = {name for name in names if not island_pattern(names).fullmatch(name)}
-    return OverflowReport(largest, tuple(sorted(_touching(source, largest | weights) & outside)))
+    return OverflowReport(largest, tuple(sorted(_touching(source, largest | weights) - islands(source))))
 
 
-def check_precision(network: Any, card: ModelCard) -> PrecisionReport:
+def check_precision(network: Any, card: ModelCard, graph: onnx.ModelProto) -> PrecisionReport:
     """Prove that a parsed network computes as `build_half_graph` says.
 
     A builder that is asked for float16 by a flag, or given a float32 graph, makes a float32 engine and says nothing.
@@ -130,6 +126,7 @@ def check_precision(network: Any, card: ModelCard) -> PrecisionReport:
     Args:
         network: INetworkDefinition of any flavour of TensorRT, parsed from a graph of this model.
         card: of the model.
+        graph: what it was parsed from.
 
     Raises:
         PrecisionError: a learned convolution reads or writes something else than float16, a layer of an island
@@ -138,9 +135,11 @@ def check_precision(network: Any, card: ModelCard) -> PrecisionReport:
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     learned = {name.removesuffix(".weight") for name in read_index(card.weights_path) if name.endswith(".weight")}
-    island = island_pattern([layer.name for layer in layers])
+    wide, constants = islands(graph), {tensor.name for tensor in graph.graph.initializer}
+    constants -= set(learned_weights(graph, card))
+    fixed = {node.name for node in graph.graph.node if len(node.input) > 1 and node.input[1] in constants}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    convolutions = islands = shapes = 0
+    convolutions = island_layers = shapes = 0
     for layer in layers:
         kind, (inputs, outputs) = layer.type.name, _types(layer)
         counts[kind][outputs[0]] += 1
@@ -149,7 +148,7 @@ def check_precision(network: Any, card: ModelCard) -> PrecisionReport:
             if layer.name in learned:
                 convolutions += 1
                 _demand(layer, inputs | set(outputs), "HALF", "a learned convolution")
-            elif not _FIXED_CONVOLUTION.fullmatch(layer.name):
+            elif layer.name not in fixed:
                 raise PrecisionError(
                     f"Convolution {layer.name!r} is none of {card.id}'s and no Haar transform: its precision cannot "
                     "be judged. Check the graph that the network was parsed from."
@@ -159,15 +158,15 @@ def check_precision(network: Any, card: ModelCard) -> PrecisionReport:
                 f"Layer {layer.name!r} makes {outputs[0]} of {', '.join(sorted(inputs))} whenever the engine runs. "
                 "Build from the graph that build_half_graph makes, which has float16 weights."
             )
-        elif kind != "CAST" and island.fullmatch(layer.name):
-            islands += 1
+        elif kind != "CAST" and layer.name in wide:
+            island_layers += 1
             _demand(layer, inputs | set(outputs), "FLOAT", "part of a float32 island")
     if not convolutions:
         raise PrecisionError(
             f"The network has none of the learned convolutions of {card.id}, so it is of another model. Parse a graph "
             "that build_half_graph made of this one."
         )
-    return PrecisionReport({kind: dict(types) for kind, types in counts.items()}, convolutions, islands, shapes)
+    return PrecisionReport({kind: dict(types) for kind, types in counts.items()}, convolutions, island_layers, shapes)
 
 
 def _types(layer: Any) -> tuple[set[str], list[str]]:

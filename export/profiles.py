@@ -112,12 +112,5 @@ def _size(part: str, text: str) -> Size:
 
 
 def _shape(card: ModelCard, name: str, n: int, size: Size) -> tuple[int, ...]:
-    scale = card.config.scale
-    height, width = (-(-side // card.config.scale) * card.config.scale for side in size)
-    return {
-        "image": (n, height, width, 3),
-        "planes": (n, 12, height // 2, width // 2),
-        "lr": (n, height // scale, width // scale, 3),
-        "boundary": (n, height // scale, width // scale),
-        "latent": (n, card.config.latent_channels, height // scale, width // scale),
-    }[name]
+    h, w = (-(-side // card.interface.scale) for side in size)
+    return card.interface.tensors[name].shape((n, h, w), card.interface.scale)

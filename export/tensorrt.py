@@ -22,13 +22,14 @@ from bdflow_rt.engines.tensorrt_library import load_library
 from bdflow_rt.errors import ArgumentError, CudaUnavailableError, EngineBuildError, EngineParseError, shorten
 from bdflow_rt.export.dequantize import dequantize, learned_weights
 from bdflow_rt.export.flavours import FlavourInfo, Target, choose_target, flavour_info, flavour_logger
-from bdflow_rt.export.onnx import GraphKind, build_graph
+from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.export.precision import build_half_graph, check_precision
 from bdflow_rt.export.profiles import Profile
 from bdflow_rt.export.progress import BuildState, Progress, make_monitor, run_cancellable
 from bdflow_rt.export.staging import staged_graph
 from bdflow_rt.export.timing_cache import attach_timings
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction, GraphKind
 
 if TYPE_CHECKING:
     import tensorrt
@@ -174,7 +175,7 @@ class EngineBuild:
         if options.precision == "fp16":
             graph = build_half_graph(card, direction, kind=kind, say=say)
         else:
-            graph = dequantize(build_graph(card, direction, kind=kind), card)
+            graph = dequantize(read_graph(card, direction, kind=kind), card)
         return cls(card, direction, kind, info, api.__version__, target, profile, options, graph)
 
     @property
@@ -218,7 +219,9 @@ class EngineBuild:
             runtime.setDevice(self.target.device)
         started = time.perf_counter()
         with parsed_network(self.graph, self.card, api) as network:
-            precision = check_precision(network, self.card).to_dict() if options.precision == "fp16" else None
+            precision = (
+                check_precision(network, self.card, self.graph).to_dict() if options.precision == "fp16" else None
+            )
             builder: tensorrt.Builder = network.builder
             config = self._configure(api, builder, network)
             monitor = make_monitor(api, state)
@@ -287,7 +290,7 @@ def parsed_network(graph: onnx.ModelProto, card: ModelCard, api: Any) -> Iterato
     """Parse a graph into a strongly typed network.
 
     Args:
-        graph: of `EngineBuild`: `build_half_graph`'s, or `build_graph`'s without int8.
+        graph: of `EngineBuild`: `build_half_graph`'s, or `read_graph`'s without int8.
         card: of the model.
         api: package of `load_library`.
 

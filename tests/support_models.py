@@ -17,17 +17,19 @@ from torch import nn
 from bdflow_rt.engines.openvino import process_core
 from bdflow_rt.engines.torch import TorchEngine
 from bdflow_rt.export.onnx import export_model
-from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.models.coupling import Transform
 from bdflow_rt.models.io import Storage, save_model
+from bdflow_rt.models.layers.coupling import Transform
+from bdflow_rt.models.network import Network, build_network
 from bdflow_rt.zoo import Direction, ModelCard
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
+from bdflow_rt.zoo.architecture import Architecture
 from bdflow_rt.zoo.card import CARD_FILE
-from bdflow_rt.zoo.config import ModelConfig
 from tests.support import photo
 
 Arrays = dict[str, NDArray[Any]]
 HAS_BF16 = "BF16" in process_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 """Whether OpenVINO can compute in bfloat16 on this processor."""
+DIRECTIONS: tuple[Direction, ...] = ("downscale", "upscale", "upscale_z")
 LAST_STD = 0.015
 """Spread of the convolutions that start at zero: every weight matters, and outputs stay near [0, 1]."""
 
@@ -49,17 +51,17 @@ class CoreWithoutBf16:
         return self._core.compile_model(model, device_name, {**config, "INFERENCE_PRECISION_HINT": "f32"})
 
 
-def tiny_config(scale: int = 4, *, blocks: int = 1, hidden: int = 8, **changes: Any) -> ModelConfig:
+def tiny_config(scale: int = 4, *, blocks: int = 1, hidden: int = 8, **changes: Any) -> BDFlowConfig:
     """A network of a few thousand parameters."""
     levels = scale.bit_length() - 1
-    return ModelConfig(scale=scale, blocks=(blocks,) * levels, hidden=(hidden,) * levels, **changes)
+    return BDFlowConfig(scale=scale, blocks=(blocks,) * levels, hidden=(hidden,) * levels, **changes)
 
 
-def random_model(config: ModelConfig, *, seed: int = 0) -> BDFlow:
+def random_model(config: Architecture, *, seed: int = 0) -> Network:
     """A network whose convolutions, the zero-started ones too, are random and small."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = BDFlow(config)
+        model = build_network(config)
         for module in model.modules():
             if isinstance(module, Transform):
                 for conv in (module.conv3, module.shortcut):
@@ -70,7 +72,7 @@ def random_model(config: ModelConfig, *, seed: int = 0) -> BDFlow:
 
 def make_model(
     folder: Path,
-    config: ModelConfig,
+    config: Architecture,
     *,
     name: str = "tiny",
     version: int = 1,
@@ -110,7 +112,7 @@ def graph_inputs(card: ModelCard, direction: Direction, *, size: tuple[int, int]
     inputs: Arrays = TorchEngine(card, "downscale").run(image)
     if direction == "upscale_z":
         n, h, w = inputs["lr"].shape[:3]
-        shape = (n, card.config.latent_channels, h, w)
+        shape = (n, card.interface.latent_channels, h, w)
         inputs["latent"] = np.random.default_rng(seed).normal(0, 0.05, shape).astype(np.float32)
     return inputs
 

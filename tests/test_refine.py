@@ -31,7 +31,7 @@ from bdflow_rt.models.io import load_model
 from bdflow_rt.refine import LR_WEIGHT, Refiner, Target
 from bdflow_rt.tiles import MIB, Span, Window, bytes_per_lr_pixel, halo_of, windows
 from bdflow_rt.zoo import ModelCard, find_model
-from bdflow_rt.zoo.config import LR_BOUND
+from bdflow_rt.zoo.interface import LR_BOUND
 from tests.support import photo
 from tests.support_models import HAS_BF16, make_model, tiny_config
 
@@ -63,7 +63,7 @@ def whole(lr: UInt8Array) -> list[Window]:
 
 def limit_for(card: ModelCard, side: int) -> float:
     """The memory limit with which a window has such a side."""
-    return side * side * bytes_per_lr_pixel(card.config, "gradient") / MIB * (1 + 1e-9)
+    return side * side * bytes_per_lr_pixel(card.interface, "gradient") / MIB * (1 + 1e-9)
 
 
 def loss_and_gradient(
@@ -85,7 +85,7 @@ def loss_and_gradient(
 def latent_of(card: ModelCard, z: ZPolicy, lr: UInt8Array, rows: Span, columns: Span) -> NDArray[np.float32]:
     return latent_rows(
         range(rows.start, rows.stop), columns=range(columns.start, columns.stop), width=lr.shape[1],
-        channels=card.config.latent_channels, temperature=z.temperature, seed=z.seed,
+        channels=card.interface.latent_channels, temperature=z.temperature, seed=z.seed,
     )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_every_plan_has_the_gradient_of_the_promised_sum(
         packet = rescaler.downscale(hr[:, :, 0] if grey else hr, z=z)
     wanted_loss, wanted = twin(card, hr, packet, grey=grey, z=z)
     height, width = packet.lr.shape[:2]
-    halo = halo_of(card.config, "gradient")
+    halo = halo_of(card.interface, "gradient")
     tiled = list(windows(height, width, (min(height, 2 * halo + 5), min(width, 2 * halo + 7)), halo))
     assert len(tiled) > 5 or max(size) < 100
     for plan in (whole(packet.lr), tiled):
@@ -210,7 +210,8 @@ def test_small_tiles_refine_as_one_does_and_are_counted(cards: dict[int, ModelCa
     calls: list[tuple[int, int]] = []
     with Rescaler(card, threads=1) as large:
         plain, wanted = large.downscale(hr), large.downscale(hr, refine=2)
-    with Rescaler(card, threads=1, memory_limit_mib=limit_for(card, 2 * card.config.halo + 9)) as small:
+    limit = limit_for(card, 2 * halo_of(card.interface, "openvino") + 9)
+    with Rescaler(card, threads=1, memory_limit_mib=limit) as small:
         found = small.downscale(hr, refine=2, progress=lambda *done: calls.append(done))
     tiles = calls[-1][1] // 3
     assert tiles > 3
@@ -222,7 +223,7 @@ def test_small_tiles_refine_as_one_does_and_are_counted(cards: dict[int, ModelCa
 
 def test_a_limit_below_the_smallest_tile_names_one_that_works(cards: dict[int, ModelCard]) -> None:
     hr = photo(120, 104, 1)
-    limit = limit_for(cards[4], 2 * cards[4].config.halo)
+    limit = limit_for(cards[4], 2 * halo_of(cards[4].interface, "openvino"))
     with Rescaler(cards[4], threads=1, memory_limit_mib=limit) as rescaler, pytest.raises(OutOfMemoryError) as caught:
         rescaler.downscale(hr, refine=1)
     named = re.search(r"takes about (\d+) MiB", str(caught.value))
@@ -312,14 +313,14 @@ def test_altered_weights_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_no_picture(cards: dict[int, ModelCard], value: float) -> None:
     made, hr = refiner(cards[4]), photo(16, 16, 1)
-    inverse = made._model.inverse
+    inverse = made._network.inverse
 
     def spoilt(*inputs: Any) -> torch.Tensor:
         restored = inverse(*inputs)
         restored.view(-1)[7] = value
         return restored
 
-    made._model.inverse = spoilt  # type: ignore[assignment, method-assign]
+    made._network.inverse = spoilt  # type: ignore[assignment]
     lr = hr[::4, ::4].copy()
     with pytest.raises(NonFiniteOutputError):
         made.refine(Target(hr, np.zeros((4, 4), np.uint8)), lr, steps=0, plan=whole(lr))

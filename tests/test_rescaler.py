@@ -27,7 +27,7 @@ from bdflow_rt.errors import (
     UnknownModelError,
     WeightsHashError,
 )
-from bdflow_rt.tiles import MIB, bytes_per_lr_pixel, spans, tile_size
+from bdflow_rt.tiles import MIB, bytes_per_lr_pixel, halo_of, spans, tile_size
 from bdflow_rt.zoo import ModelCard
 from tests.support import photo
 from tests.support_models import assert_close_pixels, make_model, tiny_config
@@ -61,7 +61,7 @@ def up(rescaler: Rescaler, packet: Any, **options: Any) -> np.ndarray:
 
 def limit_for(card: ModelCard, tile: tuple[int, int], backend: str = "openvino") -> float:
     """The memory limit that just fits such a tile."""
-    return tile[0] * tile[1] * bytes_per_lr_pixel(card.config, backend) / MIB * (1 + 1e-9)
+    return tile[0] * tile[1] * bytes_per_lr_pixel(card.interface, backend) / MIB * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
@@ -88,7 +88,7 @@ def test_padding_repeats_the_last_row_and_column(cards: dict[int, ModelCard], sc
 @pytest.mark.parametrize("scale", [2, 4])
 def test_tiled_equals_whole_within_one_lsb(cards: dict[int, ModelCard], scale: int, backend: str) -> None:
     card = cards[scale]
-    halo = card.config.halo
+    halo = halo_of(card.interface, backend)
     image = photo((2 * halo + 19) * scale - 1, (2 * halo + 11) * scale + 1, 4)
     with Rescaler(card, backend=backend, threads=1, memory_limit_mib=float("inf")) as whole:
         packet = down(whole, image)
@@ -96,7 +96,7 @@ def test_tiled_equals_whole_within_one_lsb(cards: dict[int, ModelCard], scale: i
     height, width = packet.lr.shape[:2]
     for tile in ((2 * halo + 1, 2 * halo + 1), (2 * halo + 3, 2 * halo + 4), (2 * halo + 10, 2 * halo + 7)):
         limit = limit_for(card, tile, backend)
-        size = tile_size(height, width, card.config, memory_limit_mib=limit, backend=backend)
+        size = tile_size(height, width, card.interface, memory_limit_mib=limit, backend=backend)
         assert len(spans(height, size[0], halo)) > 1
         with Rescaler(card, backend=backend, threads=1, memory_limit_mib=limit) as tiled:
             found = down(tiled, image)
@@ -347,8 +347,9 @@ def test_progress_counts_every_tile(cards: dict[int, ModelCard]) -> None:
     card = cards[4]
     image = photo(200, 160, 1)
     limit = limit_for(card, (25, 25))
-    rows, columns = tile_size(50, 40, card.config, memory_limit_mib=limit, backend="openvino")
-    total = len(spans(50, rows, card.config.halo)) * len(spans(40, columns, card.config.halo))
+    rows, columns = tile_size(50, 40, card.interface, memory_limit_mib=limit, backend="openvino")
+    halo = halo_of(card.interface, "openvino")
+    total = len(spans(50, rows, halo)) * len(spans(40, columns, halo))
     assert total > 4
     calls: list[tuple[int, int]] = []
     wanted = [(done, total) for done in range(1, total + 1)]

@@ -15,7 +15,8 @@ from bdflow_rt.metrics import psnr_y
 from bdflow_rt.packet import Packet
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import ModelCard, find_model, paper_config
-from bdflow_rt.zoo.config import LR_BOUND
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
+from bdflow_rt.zoo.interface import LR_BOUND
 from bdflow_rt.zoo.registry import SHIPPED
 from tests.support import data_dir, needs_data, photo
 
@@ -60,6 +61,7 @@ def test_files_are_those_of_the_card(card: ModelCard) -> None:
 @pytest.mark.parametrize("card", CARDS, ids=NAMES)
 def test_structure_is_the_papers_unless_its_name_says_otherwise(card: ModelCard) -> None:
     config = card.config
+    assert isinstance(config, BDFlowConfig)
     paper = paper_config(config.scale, bits=config.bits)
     if card.name == f"bdflow-x{config.scale}":
         assert config == paper
@@ -88,7 +90,7 @@ def test_the_card_says_how_it_was_trained(card: ModelCard) -> None:
 @pytest.mark.parametrize("card", CARDS, ids=NAMES)
 def test_no_lr_pixel_is_further_from_the_mean_of_its_hr_pixels_than_is_promised(card: ModelCard) -> None:
     """On what networks overshoot on: noise, and a grid of saturated lines over a photograph."""
-    scale = card.config.scale
+    scale = card.interface.scale
     noise = np.random.default_rng(5).integers(0, 2, (8 * scale, 12 * scale, 3), np.uint8) * 255
     grid = photo(8 * scale, 12 * scale, 3)
     grid[::4] = grid[:, ::4] = (255, 0, 255)
@@ -123,7 +125,7 @@ def test_openvino_equals_torch_on_photographs_and_packets_cross_over(card: Model
                 differing += int(np.count_nonzero(difference))
                 values += difference.size
             quality = {
-                name: psnr_y(np.asarray(image), hr, border=card.config.scale) for name, image in restored.items()
+                name: psnr_y(np.asarray(image), hr, border=card.interface.scale) for name, image in restored.items()
             }
             assert abs(quality["same"] - quality["torch"]) < 0.02
             assert abs(quality["own"] - quality["torch"]) < 0.02

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from bdflow_rt.cli.options import add_output_options
 from bdflow_rt.cli.output import note, print_json, print_text, progress_callback
 from bdflow_rt.zoo import find_model
-from bdflow_rt.zoo.card import Direction
+from bdflow_rt.zoo.interface import Direction
 
 if TYPE_CHECKING:
     from bdflow_rt.engines.cache import EngineCache

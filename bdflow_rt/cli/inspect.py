@@ -17,7 +17,8 @@ from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.select import INSTALL, is_installed
 from bdflow_rt.errors import ArgumentError, BackendError, ModelError
 from bdflow_rt.zoo import find_model
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 if TYPE_CHECKING:
     import onnx
@@ -109,13 +110,13 @@ def _of_model(card: ModelCard, args: argparse.Namespace) -> dict[str, Any]:
 
 def _graph(card: ModelCard, direction: Direction, args: argparse.Namespace) -> onnx.ModelProto:
     from bdflow_rt.export.dequantize import dequantize
-    from bdflow_rt.export.onnx import build_graph
+    from bdflow_rt.export.onnx import read_graph
     from bdflow_rt.export.precision import build_half_graph
 
     card.check_weights()
     if args.precision == "fp16":
         return build_half_graph(card, direction, kind=args.kind, say=None if args.quiet else note)
-    return dequantize(build_graph(card, direction, kind=args.kind), card)
+    return dequantize(read_graph(card, direction, kind=args.kind), card)
 
 
 def _parser() -> tuple[Flavour | None, Any, str | None]:
@@ -160,7 +161,7 @@ def _network(graph: onnx.ModelProto, card: ModelCard, api: Any, *, precision: st
     from bdflow_rt.export.tensorrt import parsed_network
 
     with parsed_network(graph, card, api) as network:
-        report = check_precision(network, card).to_dict() if precision == "fp16" else None
+        report = check_precision(network, card, graph).to_dict() if precision == "fp16" else None
         layers = [network.get_layer(index) for index in range(network.num_layers)]
         counts: dict[str, dict[str, int]] = {}
         for layer in layers:

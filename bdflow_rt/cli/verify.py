@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     runners = [runner for runner in COMPARED if not args.backend or runner.backend in args.backend]
     card = find_model(args.model)
-    pictures = dict(_pictures(args.pictures, card.config.scale, **max_pixels_option(args)))
+    pictures = dict(_pictures(args.pictures, card.interface.scale, **max_pixels_option(args)))
     with closing(_Pair(card, REFERENCE)) as reference:
         wanted = {
             name: reference.round_trip(picture)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.errors import (
@@ -19,7 +18,8 @@ from bdflow_rt.errors import (
     ShapeError,
     shorten,
 )
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionChoice = Literal["auto", Precision]
@@ -30,16 +30,13 @@ _MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "failed to allocate", "bad_alloc", "alloc_failed", "allocation_failed",
 )  # fmt: skip
 """In the messages of PyTorch, cuDNN and OpenVINO, which raise no class of its own for it, or not always."""
-_SHAPES = {"image": "(N, H, W, 3)", "lr": "(N, h, w, 3)", "boundary": "(N, h, w)", "latent": "(N, Z, h, w)"}
 
 
 class Engine(Protocol):
     """One direction of one model, ready to run on whole arrays.
 
-    Inputs and outputs are those of the model's public graph, by name:
-    "downscale" takes image (N, H, W, 3) uint8, H and W multiples of the scale, and gives lr (N, h, w, 3) uint8 and,
-    for models with a boundary, boundary (N, h, w) uint8 levels; "upscale" takes those and gives image;
-    "upscale_z" takes latent (N, Z, h, w) float32 besides.
+    Inputs and outputs are those of the model's public graph, by name, as `ModelInterface.inputs` and `outputs` have
+    them, without `mean`; H and W are multiples of the scale.
 
     Not thread-safe: one call at a time.
     """
@@ -76,26 +73,23 @@ def check_inputs(card: ModelCard, direction: Direction, inputs: Mapping[str, NDA
         ArgumentError: an input is missing or unknown.
         DTypeError, ShapeError: one has another dtype or shape.
     """
-    config = card.config
-    main = "image" if direction == "downscale" else "lr"
-    n, h, w = inputs[main].shape[:3] if main in inputs and inputs[main].ndim == 4 else (0, 0, 0)
-    expected: dict[str, tuple[Any, tuple[int, ...]]] = {main: (np.uint8, (n, h, w, 3))}
-    if direction != "downscale" and config.bits:
-        expected["boundary"] = (np.uint8, (n, h, w))
-    if direction == "upscale_z":
-        expected["latent"] = (np.float32, (n, config.latent_channels, h, w))
+    scale, expected = card.interface.scale, card.interface.inputs(direction)
     if inputs.keys() != expected.keys():
-        found = ", ".join(inputs) or "nothing"
-        raise ArgumentError(f"{direction} of {card.id} takes {', '.join(expected)}; it got {found}.")
-    for name, (dtype, shape) in expected.items():
+        given = ", ".join(inputs) or "nothing"
+        raise ArgumentError(f"{direction} of {card.id} takes {', '.join(expected)}; it got {given}.")
+    main = next(iter(expected))
+    multiple = scale if main == "image" else 1
+    n, h, w = inputs[main].shape[:3] if inputs[main].ndim == 4 else (0, 0, 0)
+    batch = n, h // multiple, w // multiple
+    for name, spec in expected.items():
         value = inputs[name]
-        if value.dtype != dtype:
-            raise DTypeError(f"Input {name} of {direction} is {value.dtype}; it must be {np.dtype(dtype)}.")
-        multiple = config.scale if name == "image" else 1
-        if value.shape != shape or 0 in shape or h % multiple or w % multiple:
+        if value.dtype != spec.dtype:
+            raise DTypeError(f"Input {name} of {direction} is {value.dtype}; it must be {spec.dtype}.")
+        if value.shape != spec.shape(batch, scale) or 0 in value.shape:
+            letters = ", ".join(map(str, spec.dims))
             raise ShapeError(
-                f"Input {name} of {direction} has shape {value.shape}; {_SHAPES[name]} is needed, with no side 0, "
-                f"sides that are multiples of {multiple}, and the same N, h and w in all inputs."
+                f"Input {name} of {direction} has shape {value.shape}; ({letters}) is needed, with no side 0, H and W "
+                f"multiples of {scale}, h = H/{scale} and w = W/{scale}, and the same N, h and w in all inputs."
             )
 
 

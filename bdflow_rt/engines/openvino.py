@@ -15,7 +15,8 @@ from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inp
 from bdflow_rt.errors import BackendError, BackendUnavailableError, CorruptModelError, shorten
 from bdflow_rt.fork import enter_library
 from bdflow_rt.quiet import import_quietly
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 if TYPE_CHECKING:
     import openvino
@@ -131,7 +132,7 @@ class OpenVINOEngine:
     def _request_for(self, model: openvino.Model, shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:
         is_down = self.direction == "downscale"
         n, h, w = shapes["image" if is_down else "lr"][:3]
-        pixels = n * h * w * (1 if is_down else self._card.config.scale**2)
+        pixels = n * h * w * (1 if is_down else self._card.interface.scale**2)
         if pixels < FLEXIBLE_PIXELS:
             if self._flexible is None:
                 self._flexible = self._compile(model, CPU_RUNTIME_CACHE_CAPACITY=_CACHED_PRIMITIVES)

@@ -12,7 +12,8 @@ from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision, Precis
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError, shorten
 from bdflow_rt.fork import enter_library, torch_threads
 from bdflow_rt.quiet import import_quietly
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 BackendChoice = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
 AUTO_LOSS_DB, NAMED_LOSS_DB = 0.05, 0.3

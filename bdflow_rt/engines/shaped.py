@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bdflow_rt.engines.gpu import Device, Graph
 from bdflow_rt.engines.tensorrt_library import Extents, LoadedEngine
 from bdflow_rt.errors import BackendError, EngineMismatchError, OutsideProfileError
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 if TYPE_CHECKING:
     import tensorrt
@@ -27,19 +28,13 @@ Batch = tuple[int, int, int]
 
 def tensors_of(card: ModelCard, direction: Direction, batch: Batch) -> dict[str, Tensor]:
     """Shape and dtype of everything that has a buffer: the core graph's tensors, and the HR frames around it."""
-    n, h, w = batch
-    scale, bytes_, floats = card.config.scale, np.dtype(np.uint8), np.dtype(np.float32)
-    found: dict[str, Tensor] = {
-        "image": ((n, h * scale, w * scale, 3), bytes_),
-        "planes": ((n, 12, h * scale // 2, w * scale // 2), np.dtype(np.float16)),
-        "lr": ((n, h, w, 3), bytes_),
-        "mean": ((), floats),
+    interface = card.interface
+    names = {*interface.inputs(direction), *interface.outputs(direction), "planes"}
+    return {
+        name: (spec.shape(batch, interface.scale), np.dtype(spec.dtype))
+        for name, spec in interface.tensors.items()
+        if name in names
     }
-    if card.config.bits:
-        found["boundary"] = ((n, h, w), bytes_)
-    if direction == "upscale_z":
-        found["latent"] = ((n, card.config.latent_channels, h, w), floats)
-    return found
 
 
 def check_tensors(loaded: LoadedEngine, card: ModelCard, direction: Direction) -> None:
@@ -48,15 +43,21 @@ def check_tensors(loaded: LoadedEngine, card: ModelCard, direction: Direction) -
     Raises:
         EngineMismatchError: it has other inputs, outputs or dtypes.
     """
-    expected = tensors_of(card, direction, (1, 1, 1))
-    into_network = {"planes"} if direction == "downscale" else expected.keys() - {"image", "planes", "mean"}
-    wanted = {name: dtype for name, (_, dtype) in expected.items() if name != "image"}
-    inputs = {name: dtype for name, dtype in wanted.items() if name in into_network}
-    if loaded.inputs != inputs or loaded.inputs | loaded.outputs != wanted:
-        found = ", ".join(f"{name} {dtype}" for name, dtype in (loaded.inputs | loaded.outputs).items())
+    inputs, outputs = (
+        {name: np.dtype(spec.dtype) for name, spec in tensors.items()}
+        for tensors in (
+            card.interface.inputs(direction, kind="core"),
+            card.interface.outputs(direction, kind="core"),
+        )
+    )
+    if (loaded.inputs, loaded.outputs) != (inputs, outputs):
+        actual, expected = (
+            ", ".join(f"{name} {dtype}" for name, dtype in tensors.items())
+            for tensors in (loaded.inputs | loaded.outputs, inputs | outputs)
+        )
         raise EngineMismatchError(
-            f"The {loaded.key} has the tensors {found}; the core graph of {direction} of {card.id} has "
-            f"{', '.join(f'{name} {dtype}' for name, dtype in wanted.items())}. Build it anew with `bdflow build`."
+            f"The {loaded.key} has the tensors {actual}; the core graph of {direction} of {card.id} has {expected}. "
+            "Build it anew with `bdflow build`."
         )
 
 
@@ -87,9 +88,10 @@ def _span(name: str, extents: Extents, card: ModelCard) -> str:
 def _pixels(name: str, shape: tuple[int, ...], card: ModelCard) -> tuple[int, int, int]:
     """Pictures, height and width in HR pixels, by a tensor's shape."""
     if name == "planes":
-        return shape[0], 2 * shape[2], 2 * shape[3]
+        side = 2 if card.interface.core_input == "haar" else 1
+        return shape[0], side * shape[2], side * shape[3]
     n, (h, w) = shape[0], shape[2:4] if name == "latent" else shape[1:3]
-    return n, h * card.config.scale, w * card.config.scale
+    return n, h * card.interface.scale, w * card.interface.scale
 
 
 class Buffers:

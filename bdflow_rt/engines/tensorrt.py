@@ -29,7 +29,8 @@ from bdflow_rt.engines.shaped import (
 )
 from bdflow_rt.engines.tensorrt_library import LoadedEngine, load_library
 from bdflow_rt.errors import ArgumentError, BackendError, BusyError, DTypeError, EngineMissingError, ShapeError, shorten
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 MAX_SHAPES = 4
 """Sizes of input that are kept ready, each with a context and a graph; the one used longest ago goes first."""
@@ -209,7 +210,7 @@ class TensorRTEngine:
     def _for(self, loaded: LoadedEngine, inputs: Mapping[str, Any]) -> Shaped:
         """What is ready for these inputs, or made ready now; what still runs on another stream comes first."""
         n, h, w = inputs[self._inputs[0]].shape[:3]
-        scale = self._card.config.scale if self.direction == "downscale" else 1
+        scale = self._card.interface.scale if self.direction == "downscale" else 1
         batch = n, h // scale, w // scale
         if batch in self._shaped:
             self._shaped.move_to_end(batch)
@@ -249,7 +250,7 @@ class TensorRTEngine:
     def _enqueue(self, shaped: Shaped, stream: int) -> None:
         frames, planes = (self._buffers.view(name, shaped.tensors[name]) for name in ("image", "planes"))
         if self.direction == "downscale":
-            self._device.ingest(frames, planes, multiple=self._card.config.scale, stream=stream)
+            self._device.ingest(frames, planes, multiple=self._card.interface.scale, stream=stream)
         if not shaped.context.execute_async_v3(stream):
             raise shaped.loaded.failure(f"failed in {self.direction} of {self._card.id}", BackendError)
         if self.direction != "downscale":

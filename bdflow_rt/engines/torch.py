@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs, closed, run_error
-from bdflow_rt.engines.torch_graph import GraphedFlow, to_pixels, to_planes
-from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.engines.torch_graph import GraphedWire
 from bdflow_rt.models.io import load_model
-from bdflow_rt.models.quantize import bound_lr
-from bdflow_rt.zoo.card import Direction, ModelCard
+from bdflow_rt.models.wire import Wire
+from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo.interface import Direction
 
 _exact = threading.Lock()
 _exact_runs = 0
@@ -88,33 +87,32 @@ class TorchEngine:
         self.direction = direction
         self._card = card
         self._device = torch.device(device)
-        model = load_model(card)
+        network = load_model(card)
         try:
-            self._model: BDFlow | None = model.to(self._device)
-            self._graphs = GraphedFlow(self._model, direction) if precision == "fp16" else None
+            self._wire: Wire | None = Wire(network.to(self._device), direction)
+            self._graphs = GraphedWire(network, direction) if precision == "fp16" else None
         except RuntimeError as error:
             raise run_error(error, backend=self.backend, what=f"loading {card.id}") from None
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        model = self._model
-        if model is None:
+        wire = self._wire
+        if wire is None:
             raise closed(self._card, self.direction)
         check_inputs(self._card, self.direction, inputs)
         try:
             # Torch takes no negative strides, such as those of a flipped view.
             host = {name: torch.from_numpy(np.array(value, order="C")) for name, value in inputs.items()}
             if self._graphs is not None:
-                results = {name: value.cpu().numpy() for name, value in self._graphs.run(host).items()}
-                check_finite(float(results.pop("mean")), backend=self.backend, model=self._card.id)
-                return results
-            tensors = {name: value.to(self._device) for name, value in host.items()}
-            with exact_convolutions():
-                if self.direction == "downscale":
-                    return self._downscale(model, tensors["image"])
-                return self._upscale(model, tensors)
+                outputs = self._graphs.run(host)
+            else:
+                with exact_convolutions():
+                    outputs = wire({name: value.to(self._device) for name, value in host.items()})
+            results = {name: value.cpu().numpy() for name, value in outputs.items()}
         except (RuntimeError, MemoryError) as error:
             raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
+        check_finite(float(results.pop("mean")), backend=self.backend, model=self._card.id)
+        return results
 
     def release(self) -> None:
         """See `Engine.release`; of PyTorch's memory, what the graphs hold."""
@@ -122,26 +120,4 @@ class TorchEngine:
             self._graphs.release()
 
     def close(self) -> None:
-        self._model = self._graphs = None
-
-    def _downscale(self, model: BDFlow, image: Tensor) -> dict[str, NDArray[Any]]:
-        hr = to_planes(image)
-        output = model(hr)
-        self._check(output.lr)  # before it is bounded, which would hide an infinity
-        results = {"lr": to_pixels(bound_lr(output.lr, hr)).cpu().numpy()}
-        if output.boundary is not None and model.quantizer is not None:
-            self._check(output.boundary)
-            levels = model.quantizer.levels(output.boundary)
-            results["boundary"] = levels[:, 0].to(torch.uint8).cpu().numpy()
-        return results
-
-    def _upscale(self, model: BDFlow, inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
-        boundary = None
-        if "boundary" in inputs and model.quantizer is not None:
-            boundary = model.quantizer.value(inputs["boundary"][:, None].float())
-        restored = model.inverse(to_planes(inputs["lr"]), boundary, inputs.get("latent"))
-        self._check(restored)
-        return {"image": to_pixels(restored).cpu().numpy()}
-
-    def _check(self, x: Tensor) -> None:
-        check_finite(float(x.mean()), backend=self.backend, model=self._card.id)
+        self._wire = self._graphs = None

@@ -14,10 +14,9 @@ from torch import Tensor
 from bdflow_rt.errors import BackendError
 from bdflow_rt.interop import has_cuda
 from bdflow_rt.kernels import egress, ingest
-from bdflow_rt.models.bdflow import BDFlow, FlowOutput
-from bdflow_rt.models.haar import haar_forward, haar_inverse
-from bdflow_rt.models.quantize import bound_lr
-from bdflow_rt.zoo.card import Direction
+from bdflow_rt.models.network import Network
+from bdflow_rt.models.wire import Wire
+from bdflow_rt.zoo.interface import Direction
 
 _GRAPHS = 4
 """Shapes whose graphs are kept."""
@@ -29,33 +28,31 @@ _capturing = threading.Lock()
 """PyTorch allows one capture at a time in a process."""
 
 
-class GraphedFlow:
+class GraphedWire:
     """Runs a direction as CUDA graphs, captured at the first call with each shape.
 
     Inputs and outputs are those of the public graph, as tensors, and the scalar `mean` of the unrounded values.
 
     Args:
-        model: on the GPU; is made float16, channels last. Haar sums and the convolutions' are float32 all the same.
+        network: on the GPU; is made float16, channels last. Haar sums and the convolutions' are float32 all the same.
         direction: which one.
-        use_kernels: take the way in and out by the fused kernels; None: where CuPy is there.
+        use_kernels: run the core form between the fused kernels; None: where CuPy is there and planes are Haar's.
         compiled: compile the network with torch.compile, which needs Triton and takes a minute per shape.
 
     Not thread-safe.
     """
 
     def __init__(
-        self, model: BDFlow, direction: Direction, *, use_kernels: bool | None = None, compiled: bool = False
+        self, network: Network, direction: Direction, *, use_kernels: bool | None = None, compiled: bool = False
     ) -> None:
-        self._model = model.half().eval()
-        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._down: Callable[..., FlowOutput] = model.down
-        self._up: Callable[..., Tensor] = model.up
+        network.half().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        has_kernels = network.interface.core_input == "haar" and has_cuda()
+        self._use_kernels = has_kernels if use_kernels is None else use_kernels
+        self._wire = Wire(network, direction, kind="core" if self._use_kernels else "public")
         if compiled:
-            self._down = torch.compile(self._down, dynamic=False)
-            self._up = torch.compile(self._up, dynamic=False)
-        self._direction = direction
-        self._device = next(model.parameters()).device
-        self._use_kernels = has_cuda() if use_kernels is None else use_kernels
+            self._wire.down = torch.compile(self._wire.down, dynamic=False)
+            self._wire.up = torch.compile(self._wire.up, dynamic=False)
+        self._device = next(network.parameters()).device
         self._captured: OrderedDict[tuple[tuple[int, ...], ...], _Captured] = OrderedDict()
 
     @torch.no_grad()  # torch.compile takes this, and not the tensors of inference mode
@@ -95,27 +92,13 @@ class GraphedFlow:
     @torch.no_grad()
     def compute(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The work itself, operator by operator: what a graph captures, and what it is compared with."""
-        return self._downscale(inputs["image"]) if self._direction == "downscale" else self._upscale(inputs)
-
-    def _downscale(self, image: Tensor) -> dict[str, Tensor]:
-        planes = ingest(image) if self._use_kernels else haar_forward(to_planes(image)).half()
-        output = self._down(planes.contiguous(memory_format=torch.channels_last))
-        results = {"lr": to_pixels(bound_lr(output.lr.float(), planes[:, :3].float()))}
-        checked = output.lr.mean(dtype=torch.float32)
-        if output.boundary is not None and self._model.quantizer is not None:
-            results["boundary"] = self._model.quantizer.levels(output.boundary.float())[:, 0].to(torch.uint8)
-            checked = checked + output.boundary.mean(dtype=torch.float32)
-        return {**results, "mean": checked}
-
-    def _upscale(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        boundary = None
-        if "boundary" in inputs and self._model.quantizer is not None:
-            boundary = self._model.quantizer.value(inputs["boundary"][:, None].float()).half()
-        latent = inputs["latent"].half() if "latent" in inputs else None
-        lr = to_planes(inputs["lr"]).half().contiguous(memory_format=torch.channels_last)
-        planes = self._up(lr, boundary, latent)
-        image = egress(planes) if self._use_kernels else to_pixels(haar_inverse(planes.float()))
-        return {"image": image, "mean": planes.mean(dtype=torch.float32)}
+        if not self._use_kernels:
+            return self._wire(inputs)
+        if self._wire.direction == "downscale":
+            planes = ingest(inputs["image"]).contiguous(memory_format=torch.channels_last)
+            return self._wire({"planes": planes})
+        outputs = self._wire(inputs)
+        return {"image": egress(outputs.pop("planes")), **outputs}
 
 
 class _Captured:
@@ -188,13 +171,3 @@ def first_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) 
         if not is_same:
             return name
     return None
-
-
-def to_planes(pixels: Tensor) -> Tensor:
-    """(N, H, W, 3) uint8 as (N, 3, H, W) float32 in [0, 1]."""
-    return pixels.permute(0, 3, 1, 2).float() / 255
-
-
-def to_pixels(planes: Tensor) -> Tensor:
-    """(N, 3, H, W) floating point, clamped to [0, 1], as (N, H, W, 3) uint8."""
-    return (planes.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,1 +1,1 @@
-"""Training-time PyTorch modules, one file per part of the network; the architecture itself is in `bdflow.py`."""
+"""Training-time PyTorch modules: one file per architecture, `network.py` and `wire.py` for what all of them share."""

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save
 
 from bdflow_rt.errors import ArgumentError, CorruptModelError, UnwritableOutputError
 from bdflow_rt.files import write_atomically
-from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.int8 import LARGEST_WEIGHT, from_int8, to_int8
+from bdflow_rt.models.network import Network, build_network
 from bdflow_rt.zoo.card import CARD_FILE, MAX_VERSION, NAME_PATTERN, WEIGHTS_FILE, ModelCard
 from bdflow_rt.zoo.weights import are_exact, read_index, scale_name
 
@@ -24,7 +24,7 @@ LEAST_AVERAGED = 16
 """Inputs of a kernel from which on the errors of int8 average out. Narrower ones are small, and cost PSNR in int8."""
 
 
-def load_model(card: ModelCard) -> BDFlow:
+def load_model(card: ModelCard) -> Network:
     """The trained network of a card, in float32, on the CPU, in evaluation mode.
 
     Raises:
@@ -41,7 +41,7 @@ def load_model(card: ModelCard) -> BDFlow:
         needed, found = card.config.parameters(), sum(value.numel() for value in state.values())
         if needed > found:  # Not even made: a card can ask for more than there is memory.
             raise ValueError(f"it needs {needed} values, and they have {found}.")
-        model = BDFlow(card.config)
+        model = build_network(card.config)
         model.load_state_dict(state)
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise CorruptModelError(f"The weights of {card.id} do not fit its configuration: {error!s:.500}") from None
@@ -49,7 +49,7 @@ def load_model(card: ModelCard) -> BDFlow:
 
 
 def save_model(
-    model: BDFlow,
+    model: Network,
     folder: pathlib.Path,
     *,
     name: str,
@@ -82,8 +82,8 @@ def save_model(
     check_name(name, version)
     if storage not in get_args(Storage):
         raise ArgumentError(f"storage is {storage!r}; it must be one of {', '.join(get_args(Storage))}.")
-    if not isinstance(model, BDFlow):
-        raise ArgumentError(f"model is a {type(model).__name__}; save_model takes a BDFlow.")
+    if not isinstance(model, Network):
+        raise ArgumentError(f"model is a {type(model).__name__}; save_model takes a Network.")
     try:
         json.dumps(details, allow_nan=False)
     except (TypeError, ValueError) as error:

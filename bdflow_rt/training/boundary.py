@@ -28,7 +28,8 @@ from bdflow_rt.kernels.boundary_definition import (
     check_options,
     level_table,
 )
-from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
+from bdflow_rt.zoo.architecture import Architecture
+from bdflow_rt.zoo.boundary import BoundaryConfig
 
 
 def boundary_mask(x: Tensor, config: BoundaryConfig, bits: int, *, cell: int = 1) -> Tensor:
@@ -84,21 +85,21 @@ def sparse_boundary(x: Tensor, config: BoundaryConfig) -> Tensor:
     return measure.float() if config.norm == 1 else measure.double().sqrt().float()
 
 
-def boundary_target(hr: Tensor, lr: Tensor, config: ModelConfig) -> Tensor:
+def boundary_target(hr: Tensor, lr: Tensor, config: Architecture) -> Tensor:
     """What the network's boundary channel is trained towards: `boundary_levels` divided by 2^bits - 1.
 
     Arguments and errors are those of `boundary_levels`; (N, 1, H/scale, W/scale) float32 in [0, 1].
     """
-    return boundary_levels(hr, lr, config) / config.max_level
+    return boundary_levels(hr, lr, config) / config.interface().max_level
 
 
-def boundary_levels(hr: Tensor, lr: Tensor, config: ModelConfig) -> Tensor:
+def boundary_levels(hr: Tensor, lr: Tensor, config: Architecture) -> Tensor:
     """The BAM at LR size.
 
     Args:
         hr: (N, 3, H, W) uint8, H and W multiples of the scale.
         lr: (N, 3, H/scale, W/scale) float in [0, 1], the LR picture; looked at only where the source is "lr".
-        config: of the network: scale, bits and how the mask is made. With boundary.source "hr" every LR pixel gets
+        config: of the network: scale, bits and how the mask is made. With the mask's source "hr" every LR pixel gets
             the maximum of its cell of the HR mask, with "lr" the mask of the 8-bit LR picture.
 
     Returns:
@@ -109,17 +110,18 @@ def boundary_levels(hr: Tensor, lr: Tensor, config: ModelConfig) -> Tensor:
         ShapeError, EmptyImageError, DTypeError: a picture is of another kind, or the sizes do not fit.
     """
     _check_batch(hr)
-    scale, (count, _, height, width) = config.scale, hr.shape
+    mask, interface = config.mask(), config.interface()
+    scale, (count, _, height, width) = interface.scale, hr.shape
     if height % scale or width % scale or lr.shape != (count, 3, height // scale, width // scale):
         raise ShapeError(
             f"hr has shape {tuple(hr.shape)} and lr {tuple(lr.shape)}; for this x{scale} network they must be "
             f"(N, 3, {scale}h, {scale}w) and (N, 3, h, w)."
         )
-    if config.boundary.source == "hr":
-        level = boundary_mask(hr, config.boundary, config.bits, cell=scale)
+    if mask.source == "hr":
+        level = boundary_mask(hr, mask, interface.bits, cell=scale)
     else:
         pixels = lr.detach().mul(255).round().clamp(0, 255).to(torch.uint8)
-        level = boundary_mask(pixels, config.boundary, config.bits)
+        level = boundary_mask(pixels, mask, interface.bits)
     return level.unsqueeze(1).float()
 
 

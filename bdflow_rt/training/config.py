@@ -9,10 +9,11 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from bdflow_rt.errors import ModelConfigError, TrainingConfigError
+from bdflow_rt.errors import ModelConfigError, ModelVersionError, TrainingConfigError
 from bdflow_rt.training.codec import CodecGradient
 from bdflow_rt.training.losses import LossWeights
-from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
+from bdflow_rt.zoo.architecture import Architecture, find_architecture
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,7 +44,7 @@ class TrainConfig:
     """Everything that decides the weights a run ends with, but for the pictures.
 
     Attributes:
-        model: structure of the network.
+        model: structure of the network; in TOML, `arch` in [model] names an architecture other than bdflow.
         start_from: name or folder of a trained model whose weights the network starts with (`training.initial`).
         loss: weights of the five losses; a loss of weight 0 is not computed.
         lpips_weights: .npz of LPIPS (AlexNet), in TOML a key of [loss]; None looks in the folder BDFLOW_DATA names.
@@ -73,7 +74,7 @@ class TrainConfig:
         checkpoint_every, validate_every, log_every: in steps.
     """
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: Architecture = field(default_factory=BDFlowConfig)
     loss: LossWeights = field(default_factory=LossWeights)
     start_from: str | None = None
     lpips_weights: str | None = None
@@ -104,8 +105,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self._check_types()
-        if self.crop < self.model.scale or self.crop % self.model.scale:
-            raise TrainingConfigError(f"crop is {self.crop}; it must be a multiple of the scale {self.model.scale}.")
+        if self.crop < (scale := self.model.interface().scale) or self.crop % scale:
+            raise TrainingConfigError(f"crop is {self.crop}; it must be a multiple of the scale {scale}.")
         for name, known in CHOICES.items():
             if getattr(self, name) not in get_args(known):
                 allowed = " or ".join(map(repr, get_args(known)))
@@ -175,7 +176,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, as stored in checkpoints and model cards."""
-        data = {**dataclasses.asdict(self), "model": self.model.to_dict()}
+        data = {**dataclasses.asdict(self), "model": {"arch": self.model.arch, **self.model.to_dict()}}
         weights = data.pop("lpips_weights")
         return data if weights is None else {**data, "loss": {**data["loss"], "lpips_weights": weights}}
 
@@ -191,13 +192,14 @@ class TrainConfig:
         for name, table in (("model", model), ("loss", loss)):
             if not isinstance(table, dict):
                 raise TrainingConfigError(f"{name} is {table!r}; it must be a table of keys, [{name}].")
-        loss = dict(loss)
+        model, loss = dict(model), dict(loss)
         weights = loss.pop("lpips_weights", None)
         _check_keys("the training configuration", data, set(_names(cls)) - {"model", "loss", "lpips_weights"})
         _check_keys("[loss]", loss, {*_names(LossWeights), "lpips_weights"})
         try:
-            return cls(model=ModelConfig.from_dict(model), loss=LossWeights(**loss), lpips_weights=weights, **data)
-        except (TypeError, AttributeError, ModelConfigError) as error:
+            network = find_architecture(model.pop("arch", BDFlowConfig.arch)).from_dict(model)
+            return cls(model=network, loss=LossWeights(**loss), lpips_weights=weights, **data)
+        except (TypeError, AttributeError, ModelConfigError, ModelVersionError) as error:
             raise TrainingConfigError(f"The training configuration is at fault: {error}") from None
 
     @classmethod

@@ -10,14 +10,13 @@ from __future__ import annotations
 import torch
 
 from bdflow_rt.errors import TrainingConfigError
-from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model
+from bdflow_rt.models.network import Network
 from bdflow_rt.zoo.card import ModelCard
-from bdflow_rt.zoo.config import ModelConfig
 from bdflow_rt.zoo.registry import find_model
 
 
-def start_from(model: BDFlow, name: str) -> ModelCard:
+def start_from(model: Network, name: str) -> ModelCard:
     """Copy a model's blocks into the same places of a network with at least as many levels and blocks.
 
     The gain of the boundary's quantiser is taken over where scale and bits are equal.
@@ -34,30 +33,17 @@ def start_from(model: BDFlow, name: str) -> ModelCard:
         TrainingConfigError: its blocks do not fit.
     """
     card = find_model(name)
-    if fault := _misfit(card.config, model.config):
+    if reason := model.config.extends(card.config):
         raise TrainingConfigError(
-            f"A run with {fault[1]} cannot start from {card.id}, which has {fault[0]}. Every level of the model must "
-            "have the same hidden width and no more blocks than the run's, with the same coupling."
+            f"The run's network cannot start from {card.id}, which has {reason}. That model must fit into it: of "
+            "BDFlow, levels of the same hidden width with no more blocks, and the same coupling."
         )
     source = load_model(card)
-    same_boundary = (card.config.scale, card.config.bits) == (model.config.scale, model.config.bits)
+    theirs, ours = card.interface, model.interface
+    same_boundary = (theirs.scale, theirs.bits) == (ours.scale, ours.bits)
     state = {
         key: value for key, value in source.state_dict().items() if same_boundary or not key.startswith("quantizer.")
     }
     with torch.no_grad():
         model.load_state_dict(state, strict=False)
     return card
-
-
-def _misfit(small: ModelConfig, large: ModelConfig) -> tuple[str, str] | None:
-    """What differs, as it is in the one and in the other; None where the small network fits into the large one."""
-    if small.coupling != large.coupling:
-        return f"coupling {small.coupling!r}", f"{large.coupling!r}"
-    if small.levels > large.levels:
-        return f"scale {small.scale}", f"{large.scale}"
-    for level in range(small.levels):
-        if small.hidden[level] != large.hidden[level]:
-            return f"hidden width {small.hidden[level]} at level {level + 1}", f"{large.hidden[level]}"
-        if small.blocks[level] > large.blocks[level]:
-            return f"{small.blocks[level]} blocks at level {level + 1}", f"{large.blocks[level]}"
-    return None

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bdflow_rt.errors import CheckpointError
-from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import Storage, save_model
+from bdflow_rt.models.network import build_network
 from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.sources import UNSTATED
@@ -39,7 +39,7 @@ def publish(
     state = load_checkpoint(checkpoint)
     try:
         config = TrainConfig.from_dict(state["config"])
-        model = BDFlow(config.model)
+        model = build_network(config.model)
         model.load_state_dict(state["averaged"])
         data, seen = state.get("data") or {}, state["pixels_seen"]
         details = {

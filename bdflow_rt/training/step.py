@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bdflow_rt.errors import TrainingConfigError
-from bdflow_rt.models.bdflow import BDFlow, FlowOutput
+from bdflow_rt.models.network import Network, NetworkOutput
 from bdflow_rt.training.bicubic import bicubic_downscale
 from bdflow_rt.training.boundary import boundary_aware_weight, boundary_target
 from bdflow_rt.training.codec import LossyLr
@@ -30,7 +30,7 @@ class TrainStep(nn.Module):
         TrainingConfigError: it is to be compiled, but there is no C++ compiler.
     """
 
-    def __init__(self, model: BDFlow, config: TrainConfig, *, lpips: nn.Module | None = None) -> None:
+    def __init__(self, model: Network, config: TrainConfig, *, lpips: nn.Module | None = None) -> None:
         super().__init__()
         self.model = model
         self.config = config
@@ -44,7 +44,7 @@ class TrainStep(nn.Module):
                 seed=config.seed,
                 workers=config.workers,
             )
-        self._down: Callable[..., FlowOutput] = model.forward
+        self._down: Callable[..., NetworkOutput] = model.forward
         self._up: Callable[..., Tensor] = model.inverse
         if config.execution == "compiled":
             _check_compiler()
@@ -61,20 +61,22 @@ class TrainStep(nn.Module):
         """
         weights, model = self.config.loss, self.model
         hr = crops.to(torch.float32) / 255
-        lr_reference = bicubic_downscale(hr, model.config.scale).clamp(0, 1)
+        lr_reference = bicubic_downscale(hr, model.interface.scale).clamp(0, 1)
         baw = None
         if self.config.baw_active(progress):
-            baw = boundary_aware_weight(crops, model.config.boundary, base=weights.reconstruction)
+            baw = boundary_aware_weight(crops, model.config.mask(), base=weights.reconstruction)
         with torch.autocast(hr.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             output = self._down(hr)
             lr, boundary = model.quantize(output, hr)
             received = lr if self._codec is None else self._codec(lr, step)
-            latent = self._sample_latent(output.latent, step) if self.config.temperature else None
+            latent = None
+            if self.config.temperature and output.latent is not None:
+                latent = self._sample_latent(output.latent, step)
             restored = self._up(received, boundary, latent)
         target = value = None
         if model.quantizer is not None and output.boundary is not None and weights.boundary:
             target = boundary_target(crops, lr.detach(), model.config)
-            value = model.quantizer.position(output.boundary) / model.config.max_level
+            value = model.quantizer.position(output.boundary) / model.quantizer.max_level
         return total_loss(
             weights,
             hr=hr,

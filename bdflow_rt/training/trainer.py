@@ -21,7 +21,7 @@ from bdflow_rt.errors import (
     TrainingDataError,
     UnwritableOutputError,
 )
-from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.network import Network, build_network
 from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.curves import draw_curves
@@ -93,7 +93,7 @@ class Trainer:
         self._ranks = ranks or Ranks()
         self._speak = say
         self._pool, self._pictures = pool, validation or []
-        _check_validation(self._pictures, scale=config.model.scale)
+        _check_validation(self._pictures, scale=config.model.interface().scale)
         self._progress = Progress(iterations=config.iterations, minutes=minutes)
         self._crops = CropBatches(
             pool,
@@ -155,7 +155,7 @@ class Trainer:
         """
         if self._ranks.first:
             self._runlog = RunLog(self.folder / LOG_FILE)
-        self._say(f"training x{self.config.model.scale} from step {self.step} on {self._device}")
+        self._say(f"training x{self.config.model.interface().scale} from step {self.step} on {self._device}")
         self._save_start()
         try:
             self._start_stretch()
@@ -175,11 +175,11 @@ class Trainer:
             draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
         return self._last
 
-    def _new_networks(self, *, resume: bool) -> tuple[BDFlow, BDFlow]:
+    def _new_networks(self, *, resume: bool) -> tuple[Network, Network]:
         # Made on the CPU, whatever the device: a seed stands for the same weights everywhere.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            model = BDFlow(self.config.model)
+            model = build_network(self.config.model)
         # A resumed run has its own weights, and goes on where the model it started from is gone.
         if self.config.start_from is not None and not resume:
             card = start_from(model, self.config.start_from)
@@ -359,7 +359,7 @@ class Trainer:
     def _restore(self) -> dict[str, Any]:
         state = load_checkpoint(self.checkpoint)
         try:
-            if state["config"]["model"] != self.config.model.to_dict():
+            if TrainConfig.from_dict(state["config"]).model != self.config.model:
                 raise CheckpointError(f"{self.checkpoint} is of another network; use its own configuration.")
             self.model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])

@@ -13,7 +13,7 @@ from torch.nn import functional
 from bdflow_rt.errors import TrainingDataError
 from bdflow_rt.metrics.bicubic import bicubic_downscale
 from bdflow_rt.metrics.psnr import psnr, psnr_y
-from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.network import Network
 from bdflow_rt.training.codec import straight_through_jpeg
 from bdflow_rt.training.data import decode
 from bdflow_rt.training.jpeg import Jpeg
@@ -52,7 +52,7 @@ def read_folder(folder: pathlib.Path) -> list[NDArray[np.uint8]]:
 
 @torch.no_grad()
 def validate(
-    model: BDFlow,
+    model: Network,
     pictures: list[NDArray[np.uint8]],
     *,
     step: int,
@@ -68,7 +68,7 @@ def validate(
         temperature: of Z on the way back; picture i gets seed i.
         jpeg: the LR picture goes through such a file; None is lossless.
     """
-    scale = model.config.scale
+    scale = model.interface.scale
     device = next(model.parameters()).device
     quality, lr_quality = [], []
     for index, picture in enumerate(pictures):

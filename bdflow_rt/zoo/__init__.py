@@ -1,7 +1,9 @@
 """Model configurations, cards and the models that ship with the package. Needs nothing but the standard library."""
 
-from bdflow_rt.zoo.card import Direction, ModelCard, TrainingData
-from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig, paper_config
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig, paper_config
+from bdflow_rt.zoo.boundary import BoundaryConfig
+from bdflow_rt.zoo.card import ModelCard, TrainingData
+from bdflow_rt.zoo.interface import Direction
 from bdflow_rt.zoo.registry import (
     DEFAULT_MODEL,
     ModelInfo,
@@ -13,10 +15,10 @@ from bdflow_rt.zoo.registry import (
 
 __all__ = [
     "DEFAULT_MODEL",
+    "BDFlowConfig",
     "BoundaryConfig",
     "Direction",
     "ModelCard",
-    "ModelConfig",
     "ModelInfo",
     "TrainingData",
     "find_model",

@@ -1,7 +1,8 @@
 """Model cards: one folder per version of a model, described by its model.json (spec/card.md).
 
-A folder holds `model.json`, `weights.safetensors`, and the public inference graphs `downscale.onnx`, `upscale.onnx`
-and `upscale_z.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights are stored.
+A folder holds `model.json`, `weights.safetensors`, and of each direction a public and a core graph,
+`downscale.onnx` and `downscale.core.onnx`, which refer into the weights file by offset. `zoo.weights` says how weights
+are stored.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from bdflow_rt.errors import (
@@ -27,18 +29,17 @@ from bdflow_rt.errors import (
     WeightsHashError,
     shorten,
 )
-from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.zoo.architecture import Architecture, find_architecture
+from bdflow_rt.zoo.interface import Direction, GraphKind, ModelInterface, graph_name
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FORMAT = 2
-ARCHITECTURE = "bdflow"
 IDENTITY_BYTES = 8
 """How much of an identity a packet holds."""
 MAX_CARD_BYTES = 1 << 20
 MAX_VERSION = 999_999
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-Direction = Literal["downscale", "upscale", "upscale_z"]
 Status = Literal["released", "preview"]
 Commercial = Literal["yes", "no", "unstated"]
 _MAX_TEXT = 1000
@@ -48,6 +49,7 @@ _PLAIN_KEYS = (
     "arch", "name", "version", "status", "licence", "pixels_seen", "weights_sha256", "graphs_sha256", "details",
 )  # fmt: skip
 """Keys of a card that are read and written as they stand."""
+_GRAPHS = {graph_name(direction, kind) for direction in get_args(Direction) for kind in get_args(GraphKind)}
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,9 @@ class ModelCard:
     Attributes:
         folder: where its files are.
         name, version: together the id, "bdflow-x4@1".
-        config: the network's structure.
+        config: the network's structure, an `Architecture`.
         weights_sha256: of the whole weights file, hexadecimal.
-        graphs_sha256: of each graph file there is, by direction.
-        arch: the architecture that `config` is of.
+        graphs_sha256: of each graph file there is, by `graph_name`.
         status: "preview" of weights that may still go, "released" of those that stay.
         licence: of the weights, an SPDX identifier.
         training_data: what they were trained on, and on what they started from.
@@ -87,10 +88,9 @@ class ModelCard:
     folder: pathlib.Path
     name: str
     version: int
-    config: ModelConfig
+    config: Architecture
     weights_sha256: str
     graphs_sha256: dict[str, str] = field(default_factory=dict)
-    arch: str = ARCHITECTURE
     status: Status = "preview"
     licence: str = "unstated"
     training_data: tuple[TrainingData, ...] = ()
@@ -132,9 +132,19 @@ class ModelCard:
         """The safetensors file."""
         return self.folder / WEIGHTS_FILE
 
-    def graph_path(self, direction: Direction) -> pathlib.Path:
+    @property
+    def arch(self) -> str:
+        """The architecture that `config` is of."""
+        return self.config.arch
+
+    @cached_property
+    def interface(self) -> ModelInterface:
+        """All that a runtime has to know of the network."""
+        return self.config.interface()
+
+    def graph_path(self, direction: Direction, *, kind: GraphKind = "public") -> pathlib.Path:
         """The ONNX file of a direction, whether it exists or not."""
-        return self.folder / f"{direction}.onnx"
+        return self.folder / f"{graph_name(direction, kind)}.onnx"
 
     def check_weights(self) -> None:
         """Compare the weights with the card.
@@ -145,18 +155,18 @@ class ModelCard:
         """
         self._check(self.weights_path, self.weights_sha256, WeightsHashError)
 
-    def check_graph(self, direction: Direction) -> pathlib.Path:
+    def check_graph(self, direction: Direction, *, kind: GraphKind = "public") -> pathlib.Path:
         """Compare a graph with the card and return its path.
 
         Raises:
             CorruptModelError: the card has no such graph, or the file is missing or altered.
         """
-        if direction not in self.graphs_sha256:
+        if (name := graph_name(direction, kind)) not in self.graphs_sha256:
             raise CorruptModelError(
-                f"Model {self.id} in {self.folder} has no {direction} graph; `bdflow export {self.folder}` makes it."
+                f"Model {self.id} in {self.folder} has no {name} graph; `bdflow export {self.folder}` makes it."
             )
-        path = self.graph_path(direction)
-        self._check(path, self.graphs_sha256[direction], CorruptModelError)
+        path = self.graph_path(direction, kind=kind)
+        self._check(path, self.graphs_sha256[name], CorruptModelError)
         return path
 
     def _check(self, path: pathlib.Path, expected: str, error: type[Exception]) -> None:
@@ -241,17 +251,12 @@ class ModelCard:
                     f"{path} is a model card of format {data['format']}, and this release reads format {CARD_FORMAT}: "
                     "the model needs another bdflow-rt."
                 )
-            if isinstance(data["arch"], str) and data["arch"] != ARCHITECTURE:
-                raise ModelVersionError(
-                    f"{path} is of a model of architecture {data['arch']!r:.100}, and this release knows "
-                    f"{ARCHITECTURE!r}: it needs a newer bdflow-rt."
-                )
             card = cls(
                 folder=folder,
-                config=ModelConfig.from_dict(data["config"]),
+                config=_architecture(path, data["arch"]).from_dict(data["config"]),
                 training_data=tuple(TrainingData(**row) for row in data["training_data"]),
                 precisions={name: row["loss_db"] for name, row in data["precisions"].items()},
-                **{key: data[key] for key in _PLAIN_KEYS},
+                **{key: data[key] for key in _PLAIN_KEYS if key != "arch"},
             )
             problem = card._problem()
             if not problem and json.loads(card.to_json()) != data:
@@ -270,7 +275,6 @@ class ModelCard:
         sound = {
             "name": isinstance(self.name, str) and NAME_PATTERN.fullmatch(self.name),
             "version": type(self.version) is int and 1 <= self.version <= MAX_VERSION,
-            "arch": self.arch == ARCHITECTURE,
             "status": self.status in get_args(Status),
             "licence": all(isinstance(text, str) and 0 < len(text) <= _MAX_TEXT for text in texts),
             "training_data": all(data.commercial in get_args(Commercial) for data in self.training_data),
@@ -278,7 +282,7 @@ class ModelCard:
             "precisions": all(_is_loss(loss_db) for loss_db in self.precisions.values()),
             "weights_sha256": _is_sha256(self.weights_sha256),
             "graphs_sha256": isinstance(self.graphs_sha256, dict)
-            and set(self.graphs_sha256) <= set(get_args(Direction))
+            and self.graphs_sha256.keys() <= _GRAPHS
             and all(map(_is_sha256, self.graphs_sha256.values())),
             "details": isinstance(self.details, dict),
         }
@@ -304,6 +308,14 @@ def readable(path: pathlib.Path) -> Iterator[os.stat_result]:
         yield status
     except OSError as error:
         raise CorruptModelError(f"{path} cannot be read ({error.strerror}). Install the model again.") from None
+
+
+def _architecture(path: pathlib.Path, name: Any) -> type[Architecture]:
+    """The architecture that the card in `path` names."""
+    try:
+        return find_architecture(name)
+    except ModelVersionError as error:
+        raise ModelVersionError(f"{path} is of a model that cannot be read here. {error}") from None
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from bdflow_rt.errors import CorruptModelError, ModelConflictError, ModelError, UnknownModelError, WeightsHashError
 from bdflow_rt.files import as_path
+from bdflow_rt.zoo.arch.bdflow import SCALES, paper_config
+from bdflow_rt.zoo.architecture import Architecture
 from bdflow_rt.zoo.card import CARD_FILE, Commercial, ModelCard, Status
-from bdflow_rt.zoo.config import SCALES, ModelConfig, paper_config
 
 DEFAULT_MODEL = "bdflow-x4"
 SHIPPED = pathlib.Path(__file__).parent / "models"
@@ -186,14 +187,15 @@ def _expanded(path: str | os.PathLike[str]) -> pathlib.Path:
     return pathlib.Path(os.path.expanduser(path))
 
 
-def _info(name: str, config: ModelConfig, card: ModelCard | None) -> ModelInfo:
+def _info(name: str, config: Architecture, card: ModelCard | None) -> ModelInfo:
+    interface = config.interface()
     return ModelInfo(
         name=name,
-        scale=config.scale,
+        scale=interface.scale,
         parameters=config.parameters(),
         macs_128x128=config.macs(128, 128),
         shipped=card is not None,
-        bits=config.bits,
+        bits=interface.bits,
         folder=str(card.folder) if card else None,
         status=card.status if card else None,
         licence=card.licence if card else None,

@@ -12,7 +12,7 @@ from bdflow_rt.bench.graphics import COLOURS, DRAWINGS, FAR, measure
 from bdflow_rt.errors import MissingFileError
 from bdflow_rt.metrics import bicubic_downscale
 from bdflow_rt.rescaler import Rescaler
-from bdflow_rt.zoo.config import LR_BOUND
+from bdflow_rt.zoo.interface import LR_BOUND
 from tests.support import photo
 
 

@@ -105,9 +105,9 @@ def test_the_chunk_stays_within_its_limit(zoo: Path, tmp_path: Path, model: str)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     with Rescaler.from_pretrained(model) as rescaler:
         found = measure(rescaler, tmp_path / "noise.png", tmp_path, refine=0, judges=NONE)
-        config = rescaler.card.config
-    lr_pixels = math.ceil(101 / config.scale) * math.ceil(203 / config.scale)
-    assert found.chunk_limit_bytes == math.ceil(lr_pixels * config.bits / 8) + 256
+        interface = rescaler.card.interface
+    lr_pixels = math.ceil(101 / interface.scale) * math.ceil(203 / interface.scale)
+    assert found.chunk_limit_bytes == math.ceil(lr_pixels * interface.bits / 8) + 256
     assert 0 < found.chunk_bytes <= found.chunk_limit_bytes
 
 
@@ -265,8 +265,8 @@ def test_through_a_codec_the_lr_is_its_file_s_and_bytes_are_those_of_that_file_a
     packet = rescaler.downscale(hr)
     lossy, size = through(packet, *codec)
     restored = rescaler.upscale(lossy, force=True)
-    assert found.psnr_y == pytest.approx(psnr_y(restored, hr, border=rescaler.card.config.scale))
-    assert found.lr_psnr == pytest.approx(psnr(lossy.lr, bicubic_downscale(hr, scale=rescaler.card.config.scale)))
+    assert found.psnr_y == pytest.approx(psnr_y(restored, hr, border=rescaler.card.interface.scale))
+    assert found.lr_psnr == pytest.approx(psnr(lossy.lr, bicubic_downscale(hr, scale=rescaler.card.interface.scale)))
     assert found.file_bytes == size + found.chunk_bytes
     lossless = measure(rescaler, pictures[0], tmp_path, refine=0, judges=NONE)
     assert found.chunk_bytes == lossless.chunk_bytes

@@ -50,7 +50,7 @@ def test_no_rival_gets_more_bytes_and_none_could_have_used_more(zoo: Path, model
     original = Original(Picture(HR), None)
     with Rescaler.from_pretrained(model) as rescaler:
         found = measure_model(original, rescaler, [JPEG, WEBP, AVIF])
-        scale = rescaler.card.config.scale
+        scale = rescaler.card.interface.scale
     compared = 0
     for stored in found["forms"].values():
         for codec in (JPEG, WEBP, AVIF):
@@ -68,7 +68,7 @@ def test_no_rival_gets_more_bytes_and_none_could_have_used_more(zoo: Path, model
 
 def test_both_pictures_without_us_are_a_plain_small_one_and_a_file_as_good_as_ours(rescaler: Rescaler) -> None:
     found = measure_model(Original(Picture(HR), None), rescaler, [WEBP])
-    scale = rescaler.card.config.scale
+    scale = rescaler.card.interface.scale
     data = encode_png_plain(bicubic_downscale(HR, scale=scale))
     assert np.array_equal(decode(data), bicubic_downscale(HR, scale=scale))
     assert found["small_png_bytes"] == len(data)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bdflow_rt.zoo import DEFAULT_MODEL, ModelConfig
+from bdflow_rt.zoo import DEFAULT_MODEL, BDFlowConfig
 from tests.cli.build import bdflow, failed, succeeded
 
 PAPER = {
@@ -36,7 +36,7 @@ def test_json_lists_all_presets_with_the_numbers_of_the_paper(monkeypatch: pytes
 
 def test_models_of_the_variable_are_listed_with_their_own_numbers(zoo: Path) -> None:
     found = {entry["name"]: entry for entry in succeeded("models", "--json").json}
-    tiny = ModelConfig(scale=4, blocks=(1, 1), hidden=(8, 8))
+    tiny = BDFlowConfig(scale=4, blocks=(1, 1), hidden=(8, 8))
     assert found["bdflow-x4@99"] == {
         "name": "bdflow-x4@99",
         "scale": 4,

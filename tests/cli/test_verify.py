@@ -20,7 +20,8 @@ from bdflow_rt.engines.engine import Backend
 from bdflow_rt.engines.select import Selection, choose_precision
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.zoo import ModelCard, find_model
-from bdflow_rt.zoo.card import CARD_FILE, Direction
+from bdflow_rt.zoo.card import CARD_FILE
+from bdflow_rt.zoo.interface import Direction
 from tests.cli.build import Done, bdflow, failed, succeeded
 from tests.support_models import make_model, tiny_config
 

@@ -16,7 +16,7 @@ from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.engines.tensorrt import TensorRTEngine
 from bdflow_rt.engines.tensorrt_library import LoadedEngine
 from bdflow_rt.export.dequantize import dequantize, learned_weights
-from bdflow_rt.export.onnx import build_graph
+from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.zoo import Direction, ModelCard
 from tests.engines.standin import StandInLibrary, standin_plan
 from tests.engines.standin_gpu import StandInDevice
@@ -43,7 +43,7 @@ class Stand:
         **changes: Any,
     ) -> CachedEngine:
         """An engine of the cache; a stripped one has zeros where weights were."""
-        model, profile = dequantize(build_graph(card, direction, kind="core"), card), profile_of(card, direction)
+        model, profile = dequantize(read_graph(card, direction, kind="core"), card), profile_of(card, direction)
         stripped = learned_weights(model, card) if is_stripped else []
         for tensor in (tensor for tensor in model.graph.initializer if tensor.name in stripped):
             zeros = np.zeros(tensor.dims, onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
@@ -72,13 +72,13 @@ class Stand:
 
 def profile_of(card: ModelCard, direction: Direction) -> dict[str, tuple[tuple[int, ...], ...]]:
     """From one picture of 8x8 to three of 128x128."""
-    sizes, scale = ((1, 8, 8), (1, 96, 80), (3, 128, 128)), card.config.scale
+    sizes, scale = ((1, 8, 8), (1, 96, 80), (3, 128, 128)), card.interface.scale
     if direction == "downscale":
         return {"planes": tuple((n, 12, h // 2, w // 2) for n, h, w in sizes)}
     low = [(n, h // scale, w // scale) for n, h, w in sizes]
     found: dict[str, tuple[tuple[int, ...], ...]] = {"lr": tuple((*size, 3) for size in low), "boundary": tuple(low)}
     if direction == "upscale_z":
-        found["latent"] = tuple((n, card.config.latent_channels, h, w) for n, h, w in low)
+        found["latent"] = tuple((n, card.interface.latent_channels, h, w) for n, h, w in low)
     return found
 
 

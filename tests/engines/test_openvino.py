@@ -23,10 +23,10 @@ from bdflow_rt.errors import (
     NonFiniteOutputError,
     WeightsHashError,
 )
-from bdflow_rt.export.onnx import DIRECTIONS
 from bdflow_rt.zoo import Direction, ModelCard
 from tests.support import ROOT
 from tests.support_models import (
+    DIRECTIONS,
     HAS_BF16,
     CoreWithoutBf16,
     assert_close_pixels,

@@ -54,8 +54,8 @@ def test_failures_in_the_network_are_told_apart(tmp_path: Path, raised: Exceptio
     def fail(*_: object) -> None:
         raise raised
 
-    assert engine._model is not None
-    engine._model.register_forward_pre_hook(fail)
+    assert engine._wire is not None
+    engine._wire.register_forward_pre_hook(fail)
     with pytest.raises(BackendError) as caught:
         engine.run(inputs)
     assert type(caught.value) is wanted
@@ -69,8 +69,8 @@ def test_float32_is_computed_without_tf32_and_the_users_setting_comes_back(tmp_p
     for direction in ("downscale", "upscale"):
         inputs = graph_inputs(card, direction)
         engine = TorchEngine(card, direction)
-        assert engine._model is not None
-        for module in engine._model.modules():
+        assert engine._wire is not None
+        for module in engine._wire.modules():
             module.register_forward_pre_hook(lambda *_: seen.add(convolutions.fp32_precision))
         engine.run(inputs)
         assert convolutions.fp32_precision == before

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bdflow_rt.engines.torch import TorchEngine
-from bdflow_rt.engines.torch_graph import GraphedFlow, changed, first_difference
-from bdflow_rt.models.haar import haar_forward, haar_inverse
+from bdflow_rt.engines.torch_graph import GraphedWire, changed, first_difference
 from bdflow_rt.models.io import load_model
+from bdflow_rt.models.layers.haar import haar_forward, haar_inverse
 from bdflow_rt.zoo import find_model
 from tests.support import photo
 from tests.support_models import make_model, tiny_config
@@ -22,13 +22,13 @@ def test_half_precision_gives_the_references_pixels_but_for_one_level(name: str)
     card = find_model(name)
     image = photo(64, 96, seed=4)[None]
     reference = TorchEngine(card, "downscale").run({"image": image})
-    found = GraphedFlow(load_model(card), "downscale", use_kernels=False).compute({"image": torch.tensor(image)})
+    found = GraphedWire(load_model(card), "downscale", use_kernels=False).compute({"image": torch.tensor(image)})
     lr = found["lr"].numpy().astype(int)
     assert np.abs(lr - reference["lr"]).max() <= 1
     assert (found["boundary"].numpy() != reference["boundary"]).mean() < 0.01
     restored = TorchEngine(card, "upscale").run(reference)["image"].astype(int)
     tensors = {key: torch.tensor(value) for key, value in reference.items()}
-    half = GraphedFlow(load_model(card), "upscale", use_kernels=False).compute(tensors)["image"].numpy()
+    half = GraphedWire(load_model(card), "upscale", use_kernels=False).compute(tensors)["image"].numpy()
     difference = np.abs(restored - half)
     assert difference.max() <= 2
     assert (difference > 0).mean() < 0.15
@@ -40,7 +40,7 @@ def test_compiled_networks_give_the_same_pixels_but_for_one_level(tmp_path: path
     inputs = {"image": torch.tensor(photo(32, 48, seed=4)[None])}
     for direction in ("downscale", "upscale"):
         plain, compiled = (
-            GraphedFlow(load_model(card), direction, use_kernels=False, compiled=compiled).compute(inputs)
+            GraphedWire(load_model(card), direction, use_kernels=False, compiled=compiled).compute(inputs)
             for compiled in (False, True)
         )
         assert first_difference(compiled, plain) is None

@@ -14,10 +14,10 @@ from bdflow_rt.cache import Blob, cache_folder
 from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.errors import CacheTrustError, NonFiniteOutputError
 from bdflow_rt.export.calibration import builtin_pictures, calibrate, calibration_inputs, magnitudes
-from bdflow_rt.export.onnx import DIRECTIONS, build_graph
+from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.export.precision import measure_overflow
 from bdflow_rt.zoo import Direction, ModelCard
-from tests.support_models import assert_close_pixels, graph_inputs, make_model, tiny_config, with_weights
+from tests.support_models import DIRECTIONS, assert_close_pixels, graph_inputs, make_model, tiny_config, with_weights
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def read(blob: Blob) -> dict[str, float]:
 
 def test_magnitudes_are_those_of_the_values(card: ModelCard) -> None:
     inputs = graph_inputs(card, "downscale")
-    found = magnitudes(build_graph(card, "downscale"), card, [{"image": np.zeros_like(inputs["image"])}, inputs])
+    found = magnitudes(read_graph(card, "downscale"), card, [{"image": np.zeros_like(inputs["image"])}, inputs])
     image = inputs["image"].astype(np.float64)
     assert found["image/float32"] == image.max()
     assert found["image/normalised"] == pytest.approx(image.max() / 255)
@@ -80,7 +80,7 @@ def test_the_way_up_is_calibrated_with_the_packets_of_every_picture_and_with_wha
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_what_was_measured_is_kept_and_read(cache: Path, card: ModelCard, direction: Direction) -> None:
     first = calibrate(card, direction)
-    assert first == magnitudes(build_graph(card, direction), card, calibration_inputs(card, direction))
+    assert first == magnitudes(read_graph(card, direction), card, calibration_inputs(card, direction))
     assert read(kept(cache)) == first
     planted = {name: value + 1 for name, value in first.items()}  # only a reader can come upon it
     kept(cache).write(json.dumps(planted).encode())

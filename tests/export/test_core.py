@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from bdflow_rt.engines.openvino import process_core
 from bdflow_rt.export.calibration import with_weights
-from bdflow_rt.export.onnx import DIRECTIONS, GraphKind, build_graph
+from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.kernels.egress import egress_reference
 from bdflow_rt.kernels.ingest import ingest_reference
 from bdflow_rt.zoo import Direction, ModelCard, find_model
+from bdflow_rt.zoo.interface import GraphKind
 from tests.support import photo
-from tests.support_models import make_model, tiny_config
+from tests.support_models import DIRECTIONS, make_model, tiny_config
 
 Arrays = dict[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
@@ -38,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelCar
 
 @functools.lru_cache(maxsize=8)
 def compiled(name: str, card: Callable[[str], ModelCard], direction: Direction, kind: GraphKind) -> Run:
-    model = with_weights(build_graph(card(name), direction, kind=kind), card(name))
+    model = with_weights(read_graph(card(name), direction, kind=kind), card(name))
     core = process_core()
     request = core.compile_model(
         core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
@@ -54,7 +55,7 @@ def compiled(name: str, card: Callable[[str], ModelCard], direction: Direction, 
 def packet_inputs(card: ModelCard, found: Arrays, *, seed: int) -> Arrays:
     """Inputs of the up directions, from the outputs of the down direction."""
     n, h, w = found["lr"].shape[:3]
-    latent = np.random.default_rng(seed).normal(0, 0.05, (n, card.config.latent_channels, h, w))
+    latent = np.random.default_rng(seed).normal(0, 0.05, (n, card.interface.latent_channels, h, w))
     return {"latent": latent.astype(np.float32), **{name: found[name] for name in found if name != "mean"}}
 
 
@@ -64,7 +65,7 @@ def test_core_between_twins_equals_public_within_one_lsb(
     models: Callable[[str], ModelCard], name: str, size: tuple[int, int]
 ) -> None:
     card = models(name)
-    scale = card.config.scale
+    scale = card.interface.scale
     frames = np.stack([photo(*size, seed) for seed in (1, 2)])
     padded = np.pad(frames, ((0, 0), (0, -size[0] % scale), (0, -size[1] % scale), (0, 0)), mode="edge")
     public = compiled(name, models, "downscale", "public")({"image": padded})
@@ -94,7 +95,7 @@ def test_core_graphs_have_the_outputs_of_the_public_ones_and_float16_planes(
     models: Callable[[str], ModelCard],
 ) -> None:
     for direction in DIRECTIONS:
-        public, core = (build_graph(models("x8"), direction, kind=kind).graph for kind in ("public", "core"))
+        public, core = (read_graph(models("x8"), direction, kind=kind).graph for kind in ("public", "core"))
         for before, after in ((public.input, core.input), (public.output, core.output)):
             renamed = [value.name.replace("image", "planes") for value in before]
             assert [value.name for value in after] == renamed

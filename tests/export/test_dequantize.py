@@ -23,15 +23,24 @@ from bdflow_rt.export.calibration import calibration_inputs, magnitudes, with_we
 from bdflow_rt.export.dequantize import dequantize
 from bdflow_rt.export.graph import GraphBuilder
 from bdflow_rt.export.half import to_half
-from bdflow_rt.export.onnx import DIRECTIONS, GraphKind, build_graph, export_model
+from bdflow_rt.export.onnx import export_model, read_graph
 from bdflow_rt.export.precision import build_half_graph, check_precision, measure_overflow
 from bdflow_rt.export.profiles import parse_profile
 from bdflow_rt.export.tensorrt import BuildOptions, EngineBuild, parsed_network
 from bdflow_rt.models.io import load_model, save_model
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard
+from bdflow_rt.zoo.interface import GraphKind
 from tests.support_half import interpret
-from tests.support_models import HAS_BF16, assert_close_pixels, graph_inputs, make_model, random_model, tiny_config
+from tests.support_models import (
+    DIRECTIONS,
+    HAS_BF16,
+    assert_close_pixels,
+    graph_inputs,
+    make_model,
+    random_model,
+    tiny_config,
+)
 from tests.support_plans import needs_rtx
 
 if TYPE_CHECKING:
@@ -127,11 +136,11 @@ def test_graphs_of_engines_are_those_of_float16(
     card: ModelCard, twin: ModelCard, direction: Direction, kind: GraphKind
 ) -> None:
     for change in (lambda model: model, to_half):
-        source = change(build_graph(card, direction, kind=kind))
+        source = change(read_graph(card, direction, kind=kind))
         before = source.SerializeToString()
         found = dequantize(source, card)
         assert source.SerializeToString() == before
-        model = change(build_graph(twin, direction, kind=kind))
+        model = change(read_graph(twin, direction, kind=kind))
         assert parts(found, card) == parts(model, twin)
         assert dequantize(model, twin) is model
     half = build_half_graph(card, direction, kind=kind)
@@ -140,7 +149,7 @@ def test_graphs_of_engines_are_those_of_float16(
 
 def test_weights_that_are_not_the_cards_are_not_put_into_a_graph(tmp_path: Path) -> None:
     card = make_model(tmp_path, tiny_config(2), storage="int8")
-    graph = build_graph(card, "upscale")
+    graph = read_graph(card, "upscale")
     data = bytearray(card.weights_path.read_bytes())
     data[-1] ^= 1
     card.weights_path.write_bytes(data)
@@ -167,7 +176,7 @@ def test_tensorrt_builds_the_engine_it_builds_of_float16(
 
 @needs_rtx
 def test_an_engine_that_would_multiply_by_scales_whenever_it_runs_is_refused(card: ModelCard) -> None:
-    graph = to_half(build_graph(card, "upscale", kind="core"))
+    graph = to_half(read_graph(card, "upscale", kind="core"))
     with (
         parsed_network(graph, card, load_library("tensorrt-rtx")) as network,
         pytest.raises(PrecisionError, match="makes HALF of HALF, INT8 whenever the engine runs"),
@@ -177,7 +186,7 @@ def test_an_engine_that_would_multiply_by_scales_whenever_it_runs_is_refused(car
 
 @needs_rtx
 def test_all_that_comes_from_the_weights_file_can_be_left_out(card: ModelCard) -> None:
-    graph = dequantize(to_half(build_graph(card, "downscale", kind="core")), card)
+    graph = dequantize(to_half(read_graph(card, "downscale", kind="core")), card)
     make: Callable[..., EngineBuild] = EngineBuild.prepare
     build = make(card, "downscale", flavour="tensorrt-rtx", profile=parse_profile("64x64"))
     stripped = EngineBuild(**{**vars(build), "graph": graph, "options": BuildOptions(strip=True)})
@@ -192,7 +201,7 @@ def test_all_that_comes_from_the_weights_file_can_be_left_out(card: ModelCard) -
 
 def test_weights_are_no_values_that_calibration_measures(card: ModelCard, twin: ModelCard) -> None:
     batch = [next(calibration_inputs(card, "downscale"))]
-    found = [magnitudes(build_graph(one, "downscale"), one, batch) for one in (card, twin)]
+    found = [magnitudes(read_graph(one, "downscale"), one, batch) for one in (card, twin)]
     assert found[0] == found[1]
 
 
@@ -206,8 +215,8 @@ def test_int8_weights_that_overflow_float16_widen_what_touches_them(tmp_path: Pa
     card = export_model(save_model(model, tmp_path, name="tiny", version=1, details={}, storage="int8"))
     inputs = graph_inputs(card, "downscale", size=(34, 46))
     assert "levels.0.0.phi.conv1" in measure_overflow(card, "downscale").widened
-    assert not np.isfinite(interpret(to_half(build_graph(card, "downscale")), card, inputs)["mean"])
+    assert not np.isfinite(interpret(to_half(read_graph(card, "downscale")), card, inputs)["mean"])
     found = interpret(build_half_graph(card, "downscale"), card, inputs)
-    wanted = interpret(build_graph(card, "downscale"), card, inputs)
+    wanted = interpret(read_graph(card, "downscale"), card, inputs)
     assert np.isfinite(found["mean"])
     assert np.abs(found["lr"].astype(int) - wanted["lr"]).max() <= 1

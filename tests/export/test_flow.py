@@ -15,10 +15,9 @@ from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.engines.torch import TorchEngine
 from bdflow_rt.errors import NonFiniteOutputError
-from bdflow_rt.export.onnx import DIRECTIONS
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard
-from tests.support_models import assert_close_pixels, graph_inputs, make_model, tiny_config, with_weights
+from tests.support_models import DIRECTIONS, assert_close_pixels, graph_inputs, make_model, tiny_config, with_weights
 
 onnxruntime = import_quietly("onnxruntime")
 
@@ -60,7 +59,7 @@ def test_both_runtimes_equal_torch_within_one_lsb(models: ModelMaker, scale: int
                 assert found[name].dtype == np.uint8
                 if name == "boundary":
                     assert np.mean(found[name] != value) < 1e-3
-                    assert value.max() <= card.config.max_level
+                    assert value.max() <= card.interface.max_level
                 else:
                     assert_close_pixels(found[name], value)
 

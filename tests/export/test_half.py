@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -18,16 +19,17 @@ from onnx import TensorProto, helper, numpy_helper
 from bdflow_rt.bench.quality import list_pictures
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.errors import PrecisionError
-from bdflow_rt.export.half import ISLANDS, element_types, island_pattern, to_half
-from bdflow_rt.export.onnx import DIRECTIONS, GraphKind, build_graph
+from bdflow_rt.export.half import element_types, islands, to_half
+from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.kernels.egress import egress_reference
 from bdflow_rt.kernels.ingest import ingest_reference
 from bdflow_rt.metrics import psnr_y
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard, find_model
+from bdflow_rt.zoo.interface import GraphKind
 from tests.support import data_dir, needs_data, photo
 from tests.support_half import interpret
-from tests.support_models import assert_close_pixels, graph_inputs, make_model, tiny_config
+from tests.support_models import DIRECTIONS, assert_close_pixels, graph_inputs, make_model, tiny_config
 
 onnxruntime = import_quietly("onnxruntime")
 
@@ -47,7 +49,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelCard]
 
 def graphs(card: ModelCard) -> list[tuple[onnx.ModelProto, onnx.ModelProto]]:
     """Every graph of a model in float32 and in float16."""
-    sources = [build_graph(card, direction, kind=kind) for direction in DIRECTIONS for kind in KINDS]
+    sources = [read_graph(card, direction, kind=kind) for direction in DIRECTIONS for kind in KINDS]
     return [(source, to_half(source)) for source in sources]
 
 
@@ -99,19 +101,18 @@ def test_every_island_is_float32_and_all_else_is_float16(models: Callable[..., M
     for _, half in graphs(models(32)):
         types = element_types(half)
         nodes = [node for node in half.graph.node if node.op_type != "Cast"]
-        names = [node.name for node in nodes]
-        patterns = {island: island_pattern(names, [island]) for island in ISLANDS}
+        wide = islands(half)
+        found.update(re.sub(r"\d+", "0", name.partition("/")[0]) for name in wide)
         for node in nodes:
-            inside = [island for island, pattern in patterns.items() if pattern.fullmatch(node.name)]
-            found.update(inside)
             floats = {types[value] for value in (*node.input, *node.output)} & FLOATS
-            assert floats == {TensorProto.FLOAT if inside else TensorProto.FLOAT16}, node.name
-    assert set(found) == set(ISLANDS)
+            assert floats == {TensorProto.FLOAT if node.name in wide else TensorProto.FLOAT16}, node.name
+    assert {"levels.0.0.scale", "levels.0.0", "lr", "lr.pixels", "boundary", "image", "mean"} <= set(found)
+    assert not any(".phi" in name or "haar" in name for name in found)
 
 
 def test_without_islands_only_declared_inputs_and_outputs_are_float32(models: Callable[..., ModelCard]) -> None:
     for direction in DIRECTIONS:
-        half = to_half(build_graph(models(4), direction), islands=())
+        half = to_half(read_graph(models(4), direction), wide=())
         types = element_types(half)
         wide = {name for name, kind in types.items() if kind == TensorProto.FLOAT}
         assert wide <= {"latent", "mean", "quantizer.gain"}
@@ -122,10 +123,10 @@ def test_without_islands_only_declared_inputs_and_outputs_are_float32(models: Ca
 
 
 def test_constants_that_float16_lacks_are_refused(models: Callable[..., ModelCard]) -> None:
-    model = build_graph(models(4), "upscale")
-    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "levels.0/haar_inverse/1")
+    model = read_graph(models(4), "upscale")
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "haar_inverse/u1/weight")
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) / 3, tensor.name))
-    with pytest.raises(PrecisionError, match="haar_inverse/1"):
+    with pytest.raises(PrecisionError, match="haar_inverse/u1/weight"):
         to_half(model)
 
 
@@ -161,7 +162,7 @@ def test_the_interpreter_equals_onnx_runtime_in_float32(models: Callable[..., Mo
         inputs = graph_inputs(card, direction, size=(96, 64))
         session = onnxruntime.InferenceSession(str(card.graph_path(direction)), providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
-        found = interpret(build_graph(card, direction), card, inputs)
+        found = interpret(read_graph(card, direction), card, inputs)
         for name, wanted in zip(names, session.run(names, inputs), strict=True):
             if name == "mean":
                 assert abs(found[name] - wanted) < 1e-5
@@ -174,7 +175,7 @@ def round_trip(
 ) -> dict[GraphKind, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """LR and restored picture through the graphs given, by kind."""
     height, width = picture.shape[:2]
-    scale = card.config.scale
+    scale = card.interface.scale
     padded = np.pad(picture, ((0, -height % scale), (0, -width % scale), (0, 0)), mode="edge")[None]
     inputs: dict[GraphKind, Arrays] = {
         "public": {"image": padded},
@@ -193,18 +194,18 @@ def round_trip(
 def check_half(card: ModelCard, pictures: list[NDArray[np.uint8]]) -> None:
     """Restored PSNR within 0.03 dB of float32's, LR within 1 LSB and really computed in another precision."""
     directions: tuple[Direction, ...] = ("downscale", "upscale")
-    exact = {(direction, KINDS[0]): build_graph(card, direction) for direction in directions}
-    half = {(d, kind): to_half(build_graph(card, d, kind=kind)) for d in directions for kind in KINDS}
+    exact = {(direction, KINDS[0]): read_graph(card, direction) for direction in directions}
+    half = {(d, kind): to_half(read_graph(card, d, kind=kind)) for d in directions for kind in KINDS}
     quality: dict[str, list[float]] = {"exact": [], "public": [], "core": []}
     differing = 0
     for picture in pictures:
         lr, restored = round_trip(card, picture, exact)["public"]
-        quality["exact"].append(psnr_y(restored, picture, border=card.config.scale))
+        quality["exact"].append(psnr_y(restored, picture, border=card.interface.scale))
         for kind, (half_lr, half_restored) in round_trip(card, picture, half).items():
             difference = np.abs(half_lr.astype(int) - lr)
             assert difference.max() <= 1
             differing += int(np.count_nonzero(difference))
-            quality[kind].append(psnr_y(half_restored, picture, border=card.config.scale))
+            quality[kind].append(psnr_y(half_restored, picture, border=card.interface.scale))
     assert differing
     for kind in KINDS:
         assert abs(np.mean(quality[kind]) - np.mean(quality["exact"])) < 0.03

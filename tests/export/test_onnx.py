@@ -15,10 +15,10 @@ import pytest
 
 from bdflow_rt.cli.main import main
 from bdflow_rt.errors import CorruptModelError, ModelExistsError, UnwritableOutputError, WeightsHashError
-from bdflow_rt.export.onnx import DIRECTIONS, export_model
+from bdflow_rt.export.onnx import export_model
 from bdflow_rt.zoo import ModelCard, find_model, paper_config
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE
-from tests.support_models import make_model, tiny_config
+from tests.support_models import DIRECTIONS, make_model, tiny_config
 
 ModelMaker = Callable[..., ModelCard]
 
@@ -52,7 +52,7 @@ def test_inputs_and_outputs_are_dynamic_and_uint8(models: ModelMaker, direction:
     inputs = {
         "downscale": {"image": hr},
         "upscale": small,
-        "upscale_z": {**small, "latent": ["N", card.config.latent_channels, "h", "w"]},
+        "upscale_z": {**small, "latent": ["N", card.interface.latent_channels, "h", "w"]},
     }
     outputs = {**(small if direction == "downscale" else {"image": hr}), "mean": []}
     assert {value.name: shape(value) for value in graph.input} == inputs[direction]

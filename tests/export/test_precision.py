@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,13 +18,13 @@ from safetensors.torch import load_file
 
 from bdflow_rt.errors import NonFiniteOutputError, PrecisionError
 from bdflow_rt.export.calibration import calibration_inputs, magnitudes
-from bdflow_rt.export.half import ISLANDS, element_types, to_half
-from bdflow_rt.export.onnx import DIRECTIONS, build_graph
+from bdflow_rt.export.half import element_types, islands, to_half
+from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.export.precision import HALF_LIMIT, build_half_graph, check_precision, measure_overflow
 from bdflow_rt.kernels.ingest import ingest_reference
 from bdflow_rt.zoo import ModelCard, find_model
 from tests.support_half import interpret
-from tests.support_models import graph_inputs, make_model, tiny_config, with_state, with_weights
+from tests.support_models import DIRECTIONS, graph_inputs, make_model, tiny_config, with_state, with_weights
 
 LARGE = {"levels.0.0.phi.conv1.weight": 6e4, "levels.0.0.phi.conv1.bias": 6e4, "levels.0.0.phi.conv2.weight": 1.0}
 """Weights for which phi's first convolution exceeds float16's range, and what it adds to u1 does not."""
@@ -77,7 +78,7 @@ def test_sound_models_need_nothing_but_the_islands(models: Callable[..., ModelCa
 
 def test_weights_that_overflow_float16_widen_what_touches_them(overflowing: ModelCard) -> None:
     inputs = graph_inputs(overflowing, "downscale", size=(34, 46))
-    source = build_graph(overflowing, "downscale")
+    source = read_graph(overflowing, "downscale")
     wanted = interpret(source, overflowing, inputs)
     assert np.isfinite(wanted["mean"])
     # Without the guard the picture is lost.
@@ -99,7 +100,7 @@ def test_a_weight_beyond_float16_is_found_where_all_it_makes_is_small(tmp_path: 
     state["levels.0.0.phi.conv2.weight"].view(-1)[0] = 1e5
     card = with_state(card, state)
     inputs = graph_inputs(card, "downscale", size=(34, 46))
-    assert not np.isfinite(interpret(to_half(build_graph(card, "downscale")), card, inputs)["mean"])
+    assert not np.isfinite(interpret(to_half(read_graph(card, "downscale")), card, inputs)["mean"])
     report = measure_overflow(card, "downscale")
     assert max(size for name, size in report.largest.items() if ".phi" in name) < HALF_LIMIT
     assert report.widened == ("levels.0.0.phi.conv2",)
@@ -139,9 +140,9 @@ def test_half_networks_have_every_learned_convolution_in_half(
     models: Callable[..., ModelCard], tmp_path: Path, name: str, direction: Any, kind: Any
 ) -> None:
     card = models(int(name[1:])) if name.startswith("x") else find_model(name)
-    model = to_half(build_graph(card, direction, kind=kind))
+    model = to_half(read_graph(card, direction, kind=kind))
     with parsed(model, card, tmp_path / "half") as network:
-        report = check_precision(network, card)
+        report = check_precision(network, card, model)
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv" and ".conv" in node.name]
     assert report.learned_convolutions == len(convolutions) * 4 // 3
     assert report.shape_layers == 0
@@ -158,51 +159,46 @@ def test_a_float32_network_is_refused(
     models: Callable[..., ModelCard], tmp_path: Path, direction: Any, kind: Any
 ) -> None:
     card = models(4)
+    model = read_graph(card, direction, kind=kind)
     with (
-        parsed(build_graph(card, direction, kind=kind), card, tmp_path / "float") as network,
+        parsed(model, card, tmp_path / "float") as network,
         pytest.raises(PrecisionError, match="learned convolution and must be HALF"),
     ):
-        check_precision(network, card)
+        check_precision(network, card, model)
 
 
 @pytest.mark.parametrize("name", ["levels.0.0.phi.conv2", "levels.1.0.eta.shortcut"])
 def test_one_convolution_in_float32_is_refused(models: Callable[..., ModelCard], tmp_path: Path, name: str) -> None:
     card = models(4)
-    model = to_half(build_graph(card, "upscale"), extra=[name])
+    model = to_half(read_graph(card, "upscale"), extra=[name])
     with (
         parsed(model, card, tmp_path / "one") as network,
         pytest.raises(PrecisionError, match=f"'{name}' is a learned convolution"),
     ):
-        check_precision(network, card)
+        check_precision(network, card, model)
 
 
 @pytest.mark.parametrize(
-    ("island", "layer"),
-    [
-        ("scale", r"levels\.1\.0\.rho/"),
-        ("pixels", "lr/"),
-        ("final", r"levels\.0\.0/"),
-    ],
+    "island", [r"levels\.1\.0\.scale/", r"lr/", r"levels\.0\.0/"], ids=["factors", "pixels", "final sums"]
 )
-def test_an_island_in_half_is_refused(
-    models: Callable[..., ModelCard], tmp_path: Path, island: str, layer: str
-) -> None:
+def test_an_island_in_half_is_refused(models: Callable[..., ModelCard], tmp_path: Path, island: str) -> None:
     card = models(4)
-    model = to_half(build_graph(card, "upscale"), islands=ISLANDS.keys() - {island})
+    source = read_graph(card, "upscale")
+    model = to_half(source, wide=[name for name in islands(source) if not re.match(island, name)])
     with (
         parsed(model, card, tmp_path / "island") as network,
-        pytest.raises(PrecisionError, match=f"'{layer}.*float32 island and must be FLOAT"),
+        pytest.raises(PrecisionError, match=f"'{island}.*float32 island and must be FLOAT"),
     ):
-        check_precision(network, card)
+        check_precision(network, card, model)
 
 
 def test_a_network_of_another_model_is_refused(models: Callable[..., ModelCard], tmp_path: Path) -> None:
-    model = to_half(build_graph(models(4), "upscale"))
+    model = to_half(read_graph(models(4), "upscale"))
     with (
         parsed(model, models(4), tmp_path / "other") as network,
         pytest.raises(PrecisionError, match=r"none of tiny@1's"),
     ):
-        check_precision(network, models(2))
+        check_precision(network, models(2), model)
 
 
 def test_a_network_without_convolutions_is_refused(models: Callable[..., ModelCard], tmp_path: Path) -> None:
@@ -213,4 +209,4 @@ def test_a_network_without_convolutions_is_refused(models: Callable[..., ModelCa
         parsed(model, models(2), tmp_path / "none") as network,
         pytest.raises(PrecisionError, match="none of the learned convolutions"),
     ):
-        check_precision(network, models(2))
+        check_precision(network, models(2), model)

@@ -10,7 +10,7 @@ import pytest
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.export.profiles import NAMED, Profile, parse_batch, parse_profile
 from bdflow_rt.zoo import ModelCard
-from bdflow_rt.zoo.config import paper_config
+from bdflow_rt.zoo.arch.bdflow import paper_config
 
 INPUTS = ("image", "planes", "lr", "boundary", "latent")
 
@@ -57,7 +57,7 @@ def test_shapes_are_multiples_of_the_scale_that_hold_the_size(scale: int) -> Non
         assert shapes["planes"] == (3, 12, height // 2, width // 2)
         assert shapes["lr"] == (3, height // scale, width // scale, 3)
         assert shapes["boundary"] == (3, height // scale, width // scale)
-        assert shapes["latent"] == (3, card.config.latent_channels, height // scale, width // scale)
+        assert shapes["latent"] == (3, card.interface.latent_channels, height // scale, width // scale)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from bdflow_rt.errors import BdflowError, CorruptModelError, DiskFullError, WeightsHashError
-from bdflow_rt.export.onnx import build_graph
+from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.export.staging import staged_graph
 from bdflow_rt.zoo import ModelCard
 from tests.support_models import make_model, tiny_config
@@ -64,7 +64,7 @@ def refused(graph: onnx.ModelProto, card: ModelCard, error: type[BdflowError], w
 
 
 def test_the_folder_holds_the_graph_and_the_weights_as_plain_files_and_goes_away(card: ModelCard) -> None:
-    graph = build_graph(card, "upscale", kind="core")
+    graph = read_graph(card, "upscale", kind="core")
     with staged_graph(graph, card) as path:
         folder = path.parent
         assert sorted(entry.name for entry in folder.iterdir()) == ["graph.onnx", "weights.safetensors"]
@@ -83,27 +83,27 @@ def test_the_folder_holds_the_graph_and_the_weights_as_plain_files_and_goes_away
 def test_external_data_outside_the_folder_is_refused_wherever_it_hides(
     card: ModelCard, place: Callable[[onnx.ModelProto, TensorProto], None], location: str
 ) -> None:
-    graph = build_graph(card, "downscale")
+    graph = read_graph(card, "downscale")
     place(graph, elsewhere(location))
     refused(graph, card, CorruptModelError, "may only refer to weights.safetensors")
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 16), (0, 0), (0, 1 << 40), (1 << 40, 16), (0, -16)])
 def test_external_data_outside_the_weights_is_refused(card: ModelCard, offset: int, length: int) -> None:
-    graph = build_graph(card, "downscale")
+    graph = read_graph(card, "downscale")
     in_initializer(graph, elsewhere("weights.safetensors", offset=offset, length=length))
     refused(graph, card, CorruptModelError, "weights.safetensors")
 
 
 def test_an_offset_that_is_no_number_is_refused(card: ModelCard) -> None:
-    graph, tensor = build_graph(card, "downscale"), elsewhere("weights.safetensors")
+    graph, tensor = read_graph(card, "downscale"), elsewhere("weights.safetensors")
     tensor.external_data[1].value = "eight"
     in_initializer(graph, tensor)
     refused(graph, card, CorruptModelError, "stolen")
 
 
 def test_a_link_to_other_bytes_in_the_place_of_the_weights_is_refused(card: ModelCard, tmp_path: Path) -> None:
-    graph = build_graph(card, "downscale")
+    graph = read_graph(card, "downscale")
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret" * 100_000)
     card.weights_path.unlink()
@@ -112,7 +112,7 @@ def test_a_link_to_other_bytes_in_the_place_of_the_weights_is_refused(card: Mode
 
 
 def test_one_changed_bit_of_the_weights_is_refused(card: ModelCard) -> None:
-    graph = build_graph(card, "downscale")
+    graph = read_graph(card, "downscale")
     data = bytearray(card.weights_path.read_bytes())
     data[-1] ^= 1
     card.weights_path.write_bytes(data)
@@ -121,7 +121,7 @@ def test_one_changed_bit_of_the_weights_is_refused(card: ModelCard) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe"])
 def test_weights_that_are_no_file_are_refused(card: ModelCard, kind: str) -> None:
-    graph = build_graph(card, "downscale")
+    graph = read_graph(card, "downscale")
     card.weights_path.unlink()
     if kind == "folder":
         card.weights_path.mkdir()
@@ -133,7 +133,7 @@ def test_weights_that_are_no_file_are_refused(card: ModelCard, kind: str) -> Non
 def test_a_full_disk_is_named_and_nothing_is_left(
     card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = build_graph(card, "downscale")
+    graph = read_graph(card, "downscale")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = sorted(tmp_path.iterdir())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

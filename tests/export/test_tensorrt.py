@@ -32,12 +32,13 @@ from bdflow_rt.errors import (
 from bdflow_rt.export import flavours
 from bdflow_rt.export.flavours import FLAVOURS, choose_target
 from bdflow_rt.export.half import to_half
-from bdflow_rt.export.onnx import build_graph
+from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.export.profiles import parse_profile
 from bdflow_rt.export.tensorrt import BuildOptions, EngineBuild, parsed_network
 from bdflow_rt.export.timing_cache import attach_timings
 from bdflow_rt.interop import has_cuda
 from bdflow_rt.zoo import ModelCard, find_model
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from tests.support_models import make_model, tiny_config
 
 needs_rtx = pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")
@@ -78,6 +79,7 @@ def put_gpu(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
 
 def learned_convolutions(card: ModelCard) -> int:
     """Four in each of the three transforms of every block."""
+    assert isinstance(card.config, BDFlowConfig)
     return sum(12 * blocks for blocks in card.config.blocks)
 
 
@@ -90,14 +92,14 @@ def test_every_scale_and_direction_builds_up_to_4k_in_float16_without_shape_arit
 ) -> None:
     card = cards[scale]
     # Calibration has tests of its own, and widens nothing in these models.
-    graph = to_half(build_graph(card, direction, kind=kind))
+    graph = to_half(read_graph(card, direction, kind=kind))
     changes: dict[str, Any] = {"card": card, "direction": direction, "kind": kind, "profile": FULL, "graph": graph}
     built = dataclasses.replace(prepared, **changes).run()
     report = built.info["precision"]
     assert report["learned_convolutions"] == learned_convolutions(card)
     assert report["shape_layers"] == 0
     image = "planes" if kind == "core" else "image"
-    wide, narrow = {image}, {"lr", "boundary"} if card.config.bits else {"lr"}
+    wide, narrow = {image}, {"lr", "boundary"} if card.interface.bits else {"lr"}
     given, made = (wide, narrow) if direction == "downscale" else (narrow, wide)
     assert set(built.info["inputs"]) == given
     assert set(built.info["outputs"]) == made | {"mean"}
@@ -121,7 +123,7 @@ def test_the_latent_direction_and_float32_build_too(tiny: ModelCard) -> None:
 
 @needs_rtx
 def test_a_float32_graph_is_refused_before_anything_is_built(prepared: EngineBuild) -> None:
-    graph = build_graph(prepared.card, "downscale", kind="core")
+    graph = read_graph(prepared.card, "downscale", kind="core")
     seen: list[int] = []
     with pytest.raises(PrecisionError, match="learned convolution"):
         dataclasses.replace(prepared, graph=graph).run(lambda done, total: seen.append(done))
@@ -191,7 +193,7 @@ def test_the_key_changes_with_everything_that_changes_the_engine(tiny: ModelCard
         dataclasses.replace(prepared, direction="upscale"),
         dataclasses.replace(prepared, kind="public"),
         dataclasses.replace(prepared, version="1.8"),
-        dataclasses.replace(prepared, graph=build_graph(tiny, "downscale", kind="core")),
+        dataclasses.replace(prepared, graph=read_graph(tiny, "downscale", kind="core")),
         dataclasses.replace(prepared, target=dataclasses.replace(prepared.target, compute_capability="8.9")),
         *(
             dataclasses.replace(prepared, options=options)
@@ -215,7 +217,7 @@ def test_the_key_changes_with_everything_that_changes_the_engine(tiny: ModelCard
 def test_a_stripped_plan_is_to_lack_what_comes_from_the_weights_file_and_nothing_else(
     cards: dict[int, ModelCard], prepared: EngineBuild, direction: Any
 ) -> None:
-    graph = to_half(build_graph(cards[4], direction, kind="core"))
+    graph = to_half(read_graph(cards[4], direction, kind="core"))
     build = dataclasses.replace(prepared, card=cards[4], graph=graph, options=BuildOptions(strip=True))
     api: Any = load_library("tensorrt-rtx")
     with parsed_network(graph, cards[4], api) as network:
@@ -234,7 +236,7 @@ def test_weights_that_the_network_does_not_have_are_not_left_out(
     cards: dict[int, ModelCard], prepared: EngineBuild
 ) -> None:
     api = load_library("tensorrt-rtx")
-    larger = to_half(build_graph(cards[4], "downscale", kind="core"))
+    larger = to_half(read_graph(cards[4], "downscale", kind="core"))
     build = dataclasses.replace(prepared, card=cards[4], graph=larger, options=BuildOptions(strip=True))
     with (
         parsed_network(prepared.graph, prepared.card, api) as network,

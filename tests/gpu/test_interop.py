@@ -267,7 +267,7 @@ def test_training_masks_on_the_gpu_equal_those_on_the_cpu() -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("bdflow_rt.training.boundary")
     from bdflow_rt.training.boundary import boundary_mask, sparse_boundary
-    from bdflow_rt.zoo.config import BoundaryConfig
+    from bdflow_rt.zoo.boundary import BoundaryConfig
 
     x = torch.from_numpy(frames(3, 61, 47).transpose(0, 3, 1, 2).copy())
     for norm in (1, 2):

@@ -48,7 +48,7 @@ def test_graphs_give_the_references_pixels_for_changing_shapes_and_pictures(pair
 
 
 def test_without_kernels_the_graphs_give_the_same(pair: Any) -> None:
-    from bdflow_rt.engines.torch_graph import GraphedFlow
+    from bdflow_rt.engines.torch_graph import GraphedWire
     from bdflow_rt.models.io import load_model
     from bdflow_rt.zoo import find_model
 
@@ -58,7 +58,7 @@ def test_without_kernels_the_graphs_give_the_same(pair: Any) -> None:
     inputs = {"image" if half.direction == "downscale" else "lr": torch.randint(0, 256, shape, dtype=torch.uint8)}
     if half.direction == "upscale":
         inputs["boundary"] = torch.randint(0, 2, shape[:3], dtype=torch.uint8)
-    ways = [GraphedFlow(model, half.direction, use_kernels=use).run(inputs) for use in (True, False)]
+    ways = [GraphedWire(model, half.direction, use_kernels=use).run(inputs) for use in (True, False)]
     for name, value in ways[0].items():
         if name != "mean":
             assert (value.int() - ways[1][name].int()).abs().max() <= 1, name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -33,19 +33,20 @@ def _step(case: str) -> Any:
     from bdflow_rt.models.bdflow import BDFlow
     from bdflow_rt.training.losses import LossWeights
     from bdflow_rt.training.step import TrainStep
-    from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
+    from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
+    from bdflow_rt.zoo.boundary import BoundaryConfig
     from tests.training.small import small_config
 
     changes = dict(CASES[case])
     model, loss = dict(changes.pop("model", {})), changes.pop("loss", {})
     boundary = BoundaryConfig(threshold=20, source=model.pop("source", "hr"))
     config = small_config(
-        model=ModelConfig(scale=2, blocks=(1,), hidden=(8,), boundary=boundary, **model),
+        model=BDFlowConfig(scale=2, blocks=(1,), hidden=(8,), boundary=boundary, **model),
         loss=LossWeights(**{"lr": 2, "reconstruction": 1, "luma": 1, "lpips": 0, "boundary": 0, "latent": 0, **loss}),
         **changes,
     )
     torch.manual_seed(2)
-    network = BDFlow(config.model)
+    network = BDFlow(cast(BDFlowConfig, config.model))
     network.reset_parameters(zero_last=False)
     for parameter in network.parameters():
         if parameter.ndim == 4:

@@ -23,7 +23,7 @@ from bdflow_rt.kernels.egress import (
     egress_reference,
 )
 from bdflow_rt.kernels.ingest import ingest_nv12_reference, ingest_reference
-from bdflow_rt.models import haar as module
+from bdflow_rt.models.layers import haar as module
 from tests.support import photo
 from tests.support_shim import guarded, needs_shim, run
 

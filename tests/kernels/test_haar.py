@@ -27,7 +27,7 @@ from bdflow_rt.kernels.haar import (
     inverse_launch,
     inverse_shape,
 )
-from bdflow_rt.models import haar as module
+from bdflow_rt.models.layers import haar as module
 from tests.support import photo
 from tests.support_shim import guarded, needs_shim, run
 

@@ -30,7 +30,7 @@ from bdflow_rt.kernels.ingest import (
     ingest_reference,
     ingest_shape,
 )
-from bdflow_rt.models import haar as module
+from bdflow_rt.models.layers import haar as module
 from tests.support import photo
 from tests.support_shim import guarded, needs_shim, run
 

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from bdflow_rt.errors import ShapeError
 from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.models.haar import haar_forward
-from bdflow_rt.zoo.config import ModelConfig, paper_config
+from bdflow_rt.models.layers.haar import haar_forward
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig, paper_config
 
-SMALL = ModelConfig(scale=4, blocks=(2, 1), hidden=(6, 5))
+SMALL = BDFlowConfig(scale=4, blocks=(2, 1), hidden=(6, 5))
 
 
-def _random(config: ModelConfig, seed: int = 1) -> BDFlow:
+def _random(config: BDFlowConfig, seed: int = 1) -> BDFlow:
     torch.manual_seed(seed)
     model = BDFlow(config)
     model.reset_parameters(zero_last=False)
@@ -76,7 +76,7 @@ def test_gradient_checkpointing_changes_no_gradient(bits: int) -> None:
     x = _picture(2, 3, 16, 8, dtype=torch.float32)
     gradients = []
     for checkpointing in (False, True):
-        model = _random(ModelConfig(scale=4, blocks=(2, 1), hidden=(6, 5), bits=bits))
+        model = _random(BDFlowConfig(scale=4, blocks=(2, 1), hidden=(6, 5), bits=bits))
         model.checkpoint_gradients = checkpointing
         output = model(x)
         loss = (model.inverse(*model.quantize(output, x)) - x).abs().mean() + output.latent.square().mean()
@@ -113,7 +113,7 @@ def test_a_missing_boundary_raises() -> None:
 
 
 def test_a_superfluous_boundary_raises() -> None:
-    model = BDFlow(ModelConfig(scale=2, blocks=(1,), hidden=(4,), bits=0))
+    model = BDFlow(BDFlowConfig(scale=2, blocks=(1,), hidden=(4,), bits=0))
     with pytest.raises(ShapeError, match="0 bits takes no boundary"):
         model.inverse(torch.zeros(1, 3, 2, 2), torch.zeros(1, 1, 2, 2))
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.zoo.config import SCALES, ModelConfig, paper_config
+from bdflow_rt.zoo.arch.bdflow import SCALES, BDFlowConfig, paper_config
 
 TABLE_2 = {
     2: (264_966, None),
@@ -20,7 +20,7 @@ TABLE_2 = {
 """Scale -> parameters and MACs at 128 x 128; the paper prints the last four rows rounded."""
 
 
-def _counted(config: ModelConfig, size: int) -> tuple[int, int, int]:
+def _counted(config: BDFlowConfig, size: int) -> tuple[int, int, int]:
     """Parameters of the flow, and MACs down and up, of the module itself; nothing is allocated or computed."""
     with torch.device("meta"):
         model = BDFlow(config)
@@ -54,5 +54,5 @@ def test_presets_round_to_the_digits_the_paper_prints() -> None:
 @pytest.mark.parametrize("coupling", ["scaled", "additive"])
 @pytest.mark.parametrize("bits", [0, 3])
 def test_formulas_hold_for_uneven_networks(coupling: str, bits: int) -> None:
-    config = ModelConfig(scale=8, blocks=(3, 1, 2), hidden=(5, 16, 7), coupling=coupling, bits=bits)  # type: ignore[arg-type]
+    config = BDFlowConfig(scale=8, blocks=(3, 1, 2), hidden=(5, 16, 7), coupling=coupling, bits=bits)  # type: ignore[arg-type]
     assert _counted(config, 40) == (config.parameters(), config.macs(40, 40), config.macs(40, 40))

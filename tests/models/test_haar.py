@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bdflow_rt.errors import ShapeError
-from bdflow_rt.models.haar import haar_forward, haar_inverse
+from bdflow_rt.models.layers.haar import haar_forward, haar_inverse
 
 
 def test_bands_are_the_definition_in_band_major_order() -> None:

@@ -23,13 +23,13 @@ from bdflow_rt.errors import (
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.int8 import LARGEST_WEIGHT, from_int8, to_int8
 from bdflow_rt.models.io import LEAST_AVERAGED, Storage, load_model, save_model
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, ModelCard
-from bdflow_rt.zoo.config import ModelConfig
 from bdflow_rt.zoo.weights import are_exact
 
 pytestmark = pytest.mark.usefixtures("narrow_int8")
 
-CONFIG = ModelConfig(scale=2, blocks=(1,), hidden=(4,))
+CONFIG = BDFlowConfig(scale=2, blocks=(1,), hidden=(4,))
 STEPS = 1
 """How many steps of an int8 kernel's scale it is from what was rounded, at most."""
 
@@ -142,7 +142,7 @@ def test_int8_kernels_do_to_flat_pictures_what_those_did_that_were_rounded() -> 
 
 def test_kernels_of_few_inputs_stay_float16(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    model = BDFlow(ModelConfig(scale=4, blocks=(1, 1), hidden=(LEAST_AVERAGED, 8)))
+    model = BDFlow(BDFlowConfig(scale=4, blocks=(1, 1), hidden=(LEAST_AVERAGED, 8)))
     stored = load_file(save_model(model, tmp_path, name="m", version=1, details={}, storage="int8").weights_path)
     for name, kernel in model.state_dict().items():
         is_wide = kernel.ndim == 4 and kernel.shape[1] >= LEAST_AVERAGED

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 
 CONFIGS = [
-    ModelConfig(scale=2, blocks=(1,), hidden=(2,)),
-    ModelConfig(scale=2, blocks=(3,), hidden=(2,), coupling="additive"),
-    ModelConfig(scale=4, blocks=(2, 2), hidden=(2, 2)),
-    ModelConfig(scale=4, blocks=(1, 2), hidden=(2, 2), coupling="additive", bits=0),
-    ModelConfig(scale=8, blocks=(2, 1, 1), hidden=(2, 2, 2)),
+    BDFlowConfig(scale=2, blocks=(1,), hidden=(2,)),
+    BDFlowConfig(scale=2, blocks=(3,), hidden=(2,), coupling="additive"),
+    BDFlowConfig(scale=4, blocks=(2, 2), hidden=(2, 2)),
+    BDFlowConfig(scale=4, blocks=(1, 2), hidden=(2, 2), coupling="additive", bits=0),
+    BDFlowConfig(scale=8, blocks=(2, 1, 1), hidden=(2, 2, 2)),
 ]
 
 
-def _positive(config: ModelConfig) -> BDFlow:
+def _positive(config: BDFlowConfig) -> BDFlow:
     torch.manual_seed(1)
     model = BDFlow(config).double()
     model.reset_parameters(zero_last=False)
@@ -42,9 +42,9 @@ def _reach(gradient: Tensor, centre: int, size: int) -> int:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_down_an_lr_pixel_depends_on_the_halo_and_on_nothing_beyond(config: ModelConfig) -> None:
+def test_down_an_lr_pixel_depends_on_the_halo_and_on_nothing_beyond(config: BDFlowConfig) -> None:
     model, scale = _positive(config), config.scale
-    centre = config.halo + 2
+    centre = config.receptive_field() + 2
     side = scale * (2 * centre + 1)
     x = torch.rand(1, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
     output = model(x)
@@ -54,15 +54,15 @@ def test_down_an_lr_pixel_depends_on_the_halo_and_on_nothing_beyond(config: Mode
     value.backward()
     assert x.grad is not None
     reach = _reach(x.grad, centre, scale)
-    assert reach <= config.halo
+    assert reach <= config.receptive_field()
     # The last transforms of a block act on what Y and B do not need, which may save a few pixels; no more.
-    assert reach >= config.halo - 4
+    assert reach >= config.receptive_field() - 4
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_up_a_cell_of_hr_pixels_depends_on_the_halo_and_on_nothing_beyond(config: ModelConfig) -> None:
+def test_up_a_cell_of_hr_pixels_depends_on_the_halo_and_on_nothing_beyond(config: BDFlowConfig) -> None:
     model, scale = _positive(config), config.scale
-    centre = config.halo + 2
+    centre = config.receptive_field() + 2
     side = 2 * centre + 1
     generator = torch.Generator().manual_seed(3)
     lr = torch.rand(1, 3, side, side, dtype=torch.float64, generator=generator)
@@ -74,5 +74,5 @@ def test_up_a_cell_of_hr_pixels_depends_on_the_halo_and_on_nothing_beyond(config
     cell.sum().backward()
     reaches = [_reach(value.grad, centre, 1) for value in inputs if value.grad is not None]
     assert len(reaches) == len(inputs)
-    assert max(reaches) <= config.halo
-    assert max(reaches) >= config.halo - 1
+    assert max(reaches) <= config.receptive_field()
+    assert max(reaches) >= config.receptive_field() - 1

@@ -20,8 +20,8 @@ from bdflow_rt.containers import decode_header, encode_header
 from bdflow_rt.latent import latent_rows
 from bdflow_rt.packet import Packet, PacketHeader, StreamHeader
 from bdflow_rt.zoo import ModelCard
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from bdflow_rt.zoo.card import CARD_FILE
-from bdflow_rt.zoo.config import ModelConfig
 from bdflow_rt.zoo.registry import SHIPPED, ZOO_VARIABLE
 from tests.containers.build import same_packet
 from tests.spec.make_vectors import VECTORS, fields_as_json, picture_as_json
@@ -123,7 +123,7 @@ def test_cards_follow_the_schema(folder: pathlib.Path) -> None:
 def test_the_page_s_identity_is_that_of_the_code(tmp_path: pathlib.Path) -> None:
     text, identity = (part.strip() for part in (SPEC / "card.md").read_text().split("```")[1:3])
     expected = hashlib.sha256(f"{text}\n".encode()).hexdigest()
-    card = ModelCard(tmp_path, "a", 1, ModelConfig(), "0" * 64)
+    card = ModelCard(tmp_path, "a", 1, BDFlowConfig(), "0" * 64)
     assert card.identity == expected
     assert expected in identity
 

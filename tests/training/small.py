@@ -17,10 +17,10 @@ from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.losses import LossWeights
 from bdflow_rt.training.trainer import Trainer
-from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from tests.support import ROOT, photo
 
-MODEL = ModelConfig(scale=2, blocks=(1,), hidden=(8,))
+MODEL = BDFlowConfig(scale=2, blocks=(1,), hidden=(8,))
 LOSS = LossWeights(lr=2, reconstruction=1, lpips=0, boundary=0, latent=0)
 
 

@@ -16,7 +16,8 @@ from bdflow_rt.training.boundary import (
     boundary_target,
     sparse_boundary,
 )
-from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
+from bdflow_rt.zoo.boundary import BoundaryConfig
 from tests.support import photo
 
 
@@ -82,17 +83,17 @@ def test_sparse_boundary_equals_numpy(norm):
 @pytest.mark.parametrize("bits", [1, 3])
 def test_target_from_hr_is_the_maximum_of_each_cell(bits):
     images = batch(56, 88, 4)
-    config = ModelConfig(scale=8, blocks=(1,) * 3, hidden=(8,) * 3, bits=bits)
+    config = BDFlowConfig(scale=8, blocks=(1,) * 3, hidden=(8,) * 3, bits=bits)
     target = boundary_target(tensor(images), torch.zeros(3, 3, 7, 11), config)
     assert target.shape == (3, 1, 7, 11)
     for image, levels in zip(images, target[:, 0], strict=True):
         expected = kernels.cell_maximum(kernels.boundary_mask(image, bits=bits), 8)
-        np.testing.assert_array_equal((levels * config.max_level).numpy(), expected)
+        np.testing.assert_array_equal((levels * config.interface().max_level).numpy(), expected)
 
 
 def test_target_from_lr_is_the_mask_of_the_8_bit_lr_picture():
     images = batch(13, 17, 5)
-    config = ModelConfig(bits=2, boundary=BoundaryConfig(source="lr"))
+    config = BDFlowConfig(bits=2, boundary=BoundaryConfig(source="lr"))
     lr = (tensor(images).float() / 255).requires_grad_()
     target = boundary_target(torch.zeros(3, 3, 52, 68, dtype=torch.uint8), lr, config)
     assert not target.requires_grad
@@ -102,13 +103,13 @@ def test_target_from_lr_is_the_mask_of_the_8_bit_lr_picture():
 
 def test_target_of_a_network_without_boundary_raises():
     with pytest.raises(ArgumentError, match="bits is 0"):
-        boundary_target(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, 2, 2), ModelConfig(bits=0))
+        boundary_target(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, 2, 2), BDFlowConfig(bits=0))
 
 
 @pytest.mark.parametrize(("hr", "lr"), [((1, 3, 10, 8), (1, 3, 2, 2)), ((1, 3, 8, 8), (1, 3, 2, 3))])
 def test_sizes_that_do_not_fit_raise(hr, lr):
     with pytest.raises(ShapeError, match="x4 network"):
-        boundary_target(torch.zeros(hr, dtype=torch.uint8), torch.zeros(lr), ModelConfig())
+        boundary_target(torch.zeros(hr, dtype=torch.uint8), torch.zeros(lr), BDFlowConfig())
 
 
 def test_weight_runs_from_base_to_base_plus_1_in_proportion_to_the_magnitude():

@@ -23,7 +23,8 @@ from bdflow_rt.training.jpeg import Jpeg, JpegWorkers
 from bdflow_rt.training.losses import LossWeights
 from bdflow_rt.training.step import TrainStep
 from bdflow_rt.training.validate import validate
-from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
+from bdflow_rt.zoo.boundary import BoundaryConfig
 from tests.support import photo
 from tests.training.small import assert_same_run, run_python, small_config, trainer
 
@@ -161,7 +162,8 @@ from bdflow_rt.training.jpeg import Jpeg, JpegWorkers
 from bdflow_rt.training.losses import LossWeights
 from bdflow_rt.training.step import TrainStep
 from bdflow_rt.training.validate import validate
-from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
+from bdflow_rt.zoo.boundary import BoundaryConfig
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 JpegWorkers(2).apply(Jpeg(60), np.zeros((2, 8, 8, 3), np.uint8))
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -180,7 +182,7 @@ def test_workers_end_when_their_parent_is_killed() -> None:
 
 def test_validation_measures_the_lr_as_it_was_sent() -> None:
     torch.manual_seed(1)
-    model = BDFlow(ModelConfig(scale=2, blocks=(1,), hidden=(8,)))
+    model = BDFlow(BDFlowConfig(scale=2, blocks=(1,), hidden=(8,)))
     pictures = [photo(40, 48, 1)]
     lossless, lossy = (validate(model, pictures, step=1, jpeg=jpeg) for jpeg in (None, Jpeg(30)))
     assert lossy.lr_psnr == lossless.lr_psnr
@@ -189,10 +191,10 @@ def test_validation_measures_the_lr_as_it_was_sent() -> None:
 
 
 def test_the_boundary_s_target_is_that_of_the_lr_as_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ModelConfig(scale=2, blocks=(1,), hidden=(8,), bits=1, boundary=BoundaryConfig(source="lr"))
+    model = BDFlowConfig(scale=2, blocks=(1,), hidden=(8,), bits=1, boundary=BoundaryConfig(source="lr"))
     seen: list[torch.Tensor] = []
 
-    def spy(crops: torch.Tensor, lr: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    def spy(crops: torch.Tensor, lr: torch.Tensor, config: BDFlowConfig) -> torch.Tensor:
         seen.append(lr)
         return boundary_target(crops, lr, config)
 

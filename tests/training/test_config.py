@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from bdflow_rt.errors import TrainingConfigError
-from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.network import build_network
 from bdflow_rt.training.config import MAX_SEED, TrainConfig, shipped_configs
 from bdflow_rt.training.losses import LossWeights
 from bdflow_rt.training.schedule import Progress, learning_rate
 from bdflow_rt.training.step import TrainStep
-from bdflow_rt.zoo.config import SCALES, paper_config
+from bdflow_rt.zoo.arch.bdflow import SCALES, paper_config
 from tests.training.small import small_config, trainer
 
 
@@ -119,4 +119,4 @@ def test_progress_goes_by_steps_or_by_minutes() -> None:
 def test_the_largest_seed_seeds_the_network_and_z(tmp_path: pathlib.Path) -> None:
     config = small_config(seed=MAX_SEED, temperature=0.5, iterations=1)
     trainer(tmp_path, config, "run").train()
-    TrainStep(BDFlow(config.model), config)(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), 0.0, 2**32 - 1)
+    TrainStep(build_network(config.model), config)(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), 0.0, 2**32 - 1)

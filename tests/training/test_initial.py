@@ -14,11 +14,11 @@ from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.io import load_model, save_model
 from bdflow_rt.training.initial import start_from
 from bdflow_rt.training.publish import publish
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from bdflow_rt.zoo.card import ModelCard
-from bdflow_rt.zoo.config import ModelConfig
 from tests.training.small import small_config, trainer
 
-SMALL = ModelConfig(scale=2, blocks=(1,), hidden=(8,))
+SMALL = BDFlowConfig(scale=2, blocks=(1,), hidden=(8,))
 
 
 @pytest.fixture(params=["float16", "int8"])
@@ -44,7 +44,7 @@ def test_more_blocks_start_as_the_very_same_function(trained: pathlib.Path) -> N
 
 
 def test_more_levels_start_with_the_haar_average_of_the_smaller_lr(trained: pathlib.Path) -> None:
-    large = BDFlow(ModelConfig(scale=4, blocks=(2, 1), hidden=(8, 16)))
+    large = BDFlow(BDFlowConfig(scale=4, blocks=(2, 1), hidden=(8, 16)))
     start_from(large, str(trained))
     x = torch.rand(1, 3, 16, 24)
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_a_model_that_does_not_fit_is_named(trained: pathlib.Path, changes: dict
 
 
 def test_a_larger_model_cannot_start_a_smaller_one(tmp_path: pathlib.Path) -> None:
-    for name, config in (("k", dataclasses.replace(SMALL, blocks=(2,))), ("l", ModelConfig(4, (1, 1), (8, 8)))):
+    for name, config in (("k", dataclasses.replace(SMALL, blocks=(2,))), ("l", BDFlowConfig(4, (1, 1), (8, 8)))):
         save_model(BDFlow(config), tmp_path / name, name=name, version=1, details={})
         with pytest.raises(TrainingConfigError, match="cannot start from"):
             start_from(BDFlow(SMALL), str(tmp_path / name))

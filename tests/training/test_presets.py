@@ -27,7 +27,7 @@ def test_preset_trains_and_its_model_rescales(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BDFLOW_DATA", str(data_dir()))
-    scale = TrainConfig.find(preset).model.scale
+    scale = TrainConfig.find(preset).model.interface().scale
     picture = photo(SIDE, SIDE, 1)
     pathlib.Path("pictures").mkdir()
     write_picture("pictures/photo.png", Picture(picture))

@@ -13,11 +13,12 @@ from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.training.distributed import Ranks
 from bdflow_rt.training.step import TrainStep
 from bdflow_rt.training.validate import validate
-from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
+from bdflow_rt.zoo.boundary import BoundaryConfig
 from tests.support import photo
 from tests.training.small import small_config, trainer
 
-CONFIG = ModelConfig(scale=2, blocks=(1,), hidden=(8,), bits=2, boundary=BoundaryConfig(threshold=20))
+CONFIG = BDFlowConfig(scale=2, blocks=(1,), hidden=(8,), bits=2, boundary=BoundaryConfig(threshold=20))
 
 
 class Recording(BDFlow):

@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from bdflow_rt.errors import CheckpointError, DivergedError, TrainingDataError
-from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.models.network import build_network
 from bdflow_rt.training.checkpoint import load_checkpoint, save_checkpoint
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.guard import DivergenceGuard
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.trainer import MAX_SETBACKS, Trainer
 from bdflow_rt.training.validate import read_folder, validate
-from bdflow_rt.zoo.config import ModelConfig
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from tests.support import photo
 from tests.training.small import LOSS, assert_same_run, run_python, small_config, trainer, write_pictures
 
@@ -36,7 +36,7 @@ def test_a_short_training_is_better_than_the_haar_start_by_two_db(tmp_path: path
     config = small_config(crop=32, batch=8, iterations=150, learning_rate=3e-3, warmup=10, log_every=50)
     pictures = read_folder(write_pictures(tmp_path / "pictures"))
     run = trainer(tmp_path, config, "run", validation=pictures)
-    start = validate(BDFlow(config.model), pictures, step=0)
+    start = validate(build_network(config.model), pictures, step=0)
     end = run.train()
     assert end is not None
     assert end.step == 150
@@ -48,7 +48,7 @@ def test_a_short_training_is_better_than_the_haar_start_by_two_db(tmp_path: path
 def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
     tmp_path: pathlib.Path, baw_after: float, precision: str, bits: int
 ) -> None:
-    model = ModelConfig(scale=2, blocks=(1,), hidden=(8,), bits=bits)
+    model = BDFlowConfig(scale=2, blocks=(1,), hidden=(8,), bits=bits)
     config = small_config(model=model, baw_after=baw_after, precision=precision)
     trainer(tmp_path, config, "whole").train()
     first = trainer(tmp_path, config, "parts")
@@ -108,7 +108,7 @@ def test_nothing_to_resume_raises(tmp_path: pathlib.Path) -> None:
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: pathlib.Path) -> None:
     trainer(tmp_path, small_config(iterations=1), "run").train()
     with pytest.raises(CheckpointError, match="another network"):
-        trainer(tmp_path, small_config(model=ModelConfig(scale=2, blocks=(1,), hidden=(9,))), "run", resume=True)
+        trainer(tmp_path, small_config(model=BDFlowConfig(scale=2, blocks=(1,), hidden=(9,))), "run", resume=True)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_an_absurd_learning_rate_goes_back_and_then_says_so(tmp_path: pathlib.Pa
     assert "learning_rate (10000.0)" in str(caught.value)
     events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert events.count("diverged") == MAX_SETBACKS + 1
-    start, kept = BDFlow(config.model), load_checkpoint(run.checkpoint)
+    start, kept = build_network(config.model), load_checkpoint(run.checkpoint)
     assert kept["step"] == 0
     pictures = read_folder(tmp_path / "pictures")
     haar = validate(start, pictures, step=0).psnr_y

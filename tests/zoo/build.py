@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import pathlib
 
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, ModelCard
-from bdflow_rt.zoo.config import ModelConfig
 
 
 def make_model(
-    zoo: pathlib.Path, name: str, version: int, *, weights: bytes | None = None, config: ModelConfig | None = None
+    zoo: pathlib.Path, name: str, version: int, *, weights: bytes | None = None, config: BDFlowConfig | None = None
 ) -> ModelCard:
     """Write ZOO/NAME@VERSION; the weights' bytes default to the id, so that every model has its own hash."""
     folder = zoo / f"{name}@{version}"
@@ -21,7 +21,7 @@ def make_model(
         folder=folder,
         name=name,
         version=version,
-        config=config or ModelConfig(),
+        config=config or BDFlowConfig(),
         weights_sha256=hashlib.sha256(data).hexdigest(),
         details={"seed": 1},
     )

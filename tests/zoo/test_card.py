@@ -12,8 +12,9 @@ from typing import Any, get_args
 import pytest
 
 from bdflow_rt.errors import CorruptModelError, ModelExistsError, ModelVersionError, WeightsHashError
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
+from bdflow_rt.zoo.boundary import BoundaryConfig
 from bdflow_rt.zoo.card import CARD_FILE, MAX_CARD_BYTES, Commercial, ModelCard, TrainingData
-from bdflow_rt.zoo.config import BoundaryConfig, ModelConfig
 from tests.zoo.build import make_model
 
 
@@ -23,7 +24,7 @@ def _edit(card: ModelCard, **changes: Any) -> None:
 
 
 def test_a_card_comes_back_as_it_was_written(tmp_path: pathlib.Path) -> None:
-    config = ModelConfig(scale=8, blocks=(1, 2, 3), hidden=(4, 5, 6), coupling="additive", bits=3,
+    config = BDFlowConfig(scale=8, blocks=(1, 2, 3), hidden=(4, 5, 6), coupling="additive", bits=3,
                          boundary=BoundaryConfig(threshold=20, norm=1, saturation=200, source="lr"))  # fmt: skip
     rows = (TrainingData("mine", "CC0-1.0", "yes"), TrainingData("theirs", "?", "unstated"))
     card = make_model(tmp_path, "fine-tuned_x8.b", 12, config=config)
@@ -31,6 +32,7 @@ def test_a_card_comes_back_as_it_was_written(tmp_path: pathlib.Path) -> None:
     (card.folder / CARD_FILE).write_text(card.to_json())
     assert ModelCard.read(card.folder) == card
     assert card.id == "fine-tuned_x8.b@12"
+    assert card.interface.scale == 8
     assert card.packet_identity.hex() == card.identity[:16]
     card.check_weights()
 
@@ -48,8 +50,8 @@ def test_a_card_of_another_format_or_architecture_needs_another_release(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"weights_sha256": "0" * 64}, {"config": ModelConfig(coupling="additive")}, {"config": ModelConfig(bits=2)},
-        {"config": ModelConfig(hidden=(64, 32))}, {"arch": "other"},
+        {"weights_sha256": "0" * 64}, {"config": BDFlowConfig(coupling="additive")}, {"config": BDFlowConfig(bits=2)},
+        {"config": BDFlowConfig(hidden=(64, 32))}, {"arch": "other"},
     ],
 )  # fmt: skip
 def test_identity_is_of_everything_that_decides_the_pixels(tmp_path: pathlib.Path, changes: dict[str, Any]) -> None:
@@ -210,7 +212,7 @@ def test_weights_altered_after_a_check_are_refused_by_the_next(tmp_path: pathlib
 
 
 @pytest.mark.parametrize(
-    "changes", [{"name": "b"}, {"version": 2}, {"weights_sha256": "0" * 64}, {"config": ModelConfig(bits=2)}]
+    "changes", [{"name": "b"}, {"version": 2}, {"weights_sha256": "0" * 64}, {"config": BDFlowConfig(bits=2)}]
 )
 def test_no_model_may_go_where_another_is(tmp_path: pathlib.Path, changes: dict[str, Any]) -> None:
     card = make_model(tmp_path, "a", 1)

@@ -10,17 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdflow_rt.errors import ModelConfigError
-from bdflow_rt.zoo.config import SCALES, BoundaryConfig, ModelConfig, paper_config
+from bdflow_rt.zoo.arch.bdflow import SCALES, BDFlowConfig, paper_config
+from bdflow_rt.zoo.boundary import BoundaryConfig
 
 
 @st.composite
-def configs(draw: st.DrawFn) -> ModelConfig:
+def configs(draw: st.DrawFn) -> BDFlowConfig:
     """Any possible configuration."""
     scale = draw(st.sampled_from(SCALES))
     levels = scale.bit_length() - 1
     numbers = st.lists(st.integers(1, 64), min_size=levels, max_size=levels).map(tuple)
     threshold = draw(st.integers(0, 200))
-    return ModelConfig(
+    return BDFlowConfig(
         scale=scale,
         blocks=draw(numbers),
         hidden=draw(numbers),
@@ -36,12 +37,12 @@ def configs(draw: st.DrawFn) -> ModelConfig:
 
 
 @given(configs())
-def test_json_brings_back_the_same_configuration(config: ModelConfig) -> None:
-    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+def test_json_brings_back_the_same_configuration(config: BDFlowConfig) -> None:
+    assert BDFlowConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @given(configs())
-def test_macs_follow_the_pixels_and_channels_add_up(config: ModelConfig) -> None:
+def test_macs_follow_the_pixels_and_channels_add_up(config: BDFlowConfig) -> None:
     side = 2 * config.scale
     assert config.macs(2 * side, 3 * side) == 6 * config.macs(side, side)
     assert 3 + (1 if config.bits else 0) + config.latent_channels == config.channels(config.levels)
@@ -56,7 +57,7 @@ def test_paper_config_has_k_of_2_but_4_at_x8(scale: int) -> None:
 
 
 def test_changes_go_over_the_paper_config() -> None:
-    assert paper_config(4, bits=0, hidden=(8, 8)) == ModelConfig(scale=4, hidden=(8, 8), bits=0)
+    assert paper_config(4, bits=0, hidden=(8, 8)) == BDFlowConfig(scale=4, hidden=(8, 8), bits=0)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_changes_go_over_the_paper_config() -> None:
 )
 def test_impossible_values_raise_and_are_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ModelConfigError) as caught:
-        ModelConfig(**changes)
+        BDFlowConfig(**changes)
     assert named in str(caught.value)
 
 
@@ -115,4 +116,4 @@ def test_paper_config_of_another_scale_raises(scale: Any) -> None:
 )
 def test_data_of_another_shape_raises(data: Any) -> None:
     with pytest.raises(ModelConfigError):
-        ModelConfig.from_dict(data)
+        BDFlowConfig.from_dict(data)

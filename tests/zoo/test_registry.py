@@ -11,8 +11,8 @@ import pytest
 
 from bdflow_rt.errors import CorruptModelError, ModelConflictError, UnknownModelError, WeightsHashError
 from bdflow_rt.zoo import find_model, find_model_by_identity, list_models, list_problems
+from bdflow_rt.zoo.arch.bdflow import SCALES, BDFlowConfig, paper_config
 from bdflow_rt.zoo.card import CARD_FILE
-from bdflow_rt.zoo.config import SCALES, ModelConfig, paper_config
 from bdflow_rt.zoo.registry import ZOO_VARIABLE
 from tests.zoo.build import make_model
 
@@ -71,8 +71,8 @@ def test_one_id_with_different_weights_is_refused_when_it_is_opened_and_listed_a
 
 
 def test_a_model_of_another_configuration_is_not_taken_for_a_packet(zoo: pathlib.Path) -> None:
-    card = make_model(zoo, "mine", 1, config=ModelConfig(coupling="scaled"))
-    made_with = dataclasses.replace(card, config=ModelConfig(coupling="additive"))
+    card = make_model(zoo, "mine", 1, config=BDFlowConfig(coupling="scaled"))
+    made_with = dataclasses.replace(card, config=BDFlowConfig(coupling="additive"))
     with pytest.raises(WeightsHashError, match="another configuration"):
         find_model_by_identity("mine@1", made_with.packet_identity)
 

@@ -1,16 +1,14 @@
-"""The network's configuration and what follows from it by arithmetic: channels, parameters, MACs, receptive field.
-
-Nothing here needs torch, so cards, the command line and the engines can use it everywhere.
-"""
+"""BDFlow: a Haar pyramid with invertible blocks on every level (paper, 3.2 and Table 2)."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bdflow_rt.errors import ModelConfigError
+from bdflow_rt.zoo.architecture import Architecture, architecture
+from bdflow_rt.zoo.boundary import BoundaryConfig
+from bdflow_rt.zoo.interface import ModelInterface
 
 Coupling = Literal["scaled", "additive"]
 SCALES = (2, 4, 8, 16, 32, 64)
@@ -21,46 +19,15 @@ TRANSFORM_RADIUS = 3
 """Pixels that one transform reaches to each side: three 3x3 convolutions."""
 LEAKY_SLOPE = 0.2
 """Of the transforms' LeakyReLU; part of every model, whatever its configuration."""
-LR_BOUND = 64
-"""Levels of 255 by which an LR pixel may differ, in each channel, from the mean of the HR pixels it stands for.
-
-What a network puts beyond is cut off: on pictures unlike those it was trained on it overshoots, and the LR would get
-bright dots. Photographs are practically never cut (docs/quality.md), and the way back takes any LR.
-"""
 
 
 def _is_whole(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
 
+@architecture("bdflow", module="bdflow_rt.models.bdflow:BDFlow")
 @dataclass(frozen=True)
-class BoundaryConfig:
-    """How the boundary-aware mask is made (training target of the boundary channel, and source of BAW).
-
-    `threshold`, `norm`, `saturation`: steps 4, 6 and 7 of the mask. `source`: "hr" takes the maximum over each
-    scale x scale cell of the HR mask; "lr" computes the mask on the LR picture.
-    """
-
-    threshold: int = 50
-    norm: Literal[1, 2] = 2
-    saturation: int = 255
-    source: Literal["hr", "lr"] = "hr"
-
-    def __post_init__(self) -> None:
-        if not _is_whole(self.norm, 1, 2):
-            raise ModelConfigError(f"boundary.norm is {self.norm!r}; it must be 1 or 2.")
-        if self.source not in ("hr", "lr"):
-            raise ModelConfigError(f"boundary.source is {self.source!r}; it must be 'hr' or 'lr'.")
-        whole = type(self.threshold) is int and type(self.saturation) is int
-        if not whole or not 0 <= self.threshold < self.saturation:
-            raise ModelConfigError(
-                f"boundary.threshold is {self.threshold!r} and saturation {self.saturation!r}; whole numbers with "
-                "0 <= threshold < saturation are needed."
-            )
-
-
-@dataclass(frozen=True)
-class ModelConfig:
+class BDFlowConfig(Architecture):
     """Structure of a BDFlow network. Everything that changes an output pixel is here; it is saved beside the weights.
 
     Attributes:
@@ -77,7 +44,7 @@ class ModelConfig:
     hidden: tuple[int, ...] = (64, 64)
     coupling: Coupling = "scaled"
     bits: int = 1
-    boundary: BoundaryConfig = BoundaryConfig()
+    boundary: BoundaryConfig = field(default_factory=BoundaryConfig)
 
     def __post_init__(self) -> None:
         if type(self.scale) is not int or self.scale not in SCALES:
@@ -103,16 +70,6 @@ class ModelConfig:
         return self.scale.bit_length() - 1
 
     @property
-    def max_level(self) -> int:
-        """Largest quantised boundary level, 2^bits - 1."""
-        return (1 << self.bits) - 1
-
-    @property
-    def boundary_offset(self) -> float:
-        """o = (2^bits - 1)/2, which centres the quantised levels on zero."""
-        return self.max_level / 2
-
-    @property
     def latent_channels(self) -> int:
         """Channels of Z at LR resolution: what is neither Y nor B."""
         return 3 * 4**self.levels - (4 if self.bits else 3)
@@ -121,15 +78,48 @@ class ModelConfig:
         """Channels after the Haar transform of level 1..n: 3 * 4^level."""
         return 3 * 4**level
 
-    @property
-    def halo(self) -> int:
-        """LR pixels that one output pixel can depend on, to each side, in either direction.
+    def interface(self) -> ModelInterface:
+        # Measured, not derived: three hidden maps and three maps of all channels of the largest level are 1.27 to 1.45
+        # times the peak of OpenVINO with the paper's x2 to x16 networks, whatever the direction and size, and 1.02 to
+        # 1.4 times with 16 to 96 hidden channels.
+        largest = max(
+            (3 * hidden + 3 * self.channels(level)) * 4 ** (self.levels - level)
+            for level, hidden in enumerate(self.hidden, 1)
+        )
+        return ModelInterface(
+            scale=self.scale,
+            activation_bytes=4 * largest,
+            halo=self.receptive_field(),
+            bits=self.bits,
+            latent_channels=self.latent_channels,
+        )
+
+    def receptive_field(self) -> int:
+        """As for every architecture, in LR pixels.
 
         A block chains two transforms (phi, then rho and eta on its result), so it reaches 6 pixels of its own
         level; level l has pixels of 2^l HR pixels. Rounded up to whole LR pixels.
         """
         reach_hr = sum(2 * TRANSFORM_RADIUS * k * 2**level for level, k in enumerate(self.blocks, 1))
         return -(-reach_hr // self.scale)
+
+    def mask(self) -> BoundaryConfig:
+        return self.boundary
+
+    def extends(self, smaller: Architecture) -> str | None:
+        """A network fits into one of the same widths and coupling that has more blocks behind, or more levels."""
+        if not isinstance(smaller, BDFlowConfig):
+            return f"architecture {smaller.arch!r}"
+        if smaller.coupling != self.coupling:
+            return f"coupling {smaller.coupling!r}"
+        if smaller.levels > self.levels:
+            return f"scale {smaller.scale}"
+        for level in range(smaller.levels):
+            if smaller.hidden[level] != self.hidden[level]:
+                return f"hidden width {smaller.hidden[level]} at level {level + 1}"
+            if smaller.blocks[level] > self.blocks[level]:
+                return f"{smaller.blocks[level]} blocks at level {level + 1}"
+        return None
 
     def parameters(self) -> int:
         """Trainable parameters of the flow, as counted in the paper's Table 2 (the boundary gain is one more)."""
@@ -152,38 +142,14 @@ class ModelConfig:
             total += pixels * k * (_transform_macs(rest, 3, hidden) + 2 * _transform_macs(3, rest, hidden))
         return total
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` reads it back."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            ModelConfigError: an unknown key or an impossible value.
-        """
-        boundary = data.get("boundary", {}) if isinstance(data, dict) else None
-        if not isinstance(boundary, dict):
-            raise ModelConfigError(f"The model's config is {data!r}; it must be a table, and its boundary another one.")
-        data = {name: value for name, value in data.items() if name != "boundary"}
-        for part, known in ((data, cls), (boundary, BoundaryConfig)):
-            names = {field.name for field in dataclasses.fields(known)}
-            if unknown := sorted(set(part) - names):
-                raise ModelConfigError(f"Unknown key {unknown[0]!r} in the model's config; known: {sorted(names)}.")
-        for name in ("blocks", "hidden"):
-            if isinstance(data.get(name), list):
-                data[name] = tuple(data[name])
-        return cls(**data, boundary=BoundaryConfig(**boundary))
-
-
-def paper_config(scale: int, **changes: Any) -> ModelConfig:
+def paper_config(scale: int, **changes: Any) -> BDFlowConfig:
     """The paper's network for a scale: 64 hidden channels, K = 2 blocks per level, K = 4 for x8 (Table 2)."""
     if type(scale) is not int or scale not in SCALES:
         raise ModelConfigError(f"scale is {scale!r}; it must be one of {', '.join(map(str, SCALES))}.")
     levels = scale.bit_length() - 1
     settings = {"scale": scale, "blocks": (4 if scale == 8 else 2,) * levels, "hidden": (64,) * levels}
-    return ModelConfig(**{**settings, **changes})
+    return BDFlowConfig(**{**settings, **changes})
 
 
 def _transform_macs(inputs: int, outputs: int, hidden: int) -> int:

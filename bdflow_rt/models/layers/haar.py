@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from bdflow_rt.errors import ShapeError
 
@@ -23,6 +24,8 @@ def haar_forward(x: Tensor) -> Tensor:
 
     Source: convention of IRN, so its checkpoints fit.
     """
+    if has_torch_function_unary(x):
+        return handle_torch_function(haar_forward, (x,), x)
     if x.ndim != 4 or x.shape[2] % 2 or x.shape[3] % 2:
         raise ShapeError(f"haar_forward got shape {tuple(x.shape)}; (N, C, H, W) with even H and W is needed.")
     a, b = x[:, :, 0::2, 0::2], x[:, :, 0::2, 1::2]
@@ -43,6 +46,8 @@ def haar_inverse(bands: Tensor) -> Tensor:
     Raises:
         ShapeError: bands is not four-dimensional, or its channels are not a multiple of 4.
     """
+    if has_torch_function_unary(bands):
+        return handle_torch_function(haar_inverse, (bands,), bands)
     if bands.ndim != 4 or bands.shape[1] % 4:
         raise ShapeError(f"haar_inverse got shape {tuple(bands.shape)}; (N, 4C, h, w) is needed.")
     n, channels, h, w = bands.shape

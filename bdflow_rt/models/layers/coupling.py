@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bdflow_rt.zoo.config import LEAKY_SLOPE, Coupling
+from bdflow_rt.zoo.arch.bdflow import LEAKY_SLOPE, Coupling
 
 
 class Transform(nn.Module):
@@ -38,10 +40,15 @@ class Transform(nn.Module):
         return self.conv3(h) + self.shortcut(x)
 
 
-def log_scale(h: Tensor) -> Tensor:
-    """log s(h) = 2*sigmoid(h) - 1, so that s stays within (1/e, e) and the inverse never divides by zero."""
-    # tanh(h/2) is the same function and, unlike the difference, does not cancel for small h.
-    return torch.tanh(h * 0.5)
+class Scale(nn.Module):
+    """s(h) = exp(2*sigmoid(h) - 1), within (1/e, e), so that the inverse never divides by zero; or its reciprocal."""
+
+    float32 = True
+
+    def forward(self, h: Tensor, *, power: Literal[1, -1] = 1) -> Tensor:
+        # tanh(h/2) is the same exponent and, unlike the difference, does not cancel for small h.
+        exponent = torch.tanh(h * 0.5)
+        return torch.exp(exponent if power == 1 else -exponent)
 
 
 class InvBlock(nn.Module):
@@ -57,17 +64,20 @@ class InvBlock(nn.Module):
         self.phi = Transform(channels - 3, 3, hidden)
         self.rho = Transform(3, channels - 3, hidden)
         self.eta = Transform(3, channels - 3, hidden)
+        self.scale = Scale()
 
-    def forward(self, u1: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) and (N, C - 3, H, W) to the same shapes."""
+    def forward(self, u1: Tensor, u2: Tensor, way: Literal["down", "up"] = "down") -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) and (N, C - 3, H, W) to the same shapes; "up" is the inverse of "down"."""
+        return self._down(u1, u2) if way == "down" else self._up(u1, u2)
+
+    def _down(self, u1: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
         shift = self.phi(u2).to(u1.dtype)
-        u1 = u1 * log_scale(shift).exp() + shift if self.coupling == "scaled" else u1 + shift
-        u2 = u2 * log_scale(self.rho(u1).to(u2.dtype)).exp() + self.eta(u1)
+        u1 = u1 * self.scale(shift) + shift if self.coupling == "scaled" else u1 + shift
+        u2 = u2 * self.scale(self.rho(u1).to(u2.dtype)) + self.eta(u1)
         return u1, u2
 
-    def inverse(self, u1: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo `forward`."""
-        u2 = (u2 - self.eta(u1)) * (-log_scale(self.rho(u1).to(u2.dtype))).exp()
+    def _up(self, u1: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
+        u2 = (u2 - self.eta(u1)) * self.scale(self.rho(u1).to(u2.dtype), power=-1)
         shift = self.phi(u2).to(u1.dtype)
-        u1 = (u1 - shift) * (-log_scale(shift)).exp() if self.coupling == "scaled" else u1 - shift
+        u1 = (u1 - shift) * self.scale(shift, power=-1) if self.coupling == "scaled" else u1 - shift
         return u1, u2

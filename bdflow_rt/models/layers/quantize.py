@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
 
-from bdflow_rt.zoo.config import LR_BOUND, ModelConfig
+from bdflow_rt.zoo.interface import ModelInterface
 
 INITIAL_GAIN = 0.04
 """The size of the Haar band that becomes the boundary channel, on photographs in [0, 1]."""
 
 
-def bound_lr(y: Tensor, hr: Tensor) -> Tensor:
-    """Y, no further in any channel than `LR_BOUND` levels from the mean of the HR pixels it stands for.
+def bound_levels(y: Tensor, mean: Tensor, bound: int | None) -> Tensor:
+    """Y in levels, no further in any channel than `bound` levels from the mean of the HR pixels it stands for.
 
     Args:
         y: (N, 3, h, w), where white is 1.
-        hr: (N, 3, H, W), the HR picture, or its Haar averages (N, 3, H/2, W/2), whose means are the same.
+        mean: of the HR pixels of each LR pixel, of the same shape and units.
+        bound: in levels of 255; None is no bound.
 
     Returns:
-        (N, 3, h, w); values that are not finite are hidden, so look for them before.
+        (N, 3, h, w), where white is 255, not rounded; values that are not finite are hidden, so look for them before.
     """
-    mean, bound = avg_pool2d(hr, hr.shape[-1] // y.shape[-1]), LR_BOUND / 255
-    return torch.minimum(torch.maximum(y, mean - bound), mean + bound)
+    levels = y * 255
+    if bound is None:
+        return levels
+    # In levels, for the bound has no exact float16 value in units of white.
+    centre = mean * 255
+    return torch.minimum(torch.maximum(levels, centre - bound), centre + bound)
 
 
-def quantize_lr(y: Tensor, hr: Tensor) -> Tensor:
+def quantize_lr(y: Tensor, mean: Tensor, bound: int | None) -> Tensor:
     """Bound Y, clamp it to [0, 1] and round it to 8 bits; its gradient passes as if nothing had been done.
 
     Bound and clamp pass the gradient too: a pixel that left the range has to find its way back.
     """
-    return y + ((bound_lr(y, hr).clamp(0, 1) * 255).round() / 255 - y).detach()
+    return y + (bound_levels(y, mean, bound).clamp(0, 255).round() / 255 - y).detach()
 
 
 class BoundaryQuantizer(nn.Module):
@@ -41,10 +45,10 @@ class BoundaryQuantizer(nn.Module):
     zero and scaling to the band's own size keeps a small Haar band small, without which training collapses.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, interface: ModelInterface) -> None:
         super().__init__()
-        self.max_level = config.max_level
-        self.offset = config.boundary_offset
+        self.max_level = interface.max_level
+        self.offset = interface.boundary_offset
         self.gain = nn.Parameter(torch.tensor(INITIAL_GAIN))
 
     def position(self, b: Tensor) -> Tensor:

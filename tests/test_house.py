@@ -221,11 +221,13 @@ PROTOCOL_METHODS = {
     method.name
     for tree in TREES.values()
     for node in ast.walk(tree)
-    if isinstance(node, ast.ClassDef) and "Protocol" in [ast.unparse(base) for base in node.bases]
+    if isinstance(node, ast.ClassDef)
     for method in node.body
     if isinstance(method, ast.FunctionDef)
+    if "Protocol" in [ast.unparse(base) for base in node.bases]
+    or "abstractmethod" in [ast.unparse(decorator) for decorator in method.decorator_list]
 } | {"forward", "backward"}
-"""Documented once, where the protocol is; those of the commands are in `cli/main.py`."""
+"""Documented once, where the protocol or base is; those of the commands are in `cli/main.py`."""
 COMMAND_FUNCTIONS = ("run", "add_arguments")
 
 

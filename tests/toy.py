@@ -31,14 +31,14 @@ class ToyConfig(Architecture):
         return 2 * (9 * 12 * self.width) + 2 * self.width + 12
 
     def macs(self, height: int, width: int) -> int:
-        return height * width // 4 * 2 * (9 * 12 * self.width)
+        return height * width // 4 * 18 * 12 * self.width
 
     def receptive_field(self) -> int:
         return 4
 
 
 class Toy(Network):
-    """u1 += f(u2), u2 += g(u1) on the Haar bands of the picture."""
+    """u1 += 0.1 f(u2), u2 += 0.1 g(u1) on the Haar bands of the picture."""
 
     def __init__(self, config: ToyConfig) -> None:
         super().__init__(config)
@@ -49,12 +49,12 @@ class Toy(Network):
 
     def down(self, planes: Tensor) -> NetworkOutput:
         bands = haar_forward(planes)
-        lr = bands[:, :3] + self.f(bands[:, 3:])
-        rest = bands[:, 3:] + self.g(lr)
+        lr = bands[:, :3] + 0.1 * self.f(bands[:, 3:])
+        rest = bands[:, 3:] + 0.1 * self.g(lr)
         return NetworkOutput(lr, rest[:, :1], rest[:, 1:])
 
-    def up(self, lr: Tensor, boundary: Tensor | None = None, latent: Tensor | None = None) -> Tensor:
+    def up(self, lr, boundary=None, latent=None):
         n, _, h, w = lr.shape
         latent = lr.new_zeros(n, 8, h, w) if latent is None else latent
-        rest = torch.cat((boundary, latent), dim=1) - self.g(lr)
-        return haar_inverse(torch.cat((lr - self.f(rest), rest), dim=1))
+        rest = torch.cat((boundary, latent), dim=1) - 0.1 * self.g(lr)
+        return haar_inverse(torch.cat((lr - 0.1 * self.f(rest), rest), dim=1))

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -27,6 +27,7 @@ from bdflow_rt.errors import (
 )
 from bdflow_rt.interop import has_cuda
 from bdflow_rt.zoo import ModelCard
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from tests.engines.stand import Stand, reference, same
 from tests.engines.standin import standin_plan
 from tests.engines.standin_gpu import StandInDevice
@@ -129,7 +130,9 @@ def test_an_engine_of_the_same_weights_in_another_network_is_not_taken(
 ) -> None:
     monkeypatch.setattr("bdflow_rt.engines.tensorrt.load_library", lambda flavour: stand.library)
     cached = stand.cached(card, "downscale", is_stripped=is_stripped)
-    additive = dataclasses.replace(card, config=dataclasses.replace(card.config, coupling="additive"))
+    additive = dataclasses.replace(
+        card, config=dataclasses.replace(cast(BDFlowConfig, card.config), coupling="additive")
+    )
     assert (additive.id, additive.weights_sha256) == (card.id, card.weights_sha256)
     device: Any = stand.device
     with pytest.raises(EngineMissingError, match=f"nearest cached one is for identity '{card.identity}'"):

@@ -282,7 +282,7 @@ def test_weights_beyond_float16_are_refused(tmp_path: pathlib.Path, value: float
 
 
 def test_a_module_of_another_kind_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ArgumentError, match="takes a BDFlow"):
+    with pytest.raises(ArgumentError, match="takes a Network"):
         save_model(torch.nn.Linear(1, 1), tmp_path, name="tiny", version=1, details={})  # type: ignore[arg-type]
 
 

@@ -116,7 +116,13 @@ def test_cards_follow_the_schema(folder: pathlib.Path) -> None:
     check = jsonschema.Draft202012Validator(schema)
     check.validate(card)
     rows = [{"name": "a", "licence": "b", "commercial": "no"}]
-    for change in ({"format": 1}, {"more": 1}, {"arch": "x"}, {"status": "released", "training_data": rows}):
+    for change in (
+        {"format": 1},
+        {"more": 1},
+        {"arch": "X"},
+        {"config": {}},
+        {"status": "released", "training_data": rows},
+    ):
         assert not check.is_valid({**card, **change})
 
 
@@ -139,19 +145,19 @@ def test_graphs_take_and_give_what_the_page_says(folder: pathlib.Path) -> None:
     }
     graphs = [row for row in rows if row[0].endswith(".onnx`") and len(row) == 3]
     assert [row[0] for row in graphs] == ["`downscale.onnx`", "`upscale.onnx`", "`upscale_z.onnx`"]
-    config = ModelCard.read(folder).config
+    interface = ModelCard.read(folder).interface
     for name, takes, gives in graphs:
         graph = onnx.load(folder / name.strip("`"), load_external_data=False)
         assert [entry.version for entry in graph.opset_import] == [20]
         for expected, values in ((takes, graph.graph.input), (gives, graph.graph.output)):
-            names = [name for name in re.findall(r"\w+", expected) if config.bits or name != "boundary"]
+            names = [name for name in re.findall(r"\w+", expected) if interface.bits or name != "boundary"]
             assert [value.name for value in values] == names
             for value in values:
                 dtype, shape = tensors[value.name]
                 kind = value.type.tensor_type
                 assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) == np.dtype(dtype)
                 named = [axis.dim_param or str(axis.dim_value) for axis in kind.shape.dim]
-                assert named == [str(config.latent_channels) if axis == "C" else axis for axis in shape]
+                assert named == [str(interface.latent_channels) if axis == "C" else axis for axis in shape]
 
 
 def test_the_page_s_values_of_z_are_those_of_the_code() -> None:

@@ -15,6 +15,7 @@ from bdflow_rt.errors import CorruptModelError, ModelExistsError, ModelVersionEr
 from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from bdflow_rt.zoo.boundary import BoundaryConfig
 from bdflow_rt.zoo.card import CARD_FILE, MAX_CARD_BYTES, Commercial, ModelCard, TrainingData
+from tests import toy
 from tests.zoo.build import make_model
 
 
@@ -51,7 +52,7 @@ def test_a_card_of_another_format_or_architecture_needs_another_release(
     "changes",
     [
         {"weights_sha256": "0" * 64}, {"config": BDFlowConfig(coupling="additive")}, {"config": BDFlowConfig(bits=2)},
-        {"config": BDFlowConfig(hidden=(64, 32))}, {"arch": "other"},
+        {"config": BDFlowConfig(hidden=(64, 32))}, {"config": toy.ToyConfig()},
     ],
 )  # fmt: skip
 def test_identity_is_of_everything_that_decides_the_pixels(tmp_path: pathlib.Path, changes: dict[str, Any]) -> None:

@@ -104,6 +104,7 @@ class BDFlowConfig(Architecture):
         return -(-reach_hr // self.scale)
 
     def mask(self) -> BoundaryConfig:
+        """`boundary`."""
         return self.boundary
 
     def extends(self, smaller: Architecture) -> str | None:

@@ -37,6 +37,7 @@ def paper_model(folder: pathlib.Path, scale: int) -> ModelCard:
     import torch
     from torch import nn
 
+    from bdflow_rt.export.onnx import export_model
     from bdflow_rt.models.bdflow import BDFlow
     from bdflow_rt.models.io import save_model
 
@@ -47,7 +48,7 @@ def paper_model(folder: pathlib.Path, scale: int) -> ModelCard:
             if parameter.ndim > 1 and not parameter.count_nonzero():  # what training starts at zero
                 nn.init.normal_(parameter, std=0.01)
     name = f"paper-x{scale}"
-    return save_model(model, folder / f"{name}@1", name=name, version=1, details={})
+    return export_model(save_model(model, folder / f"{name}@1", name=name, version=1, details={}))
 
 
 def measure(card: ModelCard, direction: Direction, kind: GraphKind, profile: Profile) -> dict[str, Any]:

@@ -133,6 +133,8 @@ def check_precision(network: Any, card: ModelCard, graph: onnx.ModelProto) -> Pr
             something else than float32, a convolution is neither the model's nor a fixed one, or values are made
             int8 or out of int8.
     """
+    if {prop.key: prop.value for prop in graph.metadata_props}.get("weights_sha256") != card.weights_sha256:
+        raise PrecisionError(f"The graph is of other weights than {card.id}; parse one of build_half_graph.")
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     learned = {name.removesuffix(".weight") for name in read_index(card.weights_path) if name.endswith(".weight")}
     wide, constants = islands(graph), {tensor.name for tensor in graph.graph.initializer}

@@ -181,7 +181,7 @@ def test_an_engine_that_would_multiply_by_scales_whenever_it_runs_is_refused(car
         parsed_network(graph, card, load_library("tensorrt-rtx")) as network,
         pytest.raises(PrecisionError, match="makes HALF of HALF, INT8 whenever the engine runs"),
     ):
-        check_precision(network, card)
+        check_precision(network, card, graph)
 
 
 @needs_rtx

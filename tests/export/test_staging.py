@@ -108,7 +108,7 @@ def test_a_link_to_other_bytes_in_the_place_of_the_weights_is_refused(card: Mode
     secret.write_bytes(b"secret" * 100_000)
     card.weights_path.unlink()
     card.weights_path.symlink_to(secret)
-    refused(graph, card, WeightsHashError, "other weights")
+    refused(graph, card, WeightsHashError, "altered or damaged")
 
 
 def test_one_changed_bit_of_the_weights_is_refused(card: ModelCard) -> None:

@@ -21,8 +21,8 @@ from bdflow_rt.errors import (
     check_whole,
     describe,
 )
-from bdflow_rt.zoo.arch.bdflow import SCALES
 from bdflow_rt.zoo.card import IDENTITY_BYTES
+from bdflow_rt.zoo.interface import SCALES
 
 UInt8Array = npt.NDArray[np.uint8]
 

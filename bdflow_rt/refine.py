@@ -23,6 +23,7 @@ from bdflow_rt.engines.torch import exact_convolutions
 from bdflow_rt.metrics.bicubic import bicubic_downscale, cell_means
 from bdflow_rt.metrics.psnr import LUMA
 from bdflow_rt.models.io import load_model
+from bdflow_rt.models.wire import Wire
 from bdflow_rt.tiles import Span, Window
 from bdflow_rt.zoo import ModelCard
 
@@ -79,6 +80,7 @@ class Refiner:
             self._network = load_model(card).requires_grad_(False).to(self._device)
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._network.checkpoint_gradients = True
+            self._wire = Wire(self._network, "upscale")
             self._luma = torch.tensor(LUMA, device=self._device).view(1, 3, 1, 1)
 
     def refine(
@@ -159,7 +161,7 @@ class Refiner:
             boundary = z = None
             if target.boundary is not None and quantizer is not None:
                 levels = _to_tensor(target.boundary[_area(*window)]).to(self._device)
-                boundary = quantizer.value(levels[None, None].float())
+                boundary = self._wire.boundary(levels[None], quantizer)
             if target.latent is not None:
                 z = torch.from_numpy(target.latent(*window)).to(self._device)[None]
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
@@ -177,7 +179,7 @@ class Refiner:
 
     def _to_planes(self, pixels: UInt8Array) -> Tensor:
         """(H, W, 3) uint8 to (1, 3, H, W) in [0, 1]."""
-        return _to_tensor(pixels).to(self._device).permute(2, 0, 1)[None].float() / 255
+        return self._wire.lr(_to_tensor(pixels)[None].to(self._device))
 
     def _bounds(self, pixels: UInt8Array) -> tuple[Tensor, Tensor]:
         """The least and the largest LR values that are stored, (h, w, 3)."""

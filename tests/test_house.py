@@ -305,3 +305,39 @@ def test_nobody_makes_an_openvino_core_but_the_process_one() -> None:
     ]
     # The annotation, the one call, and the test that plays a host with a core of its own.
     assert set(made) <= {"bdflow_rt/engines/openvino.py", "tests/forked.py"}
+
+
+ARCHITECTURE_FREE = (
+    "engines",
+    "containers",
+    "packet",
+    "tiles",
+    "runner",
+    "refine",
+    "rescaler",
+    "arguments",
+    "export",
+    "cli",
+)
+"""What reads a network's `ModelInterface` alone."""
+
+
+@pytest.mark.parametrize("module", [name for name in TREES if _unit(name).partition(".")[0] in ARCHITECTURE_FREE])
+def test_no_field_of_an_architecture_is_read_but_by_itself(module: str) -> None:
+    """`config` is handed on, compared and printed whole; what is in it is the business of its architecture."""
+    read = {
+        ast.unparse(node)
+        for node in ast.walk(TREES[module])
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith(("card.config", "network.config"))
+    }
+    assert not read - {"card.config.macs", "card.config.parameters"}
+    assert not any("zoo.arch." in name or name.endswith("models.bdflow") for name in _imports(module, TREES[module]))
+
+
+def test_the_table_knows_no_circle() -> None:
+    """A unit in an earlier row may not, by way of others, import what imports it."""
+    left = {unit: allowed - {unit, "engines.torch"} for unit, allowed in MAY_IMPORT.items()}
+    while free := [unit for unit, allowed in left.items() if not allowed & left.keys()]:
+        for unit in free:
+            del left[unit]
+    assert left == {}

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from bdflow_rt.errors import TrainingDataError
 from bdflow_rt.metrics.bicubic import bicubic_downscale
 from bdflow_rt.metrics.psnr import psnr, psnr_y
 from bdflow_rt.models.network import Network
-from bdflow_rt.training.codec import straight_through_jpeg
+from bdflow_rt.models.wire import Wire
 from bdflow_rt.training.data import decode
 from bdflow_rt.training.jpeg import Jpeg
 from bdflow_rt.training.sources import PICTURE_SUFFIXES, Split
@@ -68,23 +67,21 @@ def validate(
         temperature: of Z on the way back; picture i gets seed i.
         jpeg: the LR picture goes through such a file; None is lossless.
     """
-    scale = model.interface.scale
-    device = next(model.parameters()).device
+    scale, device = model.interface.scale, next(model.parameters()).device
+    down, up = Wire(model, "downscale"), Wire(model, "upscale_z" if temperature else "upscale")
     quality, lr_quality = [], []
     for index, picture in enumerate(pictures):
         height, width = picture.shape[:2]
-        x = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
-        x = functional.pad(x, (0, -width % scale, 0, -height % scale), mode="replicate")
-        lr, boundary = model.quantize(model(x), x)
-        latent = model.sample_latent(lr, temperature=temperature, seed=index) if temperature else None
-        received = lr if jpeg is None else straight_through_jpeg(lr, jpeg)
-        restored = model.inverse(received, boundary, latent)[:, :, :height, :width]
-        quality.append(psnr_y(_to_uint8(restored), picture, border=scale))
-        lr_quality.append(psnr(_to_uint8(lr), bicubic_downscale(picture, scale=scale)))
+        padded = np.pad(picture, ((0, -height % scale), (0, -width % scale), (0, 0)), mode="edge")
+        packet = down({"image": torch.from_numpy(padded)[None].to(device)})
+        lr = packet["lr"].cpu().numpy()
+        if jpeg is not None:
+            packet["lr"] = torch.from_numpy(jpeg.apply(lr)).to(device)
+        if temperature:
+            planes = packet["lr"].permute(0, 3, 1, 2).float()
+            packet["latent"] = model.sample_latent(planes, temperature=temperature, seed=index)
+        restored = up(packet)["image"][0, :height, :width].cpu().numpy()
+        quality.append(psnr_y(restored, picture, border=scale))
+        lr_quality.append(psnr(lr[0], bicubic_downscale(picture, scale=scale)))
     through = None if jpeg is None else f"jpeg:{jpeg.quality}"
     return Validation(step=step, psnr_y=float(np.mean(quality)), lr_psnr=float(np.mean(lr_quality)), through=through)
-
-
-def _to_uint8(x: torch.Tensor) -> NDArray[np.uint8]:
-    pixels = (x[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).contiguous().cpu().numpy()

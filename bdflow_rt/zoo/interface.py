@@ -12,6 +12,8 @@ Direction = Literal["downscale", "upscale", "upscale_z", "super_resolve"]
 CoreInput = Literal["haar", "rgb"]
 GraphKind = Literal["public", "core"]
 """A public graph takes and gives uint8 pixels; a core graph has float16 planes in the place of the HR picture."""
+SCALES = (2, 4, 8, 16, 32, 64)
+"""HR pixels per LR pixel, to each side, that a packet can state."""
 LR_BOUND = 64
 """Levels of 255 by which an LR pixel may differ, in each channel, from the mean of the HR pixels it stands for.
 
@@ -52,7 +54,7 @@ class ModelInterface:
     """A network as its users see it.
 
     Attributes:
-        scale: HR pixels per LR pixel, to each side. HR sides are padded to its multiples.
+        scale: one of `SCALES`. HR sides are padded to its multiples.
         activation_bytes: upper estimate of the working memory per LR pixel, in float32 and OpenVINO.
         halo: LR pixels that a tile needs on each side to give the whole picture's pixels; None where pictures cannot be
             cut, since every pixel hangs on all others.
@@ -80,7 +82,7 @@ class ModelInterface:
 
     def __post_init__(self) -> None:
         sound = {
-            "scale": 1 <= self.scale <= 1 << 10 and (self.core_input == "rgb" or self.scale % 2 == 0),
+            "scale": self.scale in SCALES,
             "activation_bytes": self.activation_bytes > 0,
             "halo": self.halo is None or self.halo >= 0,
             "bits": 0 <= self.bits <= 8,

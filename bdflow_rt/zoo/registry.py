@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from bdflow_rt.errors import CorruptModelError, ModelConflictError, ModelError, UnknownModelError, WeightsHashError
 from bdflow_rt.files import as_path
-from bdflow_rt.zoo.arch.bdflow import SCALES, paper_config
+from bdflow_rt.zoo.arch.bdflow import paper_config
 from bdflow_rt.zoo.architecture import Architecture
 from bdflow_rt.zoo.card import CARD_FILE, Commercial, ModelCard, Status
+from bdflow_rt.zoo.interface import SCALES
 
 DEFAULT_MODEL = "bdflow-x4"
 SHIPPED = pathlib.Path(__file__).parent / "models"

@@ -7,7 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bdflow_rt.models.bdflow import BDFlow
-from bdflow_rt.zoo.arch.bdflow import SCALES, BDFlowConfig, paper_config
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig, paper_config
+from bdflow_rt.zoo.interface import SCALES
 
 TABLE_2 = {
     2: (264_966, None),

@@ -116,13 +116,10 @@ def test_cards_follow_the_schema(folder: pathlib.Path) -> None:
     check = jsonschema.Draft202012Validator(schema)
     check.validate(card)
     rows = [{"name": "a", "licence": "b", "commercial": "no"}]
-    for change in (
-        {"format": 1},
-        {"more": 1},
-        {"arch": "X"},
-        {"config": {}},
-        {"status": "released", "training_data": rows},
-    ):
+    changes: list[dict[str, Any]] = [
+        {"format": 1}, {"more": 1}, {"arch": "X"}, {"config": {}}, {"status": "released", "training_data": rows},
+    ]  # fmt: skip
+    for change in changes:
         assert not check.is_valid({**card, **change})
 
 

@@ -15,7 +15,8 @@ from bdflow_rt.training.config import MAX_SEED, TrainConfig, shipped_configs
 from bdflow_rt.training.losses import LossWeights
 from bdflow_rt.training.schedule import Progress, learning_rate
 from bdflow_rt.training.step import TrainStep
-from bdflow_rt.zoo.arch.bdflow import SCALES, paper_config
+from bdflow_rt.zoo.arch.bdflow import paper_config
+from bdflow_rt.zoo.interface import SCALES
 from tests.training.small import small_config, trainer
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdflow_rt.errors import ModelConfigError
-from bdflow_rt.zoo.arch.bdflow import SCALES, BDFlowConfig, paper_config
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig, paper_config
 from bdflow_rt.zoo.boundary import BoundaryConfig
+from bdflow_rt.zoo.interface import SCALES
 
 
 @st.composite

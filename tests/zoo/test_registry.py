@@ -11,8 +11,9 @@ import pytest
 
 from bdflow_rt.errors import CorruptModelError, ModelConflictError, UnknownModelError, WeightsHashError
 from bdflow_rt.zoo import find_model, find_model_by_identity, list_models, list_problems
-from bdflow_rt.zoo.arch.bdflow import SCALES, BDFlowConfig, paper_config
+from bdflow_rt.zoo.arch.bdflow import BDFlowConfig, paper_config
 from bdflow_rt.zoo.card import CARD_FILE
+from bdflow_rt.zoo.interface import SCALES
 from bdflow_rt.zoo.registry import ZOO_VARIABLE
 from tests.zoo.build import make_model
 

@@ -8,10 +8,9 @@ from typing import Any, Literal
 from bdflow_rt.errors import ModelConfigError
 from bdflow_rt.zoo.architecture import Architecture, architecture
 from bdflow_rt.zoo.boundary import BoundaryConfig
-from bdflow_rt.zoo.interface import ModelInterface
+from bdflow_rt.zoo.interface import SCALES, ModelInterface
 
 Coupling = Literal["scaled", "additive"]
-SCALES = (2, 4, 8, 16, 32, 64)
 MAX_BLOCKS = 64
 MAX_HIDDEN = 4096
 """Per level; far above what is of use, and low enough that a card with absurd numbers is refused as such."""

@@ -22,7 +22,7 @@ setup(
     package_dir=MAPPED,
     package_data={
         "bdflow_rt": ["py.typed"],
-        "bdflow_rt.zoo": ["**/*.json", "**/*.safetensors", "**/*.xz", "**/*.onnx"],
+        "bdflow_rt.zoo": ["**/*.json", "**/*.safetensors", "**/*.onnx"],
         "bdflow_rt.training": ["configs/*.toml"],
         "bdflow_rt.kernels": ["cuda/*.cuh"],
         "bdflow_rt.bench": ["*.toml"],

@@ -13,16 +13,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
-from torch import Tensor
 
 from bdflow_rt.errors import ExportError
 from bdflow_rt.export.graph import GraphBuilder
-from bdflow_rt.export.trace import Symbol, Trace
+from bdflow_rt.models.trace import Symbol, Trace, Weight
 
-_TYPES = {torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16, torch.uint8: TensorProto.UINT8}
+TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
 _ELEMENTWISE = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min", "neg": "Neg",
     "exp": "Exp", "tanh": "Tanh", "leaky_relu": "LeakyRelu", "clamp": "Clip", "round": "Round", "cast": "Cast",
@@ -108,7 +106,7 @@ class _Emitter:
         side, pad, stride = parameters[0].shape[-1], symbol.attributes["padding"], symbol.attributes["stride"]
         options = {"kernel_shape": [side] * 2, "pads": [pad] * 4} | ({"strides": [stride] * 2} if stride > 1 else {})
         names = [self._weight(parameter, rows if rows < symbol.channels else None) for parameter in parameters]
-        name = self._trace.parameters[id(parameters[0])].removesuffix(".weight")
+        name = parameters[0].name.removesuffix(".weight")
         return self._b.node("Conv", self._present(x), *names, name=name, **options)
 
     def _elementwise(self, symbol: Symbol, name: str, rows: int) -> str | None:
@@ -127,7 +125,7 @@ class _Emitter:
         if symbol.op == "leaky_relu":
             options = {"alpha": symbol.attributes["slope"]}
         elif symbol.op == "cast":
-            options = {"to": _TYPES[symbol.dtype]}
+            options = {"to": TYPES[symbol.attributes["to"]]}
         elif symbol.op == "avg_pool2d":
             options = {"kernel_shape": [symbol.attributes["side"]] * 2, "strides": [symbol.attributes["side"]] * 2}
         return b.node(_ELEMENTWISE[symbol.op], *operands, name=name, **options)
@@ -140,15 +138,15 @@ class _Emitter:
         axis = self._b.constant("axis", [1], np.int64)
         return self._b.node({"squeeze": "Squeeze", "unsqueeze": "Unsqueeze"}[symbol.op], x, axis, name=name)
 
-    def _operand(self, source: Symbol | Tensor | float, rows: int, reader: Symbol) -> str | None:
+    def _operand(self, source: Symbol | Weight | float, rows: int, reader: Symbol) -> str | None:
         if isinstance(source, Symbol):
             return self._value(source, rows if source.channels == reader.channels else source.channels)
-        if isinstance(source, Tensor):
+        if isinstance(source, Weight):
             return self._weight(source, None)
         return self._b.constant(f"{source:g}", source, np.float32)
 
-    def _weight(self, parameter: Tensor, rows: int | None) -> str:
-        return self._b.weight(self._trace.parameters[id(parameter)], tuple(parameter.shape), rows=rows)
+    def _weight(self, weight: Weight, rows: int | None) -> str:
+        return self._b.weight(weight.name, weight.shape, rows=rows)
 
     def _present(self, symbol: Symbol) -> str:
         """The value of all of a symbol's channels."""

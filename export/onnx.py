@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import get_args
 
 import onnx
-from onnx import TensorProto
 
 from bdflow_rt.engines.select import is_installed, prepare_torch
 from bdflow_rt.errors import CorruptModelError, UnwritableOutputError
@@ -18,8 +17,6 @@ from bdflow_rt.files import write_atomically
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE, ModelCard
 from bdflow_rt.zoo.interface import Direction, GraphKind, graph_name
 from bdflow_rt.zoo.weights import read_index
-
-_TYPES = {"uint8": TensorProto.UINT8, "float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
 
 
 def export_model(card: ModelCard, *, folder: pathlib.Path | None = None) -> ModelCard:
@@ -117,18 +114,18 @@ def trace_graph(card: ModelCard, direction: Direction, *, kind: GraphKind = "pub
     prepare_torch("cpu", threads=None)
     import torch
 
-    from bdflow_rt.export.emit import emit
-    from bdflow_rt.export.trace import Trace
+    from bdflow_rt.export.emit import TYPES, emit
     from bdflow_rt.models.network import build_network
+    from bdflow_rt.models.trace import Trace
     from bdflow_rt.models.wire import Wire
 
     with torch.device("meta"):
         network = build_network(card.config)
     interface, builder = card.interface, GraphBuilder(card.weights_path)
     for name, spec in interface.inputs(direction, kind=kind).items():
-        builder.input(name, _TYPES[spec.dtype], spec.dims)
+        builder.input(name, TYPES[spec.dtype], spec.dims)
     values = emit(Trace(Wire(network, direction, kind=kind)), builder)
     for name, spec in interface.outputs(direction, kind=kind).items():
-        builder.output(name, values[name], _TYPES[spec.dtype], spec.dims)
+        builder.output(name, values[name], TYPES[spec.dtype], spec.dims)
     metadata = {"model": card.id, "weights_sha256": card.weights_sha256, "scale": str(interface.scale)}
     return builder.build(f"{card.id}/{direction}", {**metadata, "bits": str(interface.bits)})

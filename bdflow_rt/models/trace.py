@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,16 @@ from bdflow_rt.models.layers.haar import haar_forward, haar_inverse
 from bdflow_rt.models.wire import Wire
 
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16, "float32": torch.float32}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _BATCH_DIMENSIONS = ("N", "h", "w")
 """Stand for sizes that vary, where a module asks for them."""
+
+
+class Weight(NamedTuple):
+    """A parameter, by its name in the network's state."""
+
+    name: str
+    shape: tuple[int, ...]
 
 
 class Symbol:
@@ -29,7 +37,7 @@ class Symbol:
 
     Attributes:
         op: of `export.emit`.
-        inputs: symbols, parameters and numbers.
+        inputs: symbols, weights and numbers.
         attributes: of the operator.
         channels: of a result (N, C, h, w); None for any other.
         dtype: as a tensor's.
@@ -46,7 +54,10 @@ class Symbol:
         dtype: torch.dtype = torch.float32,
         **attributes: Any,
     ) -> None:
-        self.trace, self.op, self.inputs, self.attributes = trace, op, inputs, attributes
+        self.trace, self.op, self.attributes = trace, op, attributes
+        self.inputs: tuple[Any, ...] = tuple(
+            trace.weight(value) if isinstance(value, Tensor) else value for value in inputs
+        )
         self.channels, self.dtype = channels, dtype
         self.scope, self.is_wide = trace.scope
         trace.symbols.append(self)
@@ -57,9 +68,10 @@ class Symbol:
     ) -> Any:
         rule = _FUNCTIONS.get(function)
         if rule is None:
+            known = ", ".join(sorted({function.__name__ for function in _FUNCTIONS}))
             raise ExportError(
-                f"{getattr(function, '__name__', function)!s} has no graph. Use one of "
-                f"{', '.join(sorted({one.__name__ for one in _FUNCTIONS}))}, or add it to export/trace.py and emit.py."
+                f"{getattr(function, '__name__', function)!s} has no graph. Use one of {known}, or add it to "
+                "models/trace.py and export/emit.py."
             )
         return rule(*args, **(kwargs or {}))
 
@@ -80,7 +92,7 @@ class Symbol:
 
     def to(self, dtype: torch.dtype) -> Symbol:
         """As a tensor's."""
-        return self if dtype == self.dtype else self.then("cast", dtype=dtype)
+        return self if dtype == self.dtype else self.then("cast", dtype=dtype, to=_NAMES[dtype])
 
     def float(self) -> Symbol:
         """As a tensor's."""
@@ -153,13 +165,12 @@ class Trace:
     Attributes:
         symbols: in the order of computation.
         outputs: by name.
-        parameters: names of the network's parameters by their identity.
     """
 
     def __init__(self, wire: Wire) -> None:
         network, interface = wire.network, wire.network.interface
         self.symbols: list[Symbol] = []
-        self.parameters = {id(parameter): name for name, parameter in network.named_parameters()}
+        self._parameters = {id(parameter): name for name, parameter in network.named_parameters()}
         self._names = {id(module): name.removeprefix("network").lstrip(".") for name, module in wire.named_modules()}
         wide = network.float32_modules("down" if wire.direction == "downscale" else "up")
         self._wide = {id(module) for module in wire.modules() if getattr(module, "float32", False) or module in wide}
@@ -178,6 +189,10 @@ class Trace:
             return "", True
         module = self._inside[-1]
         return self._names.get(id(module), ""), id(module) in self._wide
+
+    def weight(self, parameter: Tensor) -> Weight:
+        """A parameter of the network as an input of symbols."""
+        return Weight(self._parameters[id(parameter)], tuple(parameter.shape))
 
     @contextmanager
     def _following(self) -> Iterator[None]:

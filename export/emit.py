@@ -105,7 +105,7 @@ class _Emitter:
         x, *parameters = symbol.inputs
         side, pad, stride = parameters[0].shape[-1], symbol.attributes["padding"], symbol.attributes["stride"]
         options = {"kernel_shape": [side] * 2, "pads": [pad] * 4} | ({"strides": [stride] * 2} if stride > 1 else {})
-        names = [self._weight(parameter, rows if rows < symbol.channels else None) for parameter in parameters]
+        names = [self._weight(parameter, rows if rows < (symbol.channels or 0) else None) for parameter in parameters]
         name = parameters[0].name.removesuffix(".weight")
         return self._b.node("Conv", self._present(x), *names, name=name, **options)
 

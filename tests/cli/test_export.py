@@ -14,10 +14,12 @@ from bdflow_rt.packet import Packet
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.rescaler import Rescaler
 from tests.cli.build import bdflow, contents, failed, succeeded
+from tests.support_models import DIRECTIONS
 
 onnxruntime = import_quietly("onnxruntime")
 
-FILES = ["downscale.onnx", "model.json", "upscale.onnx", "upscale_z.onnx", "weights.safetensors"]
+NAMES = [f"{direction}{kind}" for kind in ("", ".core") for direction in DIRECTIONS]
+FILES = sorted(["model.json", "weights.safetensors", *(f"{name}.onnx" for name in NAMES)])
 
 
 def test_a_model_found_by_name_is_copied_and_not_written_into(zoo: Path, tmp_path: Path) -> None:
@@ -27,7 +29,7 @@ def test_a_model_found_by_name_is_copied_and_not_written_into(zoo: Path, tmp_pat
     assert done.json == {
         "model": "bdflow-x4@99",
         "folder": str(tmp_path / "made"),
-        "graphs": {name: str(tmp_path / "made" / f"{name}.onnx") for name in ("downscale", "upscale", "upscale_z")},
+        "graphs": {name: str(tmp_path / "made" / f"{name}.onnx") for name in NAMES},
     }
     assert contents(zoo) == before
     assert sorted(contents(tmp_path / "made")) == FILES
@@ -39,9 +41,7 @@ def test_without_an_output_a_name_goes_to_a_folder_of_its_name_here(
     monkeypatch.chdir(tmp_path)
     done = succeeded("export", "plain")
     assert sorted(contents(tmp_path / "plain@1")) == FILES
-    assert [line.split()[1] for line in done.err.splitlines()] == [
-        f"plain@1/{name}.onnx" for name in ("downscale", "upscale", "upscale_z")
-    ]
+    assert [line.split()[1] for line in done.err.splitlines()] == [f"plain@1/{name}.onnx" for name in NAMES]
 
 
 def test_without_an_output_a_folder_gets_its_graphs_inside(zoo: Path, source: Path, tmp_path: Path) -> None:

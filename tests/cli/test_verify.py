@@ -34,7 +34,7 @@ def planted(folder: Path, direction: Direction, content: bytes | None = None, *,
     path = card.graph_path(direction)
     if content is None:
         graph = onnx.load(path, load_external_data=False)
-        (last,) = (node for node in graph.graph.node if node.name in ("lr/scaled", "image/scaled"))
+        (last,) = (node for node in graph.graph.node if node.name in ("lr/mul", "mul"))
         last.input[1] = "white"
         graph.graph.initializer.append(numpy_helper.from_array(np.array(white, np.float32), "white"))
         content = graph.SerializeToString()

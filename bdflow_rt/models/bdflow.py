@@ -25,10 +25,13 @@ class BDFlow(Network):
 
     def __init__(self, config: BDFlowConfig) -> None:
         super().__init__(config)
+        quantizer = self.quantizer
+        del self.quantizer  # Behind the levels: optimizers number parameters in their order.
         self.levels = nn.ModuleList(
             nn.ModuleList(InvBlock(config.channels(level), width, config.coupling) for _ in range(count))
             for level, (count, width) in enumerate(zip(config.blocks, config.hidden, strict=True), 1)
         )
+        self.quantizer = quantizer
 
     def reset_parameters(self, *, zero_last: bool = True) -> None:
         """Start every transform again; with `zero_last=False` the zero-started convolutions too are random."""

@@ -134,3 +134,11 @@ def test_names_and_shapes_of_the_x4_weights_never_change() -> None:
         state = BDFlow(paper_config(4)).state_dict()
     assert {name: tuple(value.shape) for name, value in state.items()} == wanted
     assert len(state) == 97
+
+
+def test_the_gain_is_the_last_parameter() -> None:
+    """The state of an optimizer, as a checkpoint has it, is by the number of a parameter."""
+    for bits in (0, 2):
+        names = [name for name, _ in BDFlow(paper_config(4, bits=bits)).named_parameters()]
+        assert names[0] == "levels.0.0.phi.conv1.weight"
+        assert [name for name in names if name.startswith("quantizer")] == names[-1:] * (bits > 0)

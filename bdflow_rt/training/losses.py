@@ -114,7 +114,7 @@ def total_loss(
         lr, lr_reference: (N, 3, h, w) in [0, 1], the network's LR picture before quantisation and the bicubic one.
         boundary_value, boundary_target: (N, 1, h, w): (b/g + o)/(2^k - 1) and level/(2^k - 1). Both None for a
             network without a boundary channel: the loss is then left out.
-        latent: Z of any shape; None for a network without.
+        latent: Z of any shape; needed unless its weight is 0.
         baw: (N, 1, H, W) weight of the reconstruction, in place of `weights.reconstruction`; None during warm-up.
         lpips: perceptual distance of two pictures in [0, 1], (N,) or a scalar; needed unless its weight is 0.
 
@@ -147,8 +147,8 @@ def total_loss(
     if weights.boundary and (boundary_value is not None or boundary_target is not None):
         value = _required("boundary_value", boundary_value)
         add("boundary", boundary_loss(value, _required("boundary_target", boundary_target)), weights.boundary)
-    if weights.latent and latent is not None:
-        add("latent", latent_loss(latent), weights.latent)
+    if weights.latent:
+        add("latent", latent_loss(_required("latent", latent)), weights.latent)
     if not terms:
         raise ArgumentError("All loss weights are 0, so nothing would be trained; set at least one above 0.")
     return sum(terms[1:], start=terms[0]), parts

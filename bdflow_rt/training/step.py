@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -77,6 +78,8 @@ class TrainStep(nn.Module):
         if model.quantizer is not None and output.boundary is not None and weights.boundary:
             target = boundary_target(crops, lr.detach(), model.config)
             value = model.quantizer.position(output.boundary) / model.quantizer.max_level
+        if output.latent is None:
+            weights = dataclasses.replace(weights, latent=0.0)
         return total_loss(
             weights,
             hr=hr,

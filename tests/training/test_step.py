@@ -26,9 +26,9 @@ class Recording(BDFlow):
 
     given: list[tuple[Tensor | None, Tensor | None]]
 
-    def inverse(self, lr: Tensor, boundary: Tensor | None = None, latent: Tensor | None = None) -> Tensor:
+    def up(self, lr: Tensor, boundary: Tensor | None = None, latent: Tensor | None = None) -> Tensor:
         self.given = [*getattr(self, "given", []), (boundary, latent)]
-        return super().inverse(lr, boundary, latent)
+        return super().up(lr, boundary, latent)
 
 
 def _crops() -> Tensor:

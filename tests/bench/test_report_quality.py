@@ -28,7 +28,7 @@ def results(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
 
 def _model(name: str) -> SimpleNamespace:
     return SimpleNamespace(
-        config=SimpleNamespace(scale=int(name.partition("@")[0].partition("-x")[2].partition("-")[0]))
+        interface=SimpleNamespace(scale=int(name.partition("@")[0].partition("-x")[2].partition("-")[0]))
     )
 
 

@@ -167,9 +167,9 @@ def test_a_plan_that_wants_other_weights_than_the_model_has_is_refused(
     plan = json.loads(cached.plan)
     edit(plan)
     other = dataclasses.replace(cached, plan=json.dumps(plan).encode())
-    with pytest.raises(EngineMismatchError, match=said) as caught:
+    # Kept, the error would be in a circle with this frame, whose parts are freed in any order.
+    with pytest.raises(EngineMismatchError, match=f"(?s){said}.*bdflow build tiny@1"):
         load(stand, other, card)
-    assert "bdflow build tiny@1" in str(caught.value)
 
 
 def test_weights_without_a_name_are_named_as_missing(stand: Stand, card: ModelCard) -> None:

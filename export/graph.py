@@ -1,7 +1,7 @@
 """A small builder for ONNX graphs whose weights stay in one safetensors file.
 
-Graphs are written operator by operator instead of traced: every node keeps the name of the module it comes from, and
-an initialiser is a reference (location, offset, length) into the weights file, so the graphs of a model share it.
+Every node keeps the name of the module it comes from (`export.emit`), and an initialiser is a reference (location,
+offset, length) into the weights file, so the graphs of a model share it.
 """
 
 from __future__ import annotations

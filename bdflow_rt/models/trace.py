@@ -21,8 +21,6 @@ from bdflow_rt.models.wire import Wire
 
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16, "float32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_BATCH_DIMENSIONS = ("N", "h", "w")
-"""Stand for sizes that vary, where a module asks for them."""
 
 
 class Weight(NamedTuple):
@@ -80,15 +78,9 @@ class Symbol:
         return Symbol(self.trace, op, self, *others, **{"channels": self.channels, "dtype": self.dtype, **attributes})
 
     @property
-    def ndim(self) -> int:
-        """As a tensor's; of pixels and levels it is not known."""
-        return len(self.shape)
-
-    @property
     def shape(self) -> tuple[Any, ...]:
-        """(N, C, h, w), where C is a number."""
-        n, h, w = _BATCH_DIMENSIONS
-        return n, self.channels, h, w
+        """As a tensor's, (N, C, h, w), but that C alone is a number."""
+        return "N", self.channels, "h", "w"
 
     def to(self, dtype: torch.dtype) -> Symbol:
         """As a tensor's."""

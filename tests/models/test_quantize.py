@@ -8,6 +8,7 @@ import torch
 from bdflow_rt.models.bdflow import BDFlow
 from bdflow_rt.models.layers.haar import haar_forward
 from bdflow_rt.models.layers.quantize import INITIAL_GAIN, BoundaryQuantizer, bound_levels, quantize_lr
+from bdflow_rt.models.wire import ToLevels
 from bdflow_rt.zoo.arch.bdflow import BDFlowConfig, paper_config
 from bdflow_rt.zoo.interface import LR_BOUND
 
@@ -60,7 +61,7 @@ def test_boundary_levels_and_values_are_the_definition(bits: int) -> None:
     quantizer = BoundaryQuantizer(BDFlowConfig(bits=bits).interface())
     gain, top = INITIAL_GAIN, 2**bits - 1
     b = torch.linspace(-(top + 2) * gain, (top + 2) * gain, 1009).view(1, 1, 1, -1)
-    levels = quantizer.levels(b)
+    levels = ToLevels()(b, quantizer)[:, None]
     assert levels.min() == 0
     assert levels.max() == top
     assert torch.equal(levels, (b / quantizer.gain.detach() + top / 2).round().clamp(0, top))
@@ -74,7 +75,7 @@ def test_boundary_levels_and_values_are_the_definition(bits: int) -> None:
 def test_each_level_is_found_again_from_its_value(bits: int) -> None:
     quantizer = BoundaryQuantizer(BDFlowConfig(bits=bits).interface())
     levels = torch.arange(2**bits).float().view(1, 1, 1, -1)
-    assert torch.equal(quantizer.levels(quantizer.value(levels)), levels)
+    assert torch.equal(ToLevels()(quantizer.value(levels), quantizer)[:, None], levels)
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
@@ -92,7 +93,7 @@ def test_boundary_gradients_are_the_closed_form(bits: int) -> None:
     assert 0 < inside.sum() < inside.numel()
     torch.testing.assert_close(b.grad, torch.where(inside, weight, 0), rtol=1e-12, atol=0)
     # d value / d gain: q - o, less what the gain does to the position, b/g, where b is within the range.
-    level = quantizer.levels(b) - (2**bits - 1) / 2
+    level = ToLevels()(b.detach(), quantizer)[:, None] - (2**bits - 1) / 2
     wanted = (weight * (level - torch.where(inside, b.detach() / gain, 0))).sum()
     torch.testing.assert_close(quantizer.gain.grad, wanted, rtol=1e-10, atol=1e-10)
 

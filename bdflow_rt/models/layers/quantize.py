@@ -55,10 +55,6 @@ class BoundaryQuantizer(nn.Module):
         """b/g + o: the level before rounding, (N, 1, h, w)."""
         return b / self.gain + self.offset
 
-    def levels(self, b: Tensor) -> Tensor:
-        """(N, 1, h, w) channel values to whole levels 0..2^k - 1, same dtype, without gradient."""
-        return self.position(b).detach().round().clamp(0, self.max_level)
-
     def value(self, levels: Tensor) -> Tensor:
         """Whole levels to what enters the inverse: (q - o)*g."""
         return (levels - self.offset) * self.gain

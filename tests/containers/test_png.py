@@ -112,7 +112,11 @@ def test_a_packet_may_go_to_a_pipe_or_device() -> None:
     write_packet("/dev/null", make_packet())
 
 
-@pytest.mark.parametrize(("own", "noted"), [(SRGB, None), (None, 5), (SRGB, zlib.crc32(SRGB) ^ 1)])
+@pytest.mark.parametrize(  # Named, since a profile holds the time it was made at and workers must agree on the names.
+    ("own", "noted"),
+    [(SRGB, None), (None, 5), (SRGB, zlib.crc32(SRGB) ^ 1)],
+    ids=["not-noted", "missing", "another"],
+)
 def test_a_packet_whose_profile_is_not_the_one_of_its_header_is_not_written(own: bytes | None, noted: int) -> None:
     packet = make_packet(icc=own)
     with refused(ArgumentError, "profile_crc32", "equal, or both None"):

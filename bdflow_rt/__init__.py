@@ -15,8 +15,9 @@ from bdflow_rt import errors
 from bdflow_rt._version import __version__
 
 if TYPE_CHECKING:
-    from bdflow_rt.containers import Picture, decode_png, encode_png, read_packet, write_packet
+    from bdflow_rt.containers import decode_png, encode_png, read_packet, write_packet
     from bdflow_rt.packet import Packet, ZPolicy
+    from bdflow_rt.picture import Picture
     from bdflow_rt.rescaler import Rescaler
     from bdflow_rt.zoo import list_models
 
@@ -39,8 +40,9 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     homes = {
-        "containers": ("Picture", "decode_png", "encode_png", "read_packet", "write_packet"),
+        "containers": ("decode_png", "encode_png", "read_packet", "write_packet"),
         "packet": ("Packet", "ZPolicy"),
+        "picture": ("Picture",),
         "rescaler": ("Rescaler",),
         "zoo": ("list_models",),
     }

@@ -77,7 +77,7 @@ class Blob:
         """
         try:
             check_folder(self.path.parent)
-            whole = read_file(self.path, limit=_MAX_BLOB_BYTES, what=self.name)
+            whole = read_cached(self.path, limit=_MAX_BLOB_BYTES, what=self.name)
         except (OSError, OutputError, DamagedFileError):
             return None
         content = whole[_DIGEST_BYTES:]
@@ -139,7 +139,7 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def read_file(path: Path, *, limit: int, what: str) -> bytes:
+def read_cached(path: Path, *, limit: int, what: str) -> bytes:
     """A file of the cache: a regular one that only this user or root can have written.
 
     Raises:

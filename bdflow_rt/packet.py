@@ -5,36 +5,29 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from bdflow_rt.errors import (
     ArgumentError,
-    DTypeError,
     EditedPictureError,
-    EmptyImageError,
     PacketMismatchError,
     ShapeError,
     check_type,
     check_whole,
     describe,
 )
-from bdflow_rt.zoo.card import IDENTITY_BYTES
+from bdflow_rt.options import MAX_SIDE, check_area
+from bdflow_rt.picture import UInt8Array, check_bytes_array, check_pixels_array, check_profile
+from bdflow_rt.zoo.card import IDENTITY_BYTES, ModelCard
 from bdflow_rt.zoo.interface import SCALES
-
-UInt8Array = npt.NDArray[np.uint8]
 
 MODEL_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}@[1-9][0-9]{0,5}")
 """A model's name, "@", and its version: "bdflow-x4@1"."""
 CODEC = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 FrameData = Literal["rows", "track", "none"]
-MAX_SIDE = 2**31 - 1
-"""Largest width or height of a PNG, and so of a packet."""
 MAX_TEMPERATURE = 10.0
-MAX_ICC_BYTES = 16 << 20
-"""Cap on a colour profile, so that a hostile file cannot inflate without end; real ones stay below 4 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +239,26 @@ class Packet:
                 "(--force)."
             )
 
+    def check_model(self, card: ModelCard, *, max_pixels: int) -> None:
+        """Check that a model can restore it.
+
+        Raises:
+            PacketMismatchError: it was made with another model, or its header contradicts this one.
+            ImageTooLargeError: the HR picture has more than `max_pixels`.
+        """
+        header, interface = self.header, card.interface
+        if header.identity != card.packet_identity:
+            raise PacketMismatchError(
+                f"The packet was made with {header.model} (identity {header.identity.hex()}), and this rescaler is "
+                f"{card.id} ({card.packet_identity.hex()}). Use Rescaler.for_packet(packet)."
+            )
+        if (header.scale, header.bits) != (interface.scale, interface.bits):
+            raise PacketMismatchError(
+                f"The packet says scale {header.scale} and {header.bits} bits, but its model {card.id} has scale "
+                f"{interface.scale} and {interface.bits} bits. Create the packet again."
+            )
+        check_area("The packet restores to", header.width, header.height, max_pixels=max_pixels)
+
     def _check_size(self) -> None:
         header = self.header
         if self.lr.shape[:2] != header.lr_size:
@@ -276,43 +289,3 @@ class Packet:
                 f"The boundary map has level {level}, but the header says {bits} bits per pixel, so at most "
                 f"{(1 << bits) - 1}. Create the packet again with the model that made the map."
             )
-
-
-def check_profile(profile: bytes | None) -> None:
-    """Check that an ICC profile is None or 1 byte to 16 MiB.
-
-    Raises:
-        ArgumentError: it is something else.
-    """
-    check_type("icc_profile", profile, (bytes, type(None)), "bytes or None")
-    if profile is not None and not 0 < len(profile) <= MAX_ICC_BYTES:
-        raise ArgumentError(
-            f"The colour profile has {len(profile)} bytes; 1 to {MAX_ICC_BYTES} are allowed. Convert the picture to "
-            "sRGB, or pass icc_profile=None."
-        )
-
-
-def check_pixels_array(name: str, pixels: UInt8Array) -> None:
-    """Check that `pixels` is a (H, W, 3) uint8 picture with at least one pixel; `name` starts the message.
-
-    Raises:
-        DTypeError, ShapeError, EmptyImageError: what it is instead.
-    """
-    check_bytes_array(name, pixels)
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ShapeError(f"{name} has shape {pixels.shape}; it must be (height, width, 3).")
-    if pixels.size == 0:
-        raise EmptyImageError(f"{name} has shape {pixels.shape}, so no pixels; at least 1 x 1 is needed.")
-
-
-def check_bytes_array(name: str, values: Any) -> None:
-    """Check that `values` is an array of uint8 and nothing more; `name` starts the message.
-
-    Raises:
-        DTypeError: it is something else, or a masked array, whose mask would be lost.
-    """
-    if isinstance(values, np.ma.MaskedArray):
-        raise DTypeError(f"{name} is a masked array, whose mask would be lost; give its filled(...).")
-    if not isinstance(values, np.ndarray) or values.dtype != np.uint8:
-        found = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
-        raise DTypeError(f"{name} is {found}; it must be a NumPy array of uint8.")

@@ -10,23 +10,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bdflow_rt.arguments import Options, as_picture, as_sequence, check_options, check_packet, check_work
-from bdflow_rt.containers.image import Picture, check_picture_path, read_picture, write_picture
+from bdflow_rt.containers.image import check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, read_packet, write_packet
-from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS
-from bdflow_rt.engines.engine import Precision, PrecisionChoice
 from bdflow_rt.engines.select import choose_precision, select
-from bdflow_rt.errors import ArgumentError, check_whole
+from bdflow_rt.errors import ArgumentError, check_type, check_whole, describe
 from bdflow_rt.files import PathLike, as_path, check_output
-from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, UInt8Array, ZPolicy
-from bdflow_rt.runner import Progress, Runner
+from bdflow_rt.options import (
+    DEFAULT_MAX_PIXELS,
+    MEMORY_LIMIT_MIB,
+    Options,
+    Precision,
+    PrecisionChoice,
+    Progress,
+    as_sequence,
+    check_options,
+    check_work,
+)
+from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, ZPolicy
+from bdflow_rt.picture import Picture, UInt8Array, as_picture
+from bdflow_rt.runtime.runner import Runner
 from bdflow_rt.zoo import DEFAULT_MODEL, ModelCard, find_model, find_model_by_identity
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-MEMORY_LIMIT_MIB = 1024.0
-"""Working memory of the network by default; larger pictures are cut into exact tiles."""
 
 
 class Rescaler:
@@ -70,8 +76,8 @@ class Rescaler:
         memory_limit_mib: float = MEMORY_LIMIT_MIB,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
+        check_type("card", card, ModelCard, "the ModelCard of a model; by name there is Rescaler.from_pretrained(name)")
         check_options(
-            card=card,
             backend=backend,
             precision=precision,
             device=device,
@@ -173,7 +179,7 @@ class Rescaler:
             z: what `upscale` shall use for Z; None is Z = 0.
             background: colour to flatten a transparent picture file over, as in CSS.
             refine: steps of gradient descent on the LR pixels, which bring the restored picture nearer to this one and
-                cost time only here (`bdflow_rt.refine`); 0 is none, docs/quality.md has what 20 gain. Needs PyTorch.
+                cost time only here (`runtime.refine`); 0 is none, docs/quality.md has what 20 gain. Needs PyTorch.
             progress: called with the number of tiles done and in all, while other threads wait; again for `refine`.
 
         Raises:
@@ -185,7 +191,8 @@ class Rescaler:
             CorruptModelError, WeightsHashError: the model's files are not those of its card.
             ClosedError: the rescaler was closed.
         """
-        check_work(z=z, refine=refine, progress=progress)
+        _check_z(z)
+        check_work(refine=refine, progress=progress)
         if isinstance(image, (str, os.PathLike)):
             picture = read_picture(image, background=background, max_pixels=self._max_pixels)
         else:
@@ -348,8 +355,9 @@ class Rescaler:
         return Packet(lr, boundary, header, picture.icc_profile)
 
     def _upscale(self, packet: Packet, z: ZPolicy | None, force: bool, progress: Progress | None) -> UInt8Array:
-        check_work(z=z, force=force, progress=progress)
-        check_packet(packet, self.card, max_pixels=self._max_pixels)
+        _check_z(z)
+        check_work(force=force, progress=progress)
+        packet.check_model(self.card, max_pixels=self._max_pixels)
         if not force:
             packet.check_unedited()
         header = packet.header
@@ -361,3 +369,8 @@ class Rescaler:
             grey=header.colour.model == "grey",
             progress=progress,
         )
+
+
+def _check_z(z: object) -> None:
+    if z is not None and not isinstance(z, ZPolicy):
+        raise ArgumentError(f"z is {describe(z)}; it must be a ZPolicy, such as ZPolicy(temperature=0.45, seed=1).")

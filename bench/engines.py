@@ -16,8 +16,8 @@ import tempfile
 from typing import Any
 
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
-from bdflow_rt.engines.tensorrt_library import load_library
+from bdflow_rt.engines.tensorrt.library import load_library
+from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.export.onnx import GraphKind
 from bdflow_rt.export.profiles import Profile, parse_profile
 from bdflow_rt.export.tensorrt import EngineBuild

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.gpu_timer import GpuTimer, gpu_environment
-from bdflow_rt.engines.torch_graph import GraphedWire
+from bdflow_rt.engines.torch.graph import GraphedWire
+from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo import find_model
 from bdflow_rt.zoo.card import ModelCard

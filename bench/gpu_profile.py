@@ -17,10 +17,10 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.gpu_latency import DIRECTIONS, SIZES, frames
 from bdflow_rt.bench.gpu_timer import gpu_environment
-from bdflow_rt.engines.torch_graph import GraphedWire
+from bdflow_rt.engines.torch.graph import GraphedWire
+from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.models.io import load_model
 from bdflow_rt.zoo import find_model
 from bdflow_rt.zoo.card import ModelCard

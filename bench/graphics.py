@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
-from bdflow_rt.bench.quality import list_pictures
 from bdflow_rt.containers.image import read_picture
+from bdflow_rt.evaluate.environment import environment
+from bdflow_rt.evaluate.pictures import list_pictures
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
 from bdflow_rt.metrics.bicubic import cell_means
 from bdflow_rt.rescaler import Rescaler

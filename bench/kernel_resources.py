@@ -22,8 +22,8 @@ from typing import Any
 
 import bdflow_rt.kernels
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
 from bdflow_rt.errors import KernelCompileError
+from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.kernels.compile import ARCHITECTURES, Compiled, Kernel, Resources, compile_kernel, resources
 
 WARP = 32

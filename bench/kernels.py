@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from bdflow_rt import kernels
 from bdflow_rt.bench import gpu_rivals
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
 from bdflow_rt.bench.gpu_timer import GpuTimer, gpu_environment
+from bdflow_rt.evaluate.environment import environment
 
 REPEATS = 40
 SIZES = {"32 x 1080p": (32, 1080, 1920), "1080p": (1, 1080, 1920), "4K": (1, 2160, 3840)}

@@ -21,10 +21,13 @@ from typing import Any
 import numpy as np
 
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
-from bdflow_rt.engines.engine import Engine, Precision
+from bdflow_rt.containers.image import write_picture
+from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.engines.select import NAMED_LOSS_DB, computes_in
+from bdflow_rt.evaluate.environment import environment
+from bdflow_rt.options import Precision
+from bdflow_rt.picture import Picture, sample_picture
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import ModelCard, find_model
@@ -94,12 +97,10 @@ def refine_step(card: ModelCard, height: int, width: int) -> dict[str, float]:
 
 def cold_start(card: ModelCard, *, height: int, width: int) -> dict[str, float]:
     """Seconds from starting the command to the written file, each way, for a photograph-like picture."""
-    from bdflow_rt.containers.image import Picture, write_picture
-
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         source, small, restored = (str(folder / file) for file in ("hr.png", "lr.png", "restored.png"))
-        write_picture(source, Picture(_smooth_noise(height, width)))
+        write_picture(source, Picture(sample_picture(height, width)))
         command = [sys.executable, "-m", "bdflow_rt"]
         started = time.perf_counter()
         subprocess.run([*command, "downscale", source, "-o", small, "-m", card.id, "-q"], check=True)
@@ -124,7 +125,7 @@ def _openvino(card: ModelCard, direction: Any, *, precision: Precision = "fp32")
 
 
 def _torch(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], Any]:
-    from bdflow_rt.engines.torch import TorchEngine
+    from bdflow_rt.engines.torch.engine import TorchEngine
 
     engine: Engine = TorchEngine(card, direction)
     return engine.run
@@ -138,13 +139,6 @@ def _onnxruntime(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], 
     session = onnxruntime.InferenceSession(str(card.check_graph(direction)), options, ["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs() if output.name != "mean"]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
-
-
-def _smooth_noise(height: int, width: int) -> np.ndarray:
-    import cv2
-
-    noise = np.random.default_rng(1).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
-    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -28,7 +28,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.bench.codecs import (
+from bdflow_rt.bench.command import run_command, write_result
+from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
+from bdflow_rt.containers.image import read_picture
+from bdflow_rt.containers.png import decode_png, encode_png
+from bdflow_rt.errors import MissingFileError
+from bdflow_rt.evaluate.codecs import (
     Codec,
     decode,
     encode_png_plain,
@@ -37,14 +42,10 @@ from bdflow_rt.bench.codecs import (
     rivals,
     smallest_quality,
 )
-from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
-from bdflow_rt.bench.quality import list_pictures
-from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
-from bdflow_rt.containers.image import Picture, read_picture
-from bdflow_rt.containers.png import decode_png, encode_png
-from bdflow_rt.errors import MissingFileError
+from bdflow_rt.evaluate.environment import environment
+from bdflow_rt.evaluate.pictures import list_pictures
 from bdflow_rt.metrics import bicubic_downscale, psnr_y
+from bdflow_rt.picture import Picture
 from bdflow_rt.rescaler import Rescaler
 
 CURVE = (5, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 100)

@@ -22,16 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from bdflow_rt.bench.codecs import JPEG, decode, through
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
-from bdflow_rt.bench.quality import list_pictures
 from bdflow_rt.bench.search import Trial, read_trials, run_folder
 from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
-from bdflow_rt.containers.image import Picture, read_picture
+from bdflow_rt.containers.image import read_picture
 from bdflow_rt.containers.png import encode_png
 from bdflow_rt.errors import ArgumentError
+from bdflow_rt.evaluate.codecs import JPEG, decode, through
+from bdflow_rt.evaluate.environment import environment
+from bdflow_rt.evaluate.pictures import list_pictures
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y
+from bdflow_rt.picture import Picture
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.training.publish import publish
 from bdflow_rt.training.trainer import CHECKPOINT_FILE

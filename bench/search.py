@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
-from bdflow_rt.bench.measured import RESULTS
 from bdflow_rt.errors import ArgumentError, DivergedError, TrainingConfigError, UnreadableFileError
+from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.training.config import TrainConfig, read_toml
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, Trainer
@@ -182,9 +181,9 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, action="append", required=True, help="folder or .tar; repeat")
     parser.add_argument("--validation", type=pathlib.Path, action="append", required=True, help="folder; repeat")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/search"))
-    parser.add_argument("--output", type=pathlib.Path, help="default: bench/results/NAME.json of NAME.toml")
+    parser.add_argument("--output", type=pathlib.Path, help="default: NAME.json of NAME.toml")
     args = parser.parse_args()
-    trials, output = read_trials(args.trials), args.output or RESULTS / f"{args.trials.stem}.json"
+    trials, output = read_trials(args.trials), args.output or pathlib.Path(f"{args.trials.stem}.json")
     pool = PicturePool(args.data, cache=args.runs.parent / "cache")
     pictures = {folder.name: read_folder(folder) for folder in args.validation}
     if len(pictures) < len(args.validation):

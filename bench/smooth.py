@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.bench.environment import environment
+from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize
 from bdflow_rt.metrics.psnr import rgb_to_y
 from bdflow_rt.rescaler import Rescaler

@@ -18,6 +18,7 @@ from bdflow_rt.cache import Blob
 from bdflow_rt.engines.openvino import process_core
 from bdflow_rt.export.half import element_types
 from bdflow_rt.export.onnx import read_graph
+from bdflow_rt.picture import sample_picture
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction
 
@@ -30,7 +31,7 @@ _SEED = 20_260
 def builtin_pictures(side: int) -> NDArray[np.uint8]:
     """Pictures with the extremes a network can meet: (13, side, side, 3) uint8, the same ones every time.
 
-    White noise, black-and-white noise in every channel, black, white, noise with the spectrum of a photograph, and
+    White noise, black-and-white noise in every channel, black, white, one like a photograph, and
     checkerboards of 1, 2, side/4 and side/2 pixels in black and white and in colours.
     """
     rng = np.random.default_rng(_SEED)
@@ -40,7 +41,7 @@ def builtin_pictures(side: int) -> NDArray[np.uint8]:
         255 * rng.integers(0, 2, (side, side, 3)),
         np.zeros((side, side, 3)),
         np.full((side, side, 3), 255),
-        _like_a_photograph(rng, side),
+        sample_picture(side, side),
     ]
     for cell in (1, 2, side // 4, side // 2):
         board, stripes = (x // cell + y // cell) % 2, x // cell % 2
@@ -197,12 +198,3 @@ def _parse(text: bytes, graph: onnx.ModelProto) -> dict[str, float] | None:
         return None
     sound = all(type(value) is float and value >= 0 and math.isfinite(value) for value in found.values())
     return found if sound else None
-
-
-def _like_a_photograph(rng: np.random.Generator, side: int) -> NDArray[np.float64]:
-    """(side, side, 3) in 0..255, of amplitude 1/f as photographs are."""
-    y, x = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
-    falling = 1 / np.maximum(np.hypot(y, x), 1 / side)
-    spectrum = np.fft.rfft2(rng.normal(size=(3, side, side))) * falling
-    values = np.moveaxis(np.fft.irfft2(spectrum, s=(side, side)), 0, -1)
-    return np.clip(128 + 64 * values / values.std(), 0, 255)

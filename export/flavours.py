@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bdflow_rt.engines.cache_entry import ANY_GPU
-from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.gpu import CudaDevice
 from bdflow_rt.errors import ArgumentError, CudaUnavailableError, UnsupportedArchitectureError
+from bdflow_rt.options import Flavour
 
 AMPERE_PLUS = "8.0+"
 """Compute capability of a plan for Ampere and later."""

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from bdflow_rt.options import Progress
+
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
-"""Takes (done, total)."""
 TOTAL = 1000
 """Parts that a whole build is reported in."""
 

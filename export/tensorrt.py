@@ -17,17 +17,17 @@ import onnx
 
 from bdflow_rt.cache import Blob
 from bdflow_rt.engines.cache_entry import EngineKey
-from bdflow_rt.engines.engine import Flavour
-from bdflow_rt.engines.tensorrt_library import load_library
+from bdflow_rt.engines.tensorrt.library import load_library
 from bdflow_rt.errors import ArgumentError, CudaUnavailableError, EngineBuildError, EngineParseError, shorten
 from bdflow_rt.export.dequantize import dequantize, learned_weights
 from bdflow_rt.export.flavours import FlavourInfo, Target, choose_target, flavour_info, flavour_logger
 from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.export.precision import build_half_graph, check_precision
 from bdflow_rt.export.profiles import Profile
-from bdflow_rt.export.progress import BuildState, Progress, make_monitor, run_cancellable
+from bdflow_rt.export.progress import BuildState, make_monitor, run_cancellable
 from bdflow_rt.export.staging import staged_graph
 from bdflow_rt.export.timing_cache import attach_timings
+from bdflow_rt.options import Flavour, Progress
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction, GraphKind
 

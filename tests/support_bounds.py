@@ -109,7 +109,7 @@ def check_cuda(folder: pathlib.Path) -> None:
 
 def check_tensorrt_rtx(folder: pathlib.Path) -> None:
     """The library loads and is new enough. Building an engine needs the training extra for half precision too."""
-    from bdflow_rt.engines.tensorrt_library import load_library
+    from bdflow_rt.engines.tensorrt.library import load_library
 
     load_library("tensorrt-rtx")
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from bdflow_rt.engines.openvino import process_core
-from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.engines.torch.engine import TorchEngine
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.models.io import Storage, save_model
 from bdflow_rt.models.layers.coupling import Transform

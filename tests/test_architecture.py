@@ -15,10 +15,10 @@ import torch
 
 from bdflow_rt import Rescaler, read_packet
 from bdflow_rt.cli.main import main
-from bdflow_rt.containers import Picture, read_picture, write_picture
+from bdflow_rt.containers import read_picture, write_picture
 from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.openvino import OpenVINOEngine
-from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.engines.torch.engine import TorchEngine
 from bdflow_rt.errors import (
     BackendUnavailableError,
     CorruptModelError,
@@ -32,6 +32,7 @@ from bdflow_rt.errors import (
 from bdflow_rt.export.onnx import export_model, read_graph, trace_graph
 from bdflow_rt.models.io import load_model
 from bdflow_rt.models.network import NetworkOutput
+from bdflow_rt.picture import Picture
 from bdflow_rt.zoo import ModelCard, find_model
 from bdflow_rt.zoo.architecture import architecture, find_architecture
 from bdflow_rt.zoo.interface import ModelInterface

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from bdflow_rt.containers.image import Picture, write_picture
+from bdflow_rt.containers.image import write_picture
+from bdflow_rt.picture import Picture
 from tests.support import ROOT, photo
 
 AUDIT = """

@@ -27,7 +27,7 @@ from bdflow_rt.errors import (
     UnknownModelError,
     WeightsHashError,
 )
-from bdflow_rt.tiles import MIB, bytes_per_lr_pixel, halo_of, spans, tile_size
+from bdflow_rt.runtime.plan import MIB, bytes_per_lr_pixel, halo_of, spans, tile_size
 from bdflow_rt.zoo import ModelCard
 from tests.support import photo
 from tests.support_models import assert_close_pixels, make_model, tiny_config
@@ -113,7 +113,7 @@ def test_tiles_without_a_halo_would_show(cards: dict[int, ModelCard], monkeypatc
     image = photo(200, 200, 4)
     with Rescaler(cards[4], threads=1, memory_limit_mib=limit_for(cards[4], (30, 30))) as rescaler:
         wanted = down(rescaler, image).lr
-        monkeypatch.setattr("bdflow_rt.runner.windows", lambda h, w, tile, halo: (
+        monkeypatch.setattr("bdflow_rt.runtime.runner.windows", lambda h, w, tile, halo: (
             (rows, columns) for rows in spans(h, tile[0], 0) for columns in spans(w, tile[1], 0)
         ))  # fmt: skip
         found = down(rescaler, image).lr
@@ -437,13 +437,13 @@ def test_running_out_of_memory_retries_with_smaller_exact_tiles_and_says_so(
     def short(*args: Any, **options: Any) -> Any:
         return ShortOfMemory(open_engine(*args, **options), 300 * 300)
 
-    monkeypatch.setattr("bdflow_rt.runner.open_engine", short)
+    monkeypatch.setattr("bdflow_rt.runtime.runner.open_engine", short)
     with Rescaler(cards[4], threads=1) as tight:
         with pytest.warns(UserWarning, match="trying again with smaller tiles"):
             found = down(tight, image)
         assert_close_pixels(found.lr, wanted.lr)
     monkeypatch.setattr(
-        "bdflow_rt.runner.open_engine", lambda *args, **options: ShortOfMemory(open_engine(*args, **options), 0)
+        "bdflow_rt.runtime.runner.open_engine", lambda *args, **options: ShortOfMemory(open_engine(*args, **options), 0)
     )
     with (
         Rescaler(cards[4], threads=1) as hopeless,

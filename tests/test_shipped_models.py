@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from bdflow_rt.bench.quality import evaluate, list_pictures
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.errors import BdflowError
+from bdflow_rt.evaluate.pictures import list_pictures
+from bdflow_rt.evaluate.quality import evaluate
 from bdflow_rt.metrics import psnr_y
 from bdflow_rt.packet import Packet
 from bdflow_rt.rescaler import Rescaler

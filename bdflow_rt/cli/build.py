@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> BuildOptions:
-    from bdflow_rt.engines.tensorrt_library import load_library
+    from bdflow_rt.engines.tensorrt.library import load_library
     from bdflow_rt.export.flavours import flavour_info
     from bdflow_rt.export.tensorrt import BuildOptions
     from bdflow_rt.export.timing_cache import timing_cache

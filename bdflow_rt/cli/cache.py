@@ -6,7 +6,7 @@ import argparse
 from datetime import datetime, timezone
 from typing import Any
 
-from bdflow_rt.cli.output import note, print_json, print_text
+from bdflow_rt.cli.output import note, print_json, print_text, table
 from bdflow_rt.errors import ArgumentError, BackendError
 
 _COLUMNS = ("key", "model", "direction", "kind", "flavour", "profile", "gpu", "MiB", "last used", "state")
@@ -68,7 +68,4 @@ def _table(records: list[dict[str, Any]]) -> str:
         texts = (str(record.get(name, "?")) for name in ("model", "direction", "kind", "flavour", "profile", "gpu"))
         size, used = f"{record['size_bytes'] / 2**20:.1f}", str(record.get("last_used", "?"))[:16]
         rows.append((record["key"][:12], *texts, size, used, "damaged" if record["problem"] else "sound"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return table(rows)

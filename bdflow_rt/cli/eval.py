@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from bdflow_rt.cli.options import add_engine_options, add_output_options, add_refine, engine_options
-from bdflow_rt.cli.output import note, print_json, print_text, progress
+from bdflow_rt.cli.output import markdown, note, print_json, print_text, progress, table
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.zoo import DEFAULT_MODEL
 
@@ -46,13 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
     )
     add_refine(parser)
+    parser.add_argument(
+        "--through", metavar="jpeg:Q", help="lossy codec and quality that every LR picture goes through (default: none)"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the result as Markdown on stdout")
     add_output_options(parser)
     add_engine_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from bdflow_rt.bench.quality import evaluate, open_pictures
+    from bdflow_rt.evaluate.codecs import parse_through
+    from bdflow_rt.evaluate.pictures import open_pictures
+    from bdflow_rt.evaluate.quality import evaluate
     from bdflow_rt.rescaler import Rescaler
 
     if args.json and args.markdown:
@@ -62,7 +67,11 @@ def run(args: argparse.Namespace) -> int:
         Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler,
     ):
         result = evaluate(
-            rescaler, pictures, refine=args.refine, track=lambda items: progress(items, label="eval", quiet=args.quiet)
+            rescaler,
+            pictures,
+            refine=args.refine,
+            codec=None if args.through is None else parse_through(args.through),
+            track=lambda items: progress(items, label="eval", quiet=args.quiet),
         )
     if not args.quiet:
         for line in _left_out(result):
@@ -78,37 +87,38 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _text(result: dict[str, Any]) -> str:
-    lines = [f"{result['model']} on {result['backend']}{_refined(result)}"]
+    lines = [f"{result['model']} on {result['backend']}{_how(result)}"]
     for title, columns in (("restored", _RESTORED), ("LR", _LR)):
         shown = _shown(columns, result)
-        widths = {name: max(len(name), 9) + 2 for name in shown}
-        lines += ["", f"{title:<20}" + "".join(f"{name:>{widths[name]}}" for name in shown)]
-        for entry in _rows(result):
-            cells = "".join(f"{_cell(name, entry[name]):>{widths[name]}}" for name in shown)
-            lines.append(f"{entry['name'][:20]:<20}" + cells)
+        rows = [[entry["name"][:20], *(_cell(name, entry[name]) for name in shown)] for entry in _rows(result)]
+        lines += ["", table([[title, *shown], *rows], numbers=True)]
     return "\n".join(lines)
 
 
 def _markdown(folder: str, result: dict[str, Any]) -> str:
-    lines = [f"## {result['model']} on {_escaped(folder)}{_refined(result)}"]
+    lines = [f"## {result['model']} on {_escaped(folder)}{_how(result)}"]
     for title, columns in (("Restored against HR", _RESTORED), ("LR against bicubic", _LR)):
         shown = _shown(columns, result)
-        lines += ["", f"### {title}", "", f"| picture | {' | '.join(columns[name] for name in shown)} |"]
-        lines.append("|---" + "|---:" * len(shown) + "|")
-        for entry in _rows(result):
-            cells = [_escaped(entry["name"]), *(_cell(name, entry[name]) for name in shown)]
-            lines.append(f"| {' | '.join(cells)} |")
-    notes = [
-        "PSNR in dB leaves out a border of `scale` pixels of the restored picture, SSIM none. Bicubic is MATLAB's. "
+        rows = [[_escaped(entry["name"]), *(_cell(name, entry[name]) for name in shown)] for entry in _rows(result)]
+        lines += [
+            "",
+            f"### {title}",
+            "",
+            *markdown(["picture", *(columns[name] for name in shown)], rows, numbers=True),
+        ]
+    lines += [
+        "",
+        "- PSNR in dB leaves out a border of `scale` pixels of the restored picture, SSIM none. Bicubic is MATLAB's. "
         "Of the largest difference the last row has the maximum.",
-        *_left_out(result),
+        *(f"- {line}" for line in _left_out(result)),
     ]
-    return "\n".join([*lines, "", *(f"- {line}" for line in notes)])
+    return "\n".join(lines)
 
 
-def _refined(result: dict[str, Any]) -> str:
-    steps = result["refine"]
-    return f", LR refined in {steps} step{'s' * (steps != 1)}" if steps else ""
+def _how(result: dict[str, Any]) -> str:
+    steps, through = result["refine"], result["through"]
+    refined = f", LR refined in {steps} step{'s' * (steps != 1)}" if steps else ""
+    return refined + (f", LR through {through}" if through else "")
 
 
 def _shown(columns: dict[str, str], result: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from bdflow_rt.cli.options import add_max_pixels, max_pixels_option
+from bdflow_rt.cli.options import add_max_pixels
 from bdflow_rt.cli.output import print_json, print_text
 from bdflow_rt.errors import EditedPictureError, ModelError
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    info = describe(args.input, **max_pixels_option(args))
+    info = describe(args.input, max_pixels=args.max_pixels)
     if args.json:
         print_json(info)
         return 0
@@ -36,12 +36,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(path: pathlib.Path, **options: int) -> dict[str, Any]:
+def describe(path: pathlib.Path, *, max_pixels: int) -> dict[str, Any]:
     """Everything the header says, and whether the file can be restored here.
 
     Args:
         path: of the file.
-        options: `max_pixels` of `read_packet`.
+        max_pixels: as for `read_packet`.
 
     Raises:
         PacketError, InputError: the file is no sound packet.
@@ -51,7 +51,7 @@ def describe(path: pathlib.Path, **options: int) -> dict[str, Any]:
     from bdflow_rt.zoo import find_model_by_identity
 
     file_bytes = file_size(path)
-    packet = read_packet(path, **options)
+    packet = read_packet(path, max_pixels=max_pixels)
     header = packet.header
     edited = available = True
     try:

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import pathlib
 import re
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from bdflow_rt.cli.options import add_output_options
 from bdflow_rt.cli.output import note, print_json, print_text
-from bdflow_rt.engines.engine import Flavour
-from bdflow_rt.engines.select import INSTALL, is_installed
-from bdflow_rt.errors import ArgumentError, BackendError, ModelError
+from bdflow_rt.errors import ArgumentError
 from bdflow_rt.zoo import find_model
-from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction
 
 if TYPE_CHECKING:
-    import onnx
-
     from bdflow_rt.engines.cache import CacheEntry
-    from bdflow_rt.export.profiles import Profile
 
 _KEY = re.compile(r"[0-9a-f]{6,64}")
-_BOTH: tuple[Direction, ...] = ("downscale", "upscale")
-_PARSERS: tuple[Flavour, ...] = ("tensorrt-rtx", "tensorrt")
-"""Flavours that parse a network, the one that needs no GPU for it first."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,10 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.top < 0:
-        raise ArgumentError(f"--top is {args.top}; it must be 0 or more.")
+    from bdflow_rt.evaluate.inspect import inspect_engine, inspect_model
+
     entry = _find_engine(args.what)
-    report = _of_model(find_model(args.what), args) if entry is None else _of_engine(entry)
+    if entry is not None:
+        report = inspect_engine(entry)
+    else:
+        report = inspect_model(
+            find_model(args.what),
+            directions=("downscale", "upscale") if args.direction == "both" else (args.direction,),
+            kind=args.kind,
+            precision=args.precision,
+            profile=args.profile,
+            top=args.top,
+            say=None if args.quiet else note,
+        )
     if not args.quiet and report["note"]:
         note(report["note"])
     if args.json:
@@ -89,147 +89,6 @@ def _is_same_file(one: pathlib.Path, other: pathlib.Path) -> bool:
         return one.samefile(other)
     except (OSError, ValueError):  # one is missing, or no name that a file can have
         return False
-
-
-def _of_model(card: ModelCard, args: argparse.Namespace) -> dict[str, Any]:
-    from bdflow_rt.export.profiles import parse_profile
-
-    profile = parse_profile(args.profile)
-    flavour, api, why = _parser()
-    graphs = []
-    for direction in _BOTH if args.direction == "both" else (cast(Direction, args.direction),):
-        graph = _graph(card, direction, args)
-        graphs.append({"direction": direction, **_figures(graph, card, profile, args.top)})
-        graphs[-1]["network"] = None if api is None else _network(graph, card, api, precision=args.precision)
-    parser = None if api is None else f"{flavour} {api.__version__}"
-    return {
-        "model": card.id, "kind": args.kind, "precision": args.precision, "profile": str(profile), "parser": parser,
-        "note": why, "graphs": graphs,
-    }  # fmt: skip
-
-
-def _graph(card: ModelCard, direction: Direction, args: argparse.Namespace) -> onnx.ModelProto:
-    from bdflow_rt.export.dequantize import dequantize
-    from bdflow_rt.export.onnx import read_graph
-    from bdflow_rt.export.precision import build_half_graph
-
-    card.check_weights()
-    if args.precision == "fp16":
-        return build_half_graph(card, direction, kind=args.kind, say=None if args.quiet else note)
-    return dequantize(read_graph(card, direction, kind=args.kind), card)
-
-
-def _parser() -> tuple[Flavour | None, Any, str | None]:
-    """A flavour that is installed and its package; or why there is none."""
-    from bdflow_rt.engines.tensorrt_library import load_library
-    from bdflow_rt.interop import has_cuda
-
-    for flavour in _PARSERS:
-        if is_installed(flavour) and (flavour == "tensorrt-rtx" or has_cuda()):
-            return flavour, load_library(flavour), None
-    why = "This is the ONNX graph alone: no TensorRT is here to parse it, for which tensorrt-rtx needs no GPU"
-    return None, None, f"{why}. {INSTALL['tensorrt-rtx']}"
-
-
-def _figures(graph: onnx.ModelProto, card: ModelCard, profile: Profile, top: int) -> dict[str, Any]:
-    from bdflow_rt.export.figures import measure_graph
-    from bdflow_rt.zoo.weights import read_index
-
-    names = [value.name for value in graph.graph.input]
-    best = {name: shapes[1] for name, shapes in profile.shapes(card, names).items()}
-    figures = measure_graph(graph, best)
-    learned = {name.removesuffix(".weight") for name in read_index(card.weights_path)}
-    work = sorted(figures.convolutions, key=lambda convolution: -convolution.macs)
-    is_learned = [convolution for convolution in work if convolution.name in learned]
-    return {
-        "inputs": {name: list(shape) for name, shape in best.items()},
-        "nodes": figures.nodes,
-        "learned_convolutions": len(is_learned),
-        "learned_in_fp16": sum(convolution.dtype == "FLOAT16" for convolution in is_learned),
-        "macs": figures.macs,
-        "learned_macs": sum(convolution.macs for convolution in is_learned),
-        "weights_bytes": figures.weights_bytes,
-        "activation_bytes": figures.activation_bytes,
-        "largest_bytes": figures.largest_bytes,
-        "top": [dataclasses.asdict(convolution) for convolution in work[:top]],
-    }
-
-
-def _network(graph: onnx.ModelProto, card: ModelCard, api: Any, *, precision: str) -> dict[str, Any]:
-    """The network as TensorRT parses it; in float16 it is proven to be that, or PrecisionError says where it is not."""
-    from bdflow_rt.export.precision import check_precision
-    from bdflow_rt.export.tensorrt import parsed_network
-
-    with parsed_network(graph, card, api) as network:
-        report = check_precision(network, card, graph).to_dict() if precision == "fp16" else None
-        layers = [network.get_layer(index) for index in range(network.num_layers)]
-        counts: dict[str, dict[str, int]] = {}
-        for layer in layers:
-            types = counts.setdefault(layer.type.name, {})
-            dtype = layer.get_output(0).dtype.name
-            types[dtype] = types.get(dtype, 0) + 1
-    return {"layers": counts, "count": len(layers), "proof": report}
-
-
-def _of_engine(entry: CacheEntry) -> dict[str, Any]:
-    """What is known of an engine; its layers where its GPU is here."""
-    from bdflow_rt.engines.cache_entry import as_record
-
-    if entry.sidecar is None or entry.problem:
-        raise BackendError(
-            f"Engine {entry.digest[:12]} of the cache is damaged: {entry.problem}. Remove it with `bdflow cache rm "
-            f"{entry.digest[:12]}`; it is built anew when it is next asked for."
-        )
-    record = {"key": entry.digest, "path": str(entry.path), **as_record(entry.sidecar)}
-    try:
-        layers = inspect_engine(entry)
-        why = None
-    except (BackendError, ModelError) as error:
-        layers, why = None, f"The layers are not shown, because the engine cannot be loaded here: {error}"
-    return {"engine": record, "note": why, "layers": layers}
-
-
-def inspect_engine(entry: CacheEntry) -> Any:
-    """The engine inspector's JSON, with one item per layer: names alone, where the engine was built without details.
-
-    Untested but for the names of its calls: it runs on the GPU that the engine was built for, and there alone.
-
-    Raises:
-        BackendUnavailableError: no CUDA, driver, CuPy or library.
-        EngineMismatchError, EngineLoadError, BackendError: the engine is not for this machine, or was altered; or it
-            was stripped of its weights, and its model is not installed.
-        CorruptModelError, WeightsHashError: it was stripped, and the model's weights are missing or damaged.
-    """
-    from bdflow_rt.engines.cache import EngineCache
-    from bdflow_rt.engines.gpu import CudaDevice
-    from bdflow_rt.engines.tensorrt_library import LoadedEngine, load_library
-
-    if entry.sidecar is None:
-        raise BackendError(f"Engine {entry.digest[:12]} is damaged: {entry.problem}.")
-    key = entry.sidecar.key
-    library, device = load_library(cast(Flavour, key.flavour)), CudaDevice()
-    fields = {field.name: getattr(key, field.name) for field in dataclasses.fields(key)}
-    here = {"gpu": device.name, "compute_capability": device.compute_capability}
-    cached = EngineCache().find(fields | here)
-    if cached is None:
-        raise BackendError(
-            f"The {key} was built for GPU {key.gpu!r} and compute capability {key.compute_capability}, and this is "
-            f"{device.name!r} with {device.compute_capability}; or its bytes are not those that were built, which "
-            "`bdflow cache verify` tells."
-        )
-    card = None
-    with suppress(ModelError):  # only a stripped engine needs its model, and says so where it has none
-        card = find_model(key.model)
-    with device.active():
-        loaded = LoadedEngine(cached, device=device, library=library, card=card)
-        loaded.acquire()
-        context = loaded.new_context()
-        inspector = context.engine.create_engine_inspector()
-        inspector.execution_context = context
-        text = inspector.get_engine_information(library.LayerInformationFormat.JSON)
-        del inspector, context  # before the engine, which they hold on to
-        loaded.let_go()
-    return json.loads(text)
 
 
 def _model_lines(report: dict[str, Any]) -> list[str]:

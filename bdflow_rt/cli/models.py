@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from bdflow_rt.cli.output import note, print_json, print_text
+from bdflow_rt.cli.output import note, print_json, print_text, table
 from bdflow_rt.zoo import DEFAULT_MODEL, list_models, list_problems
 
 
@@ -28,7 +28,5 @@ def run(args: argparse.Namespace) -> int:
         )
         for m in models
     ]  # fmt: skip
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    print_text("\n".join([*lines, f"The default is {DEFAULT_MODEL}; a bare name means the newest version."]))
+    print_text(f"{table(rows)}\nThe default is {DEFAULT_MODEL}; a bare name means the newest version.")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, get_args
 
-from bdflow_rt.engines.engine import PrecisionChoice
+from bdflow_rt.options import DEFAULT_MAX_PIXELS, MEMORY_LIMIT_MIB, PrecisionChoice
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     group.add_argument(
-        "--memory-limit", type=float, metavar="MIB", help="working memory of the network in MiB (default: 1024)"
-    )
+        "--memory-limit", type=float, metavar="MIB", default=MEMORY_LIMIT_MIB,
+        help="working memory of the network in MiB (default: 1024)",
+    )  # fmt: skip
     add_max_pixels(group)
 
 
@@ -39,28 +40,23 @@ def add_refine(parser: argparse.ArgumentParser) -> None:
 
 
 def add_max_pixels(parser: argparse._ActionsContainer) -> None:
-    """The limit of what is read; `max_pixels_option` has its value."""
+    """The limit of what is read."""
     parser.add_argument(
-        "--max-pixels", type=int, metavar="N", help="refuse larger HR pictures (default: 16384 x 16384)"
-    )
-
-
-def max_pixels_option(args: argparse.Namespace) -> dict[str, int]:
-    """`max_pixels` where `add_max_pixels` was given one, as keyword arguments."""
-    return {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
+        "--max-pixels", type=int, metavar="N", default=DEFAULT_MAX_PIXELS,
+        help="refuse larger HR pictures (default: 16384 x 16384)",
+    )  # fmt: skip
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `Rescaler` that `add_engine_options` was given."""
-    options: dict[str, Any] = {
+    return {
         "backend": args.backend,
         "device": args.device,
         "precision": args.precision,
         "threads": args.threads,
+        "memory_limit_mib": args.memory_limit,
+        "max_pixels": args.max_pixels,
     }
-    if args.memory_limit is not None:
-        options["memory_limit_mib"] = args.memory_limit
-    return {**options, **max_pixels_option(args)}
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

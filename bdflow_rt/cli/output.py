@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TextIO, TypeVar
 
 from bdflow_rt.errors import UnwritableOutputError
@@ -42,6 +42,19 @@ def print_text(text: str) -> None:
         raise UnwritableOutputError(
             f"Standard output cannot be written: {error.strerror}. Send it to a file on a disk with space."
         ) from error
+
+
+def table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Rows in columns, the first row their heads; with `numbers` all columns but the first are aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    align = [str.ljust, *[str.rjust if numbers else str.ljust] * (len(widths) - 1)]
+    return "\n".join("  ".join(f(c, w) for f, c, w in zip(align, row, widths, strict=True)).rstrip() for row in rows)
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False) -> list[str]:
+    """The lines of a Markdown table; with `numbers` all columns but the first are aligned to the right."""
+    rule = "|---" + ("|---:" if numbers else "|---") * (len(heads) - 1) + "|"
+    return [f"| {' | '.join(heads)} |", rule, *(f"| {' | '.join(cells)} |" for cells in rows)]
 
 
 def abandon(stream: TextIO) -> None:

@@ -8,9 +8,9 @@ import os
 import pathlib
 import re
 
-from bdflow_rt.arguments import MAX_THREADS
 from bdflow_rt.cli.output import note
 from bdflow_rt.errors import ArgumentError
+from bdflow_rt.options import MAX_THREADS
 
 EXIT_SIGNALLED = 128
 """Plus the number of the signal, as shells report it."""

@@ -6,7 +6,7 @@ import argparse
 import pathlib
 import time
 
-from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options, max_pixels_option
+from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options
 from bdflow_rt.cli.output import note, print_json, progress_callback
 from bdflow_rt.errors import ArgumentError
 
@@ -33,10 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from bdflow_rt.containers import Picture, check_picture_path, read_packet, write_picture
+    from bdflow_rt.containers import check_picture_path, read_packet, write_picture
     from bdflow_rt.containers.source import file_size
     from bdflow_rt.files import check_output
     from bdflow_rt.packet import ZPolicy
+    from bdflow_rt.picture import Picture
     from bdflow_rt.rescaler import Rescaler
 
     started = time.monotonic()
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     options = engine_options(args)
     check_output(args.output, inputs=[args.input])
     input_bytes = file_size(args.input)
-    packet = read_packet(args.input, **max_pixels_option(args))
+    packet = read_packet(args.input, max_pixels=args.max_pixels)
     height, width = packet.header.height, packet.header.width
     check_picture_path(args.output, width=width, height=height)
     # A folder outside the zoo has to be named; that its weights are those of the file is checked either way.

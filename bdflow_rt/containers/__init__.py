@@ -1,13 +1,10 @@
 """Files in and out: packets in their containers, and ordinary pictures."""
 
 from bdflow_rt.containers.header import decode_header, encode_header
-from bdflow_rt.containers.image import Picture, check_picture_path, read_picture, write_picture
+from bdflow_rt.containers.image import check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, decode_png, encode_png, read_packet, write_packet
-from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "Picture",
     "check_packet_path",
     "check_picture_path",
     "decode_header",

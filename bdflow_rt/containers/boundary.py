@@ -14,7 +14,7 @@ from bdflow_rt.containers.decoders import load_pixels, open_picture
 from bdflow_rt.containers.source import FILE_AGAIN
 from bdflow_rt.errors import CorruptPacketError, InputError, PacketVersionError
 from bdflow_rt.kernels.pack_bits import pack_picture, packed_size, unpack_picture
-from bdflow_rt.packet import UInt8Array
+from bdflow_rt.picture import UInt8Array
 
 RAW, WEBP = 0, 1
 """How a map is coded."""

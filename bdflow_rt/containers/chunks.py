@@ -9,7 +9,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
-from bdflow_rt.packet import MAX_SIDE
+from bdflow_rt.options import MAX_SIDE
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHUNK_HEAD, CHUNK_CRC = struct.Struct(">I4s"), struct.Struct(">I")

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from bdflow_rt.containers.chunks import CHUNK_CRC, CHUNK_HEAD, MAX_CHUNKS, SIGNATURE
 from bdflow_rt.containers.icc import rgb_profile
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
-from bdflow_rt.packet import MAX_ICC_BYTES
+from bdflow_rt.picture import MAX_ICC_BYTES
 
 _SIZES = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
 # Beyond the profile: its name, and what deflate adds where nothing can be compressed.

@@ -14,9 +14,10 @@ from bdflow_rt.containers.colour import check_png_colour, check_profile_size
 from bdflow_rt.containers.idat import check_idat
 from bdflow_rt.containers.jpeg import END_MARK, check_jpeg
 from bdflow_rt.containers.pillow import pillow_settings
-from bdflow_rt.containers.source import check_area, max_file_bytes
+from bdflow_rt.containers.source import max_file_bytes
 from bdflow_rt.containers.tiff import prepare_tiff
 from bdflow_rt.errors import BdflowError, CorruptImageError, UnsupportedImageError, shorten
+from bdflow_rt.options import check_area
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile

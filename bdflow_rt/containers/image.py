@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from bdflow_rt.containers.colour import check_profile_size, warn_unused_profile
 from bdflow_rt.containers.decoders import is_animated, load_pixels, open_picture
 from bdflow_rt.containers.icc import grey_profile, rgb_profile
-from bdflow_rt.containers.source import DEFAULT_MAX_PIXELS, check_max_pixels, open_input
+from bdflow_rt.containers.source import open_input
 from bdflow_rt.errors import ArgumentError, CorruptImageError, UnsupportedImageError, check_type, check_whole, describe
 from bdflow_rt.files import PathLike, as_path, write_atomically
-from bdflow_rt.packet import MAX_SIDE, UInt8Array, check_pixels_array, check_profile
+from bdflow_rt.options import DEFAULT_MAX_PIXELS, MAX_SIDE, check_max_pixels
+from bdflow_rt.picture import Picture, UInt8Array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,32 +32,6 @@ _MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
 _BLOCK_ROWS, _BLOCK_COLUMNS = 256, 4096
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _ORIENTATION = 258, 339, 274  # TIFF and EXIF tags
 _CONVERT = "for example with: magick IN -colorspace sRGB -depth 8 OUT.png"
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """An 8-bit picture in memory.
-
-    Attributes:
-        pixels: (H, W, 3) uint8 RGB.
-        colour: "grey" where it is a grey picture; its three channels are then equal.
-        icc_profile: ICC profile of these RGB pixels; None means sRGB. A grey picture's own profile is replaced by
-            the RGB profile with the same tone curve, and changed back when it is written as grey. At most 16 MiB.
-
-    Raises:
-        ShapeError, DTypeError, EmptyImageError: `pixels` is not such an array.
-        ArgumentError: another `colour`, or a longer profile.
-    """
-
-    pixels: UInt8Array
-    colour: Literal["rgb", "grey"] = "rgb"
-    icc_profile: bytes | None = None
-
-    def __post_init__(self) -> None:
-        check_pixels_array("The picture", self.pixels)
-        if not isinstance(self.colour, str) or self.colour not in ("rgb", "grey"):
-            raise ArgumentError(f"colour is {describe(self.colour)}; it must be 'rgb' or 'grey'.")
-        check_profile(self.icc_profile)
 
 
 def read_picture(

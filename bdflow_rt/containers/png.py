@@ -19,14 +19,7 @@ from bdflow_rt.containers.boundary import decode_boundary, encode_boundary
 from bdflow_rt.containers.chunks import PACKET_CHUNK, SIGNATURE, Ihdr, PngChunks, chunk, walk
 from bdflow_rt.containers.decoders import load_pixels, open_picture
 from bdflow_rt.containers.header import decode_header, encode_header, header_length
-from bdflow_rt.containers.source import (
-    DEFAULT_MAX_PIXELS,
-    FILE_AGAIN,
-    check_area,
-    check_max_pixels,
-    max_file_bytes,
-    read_file,
-)
+from bdflow_rt.containers.source import FILE_AGAIN, max_file_bytes, read_file
 from bdflow_rt.errors import (
     ArgumentError,
     CorruptImageError,
@@ -38,7 +31,9 @@ from bdflow_rt.errors import (
     shorten,
 )
 from bdflow_rt.files import PathLike, as_path, write_atomically
-from bdflow_rt.packet import MAX_ICC_BYTES, Packet, PacketHeader, UInt8Array
+from bdflow_rt.options import DEFAULT_MAX_PIXELS, check_area, check_max_pixels
+from bdflow_rt.packet import Packet, PacketHeader
+from bdflow_rt.picture import MAX_ICC_BYTES, UInt8Array
 
 _RGB = 2
 _COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}

@@ -10,36 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from bdflow_rt.errors import CorruptImageError, ImageTooLargeError, MissingFileError, UnreadableFileError, check_whole
+from bdflow_rt.errors import CorruptImageError, ImageTooLargeError, MissingFileError, UnreadableFileError
 from bdflow_rt.files import PathLike, as_path
-from bdflow_rt.packet import MAX_SIDE
 
-DEFAULT_MAX_PIXELS = 1 << 28
-"""Largest picture accepted unless the caller says otherwise: 16384 x 16384 pixels."""
 FILE_AGAIN = "Get the file again from where it was made."
 _METADATA_ALLOWANCE = 32 << 20
-
-
-def check_max_pixels(max_pixels: int) -> None:
-    """Check a limit on pixels.
-
-    Raises:
-        ArgumentError: it is no whole number from 1 to the pixels of the largest picture, `MAX_SIDE` to each side.
-    """
-    check_whole("max_pixels", max_pixels, 1, MAX_SIDE**2)
-
-
-def check_area(what: str, width: int, height: int, *, max_pixels: int) -> None:
-    """Refuse a picture before memory is spent on it; `what` starts the message, such as "'in.png' has".
-
-    Raises:
-        ImageTooLargeError: it has more than `max_pixels`.
-    """
-    if width * height > max_pixels:
-        raise ImageTooLargeError(
-            f"{what} {width} x {height} = {width * height} pixels; at most {max_pixels} are allowed. Raise max_pixels "
-            "to accept it, or cut it into parts."
-        )
 
 
 def max_file_bytes(max_pixels: int) -> int:

@@ -27,7 +27,7 @@ from bdflow_rt.cache import (
     check_folder,
     locked,
     make_folder,
-    read_file,
+    read_cached,
 )
 from bdflow_rt.engines.cache_entry import MAX_SIDECAR_BYTES, EngineKey, Sidecar, read_plan
 from bdflow_rt.errors import ArgumentError, OutputError, UnreadableFileError
@@ -247,7 +247,7 @@ class EngineCache:
         return {name[:64] for name in names if re.fullmatch(r"[0-9a-f]{64}\.(json|plan|runtime)", name)}
 
     def _sidecar(self, digest: str) -> Sidecar:
-        text = read_file(self._file(digest, ".json"), limit=MAX_SIDECAR_BYTES, what="its sidecar")
+        text = read_cached(self._file(digest, ".json"), limit=MAX_SIDECAR_BYTES, what="its sidecar")
         return Sidecar.parse(text, digest=digest)
 
     def _load(self, digest: str) -> CachedEngine:

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bdflow_rt.cache import DamagedFileError, read_file
+from bdflow_rt.cache import DamagedFileError, read_cached
 from bdflow_rt.errors import ArgumentError
 
 FORMAT = 1
@@ -177,7 +177,7 @@ def read_plan(path: Path, sidecar: Sidecar) -> bytes:
     Raises:
         DamagedFileError: they are not.
     """
-    plan = read_file(path, limit=sidecar.plan_bytes, what="the engine")
+    plan = read_cached(path, limit=sidecar.plan_bytes, what="the engine")
     if len(plan) != sidecar.plan_bytes:
         raise DamagedFileError(f"the engine has {len(plan)} bytes instead of {sidecar.plan_bytes}")
     if hashlib.sha256(plan).hexdigest() != sidecar.plan_sha256:

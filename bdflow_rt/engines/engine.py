@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -18,14 +18,10 @@ from bdflow_rt.errors import (
     ShapeError,
     shorten,
 )
+from bdflow_rt.options import Backend
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction
 
-Precision = Literal["fp32", "bf16", "fp16"]
-PrecisionChoice = Literal["auto", Precision]
-Backend = Literal["openvino", "torch", "tensorrt", "tensorrt-rtx"]
-Flavour = Literal["tensorrt", "tensorrt-rtx"]
-"""The backends whose engines are built beforehand, and kept in a cache."""
 _MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "failed to allocate", "bad_alloc", "alloc_failed", "allocation_failed",
 )  # fmt: skip

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.engines.engine import Backend, Precision, check_finite, check_inputs, closed, run_error
+from bdflow_rt.engines.engine import check_finite, check_inputs, closed, run_error
 from bdflow_rt.errors import BackendError, BackendUnavailableError, CorruptModelError, shorten
 from bdflow_rt.fork import enter_library
+from bdflow_rt.options import Backend, Precision
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction

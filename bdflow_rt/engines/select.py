@@ -8,9 +8,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
-from bdflow_rt.engines.engine import Backend, Engine, Flavour, Precision, PrecisionChoice
+from bdflow_rt.engines.engine import Engine
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError, shorten
 from bdflow_rt.fork import enter_library, torch_threads
+from bdflow_rt.options import Backend, Flavour, Precision, PrecisionChoice
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction
@@ -95,12 +96,12 @@ def open_engine(
 
         return OpenVINOEngine(card, direction, precision=precision, threads=threads)
     if selection.backend != "torch":
-        from bdflow_rt.engines.tensorrt import open_tensorrt
+        from bdflow_rt.engines.tensorrt.engine import open_tensorrt
 
         index = int(selection.device.partition(":")[2] or 0)
         return open_tensorrt(card, direction, flavour=selection.backend, index=index)
     prepare_torch(selection.device, threads=threads)
-    from bdflow_rt.engines.torch import TorchEngine
+    from bdflow_rt.engines.torch.engine import TorchEngine
 
     return TorchEngine(card, direction, device=selection.device, precision=precision)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.engines.gpu import Device, Graph
-from bdflow_rt.engines.tensorrt_library import Extents, LoadedEngine
+from bdflow_rt.engines.tensorrt.library import Extents, LoadedEngine
 from bdflow_rt.errors import BackendError, EngineMismatchError, OutsideProfileError
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction

@@ -7,14 +7,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.utils.checkpoint import checkpoint
 
 from bdflow_rt.errors import ModelConfigError, ShapeError
-from bdflow_rt.latent import latent_rows
 from bdflow_rt.models.layers.haar import haar_forward, haar_inverse
 from bdflow_rt.models.layers.quantize import BoundaryQuantizer, quantize_lr
 from bdflow_rt.zoo.architecture import Architecture
@@ -121,19 +119,6 @@ class Network(nn.Module):
         if self.quantizer is None or output.boundary is None:
             return lr, None
         return lr, self.quantizer(output.boundary)
-
-    def sample_latent(self, lr: Tensor, *, temperature: float, seed: int) -> Tensor:
-        """Z ~ N(0, temperature^2) for an LR batch; the paper's prior N(0, 0.2) has temperature sqrt(0.2).
-
-        The Z that a packet with that seed gets, see `bdflow_rt.latent`; picture i of the batch gets seed + i.
-        """
-        n, _, h, w = lr.shape
-        channels = self.interface.latent_channels
-        drawn = [
-            latent_rows(range(h), columns=range(w), width=w, channels=channels, temperature=temperature, seed=seed + i)
-            for i in range(n)
-        ]
-        return torch.from_numpy(np.stack(drawn)).to(lr)
 
     def checkpointed(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function, whose activations are computed anew in the backward pass if `checkpoint_gradients` is on."""

@@ -60,7 +60,7 @@ def train_model(
     """Train a model and write OUTPUT/model, alone or as one of the processes that torchrun started.
 
     A resumed run that ends with other weights writes OUTPUT/model anew and keeps the former one as OUTPUT/model-1,
-    model-2 and so on: no weights that a packet may name are ever lost. `bench.release` gives a model its version.
+    model-2 and so on: no weights that a packet may name are ever lost. `tools.release` gives a model its version.
 
     The first SIGTERM or SIGINT ends the run after the present step, with a checkpoint; the second ends it at once.
 

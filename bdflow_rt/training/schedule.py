@@ -15,20 +15,12 @@ def learning_rate(config: TrainConfig, *, step: int, progress: float) -> float:
     return cosine * min(1.0, (step + 1) / (config.warmup + 1))
 
 
-class Progress:
-    """Progress of a run, by iterations or by the seconds it has been training.
+def progress_of(*, iterations: int, minutes: float | None, step: int, elapsed_s: float) -> float:
+    """How far a run is, 0 at its start and 1 at its end.
 
     Args:
-        iterations: length of the run when it goes by iterations.
-        minutes: length of the run in minutes of training, pauses between resumed parts not counted; None: by
-            iterations.
+        iterations: length of the run in steps.
+        minutes: its length in minutes of training, pauses between resumed parts not counted; None: by `iterations`.
+        step, elapsed_s: steps and seconds of training so far.
     """
-
-    def __init__(self, *, iterations: int, minutes: float | None) -> None:
-        self._iterations = iterations
-        self._seconds = None if minutes is None else minutes * 60
-
-    def at(self, *, step: int, elapsed_s: float) -> float:
-        """0 at the start, 1 at the end."""
-        done = step / self._iterations if self._seconds is None else elapsed_s / self._seconds
-        return min(1.0, done)
+    return min(1.0, step / iterations if minutes is None else elapsed_s / (60 * minutes))

@@ -33,7 +33,7 @@ from bdflow_rt.training.initial import start_from
 from bdflow_rt.training.jpeg import Jpeg
 from bdflow_rt.training.optimizers import Optimizer
 from bdflow_rt.training.runlog import RunLog
-from bdflow_rt.training.schedule import Progress, learning_rate
+from bdflow_rt.training.schedule import learning_rate, progress_of
 from bdflow_rt.training.step import TrainStep
 from bdflow_rt.training.validate import Validation, validate
 
@@ -94,7 +94,7 @@ class Trainer:
         self._speak = say
         self._pool, self._pictures = pool, validation or []
         _check_validation(self._pictures, scale=config.model.interface().scale)
-        self._progress = Progress(iterations=config.iterations, minutes=minutes)
+        self._minutes = minutes
         self._crops = CropBatches(
             pool,
             crop=config.crop,
@@ -142,7 +142,9 @@ class Trainer:
     @property
     def progress(self) -> float:
         """0 at the start of the run, 1 at its end."""
-        return self._progress.at(step=self.step, elapsed_s=self.elapsed_s)
+        return progress_of(
+            iterations=self.config.iterations, minutes=self._minutes, step=self.step, elapsed_s=self.elapsed_s
+        )
 
     def train(self, *, stop: Callable[[], bool] = lambda: False) -> Validation | None:
         """Train to the end of the schedule, or until `stop()` says so; a checkpoint is written either way.

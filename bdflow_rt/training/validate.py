@@ -14,6 +14,7 @@ from bdflow_rt.metrics.bicubic import bicubic_downscale
 from bdflow_rt.metrics.psnr import psnr, psnr_y
 from bdflow_rt.models.network import Network
 from bdflow_rt.models.wire import Wire
+from bdflow_rt.runtime.latent import latent_rows
 from bdflow_rt.training.data import decode
 from bdflow_rt.training.jpeg import Jpeg
 from bdflow_rt.training.sources import PICTURE_SUFFIXES, Split
@@ -78,8 +79,12 @@ def validate(
         if jpeg is not None:
             packet["lr"] = torch.from_numpy(jpeg.apply(lr)).to(device)
         if temperature:
-            planes = packet["lr"].permute(0, 3, 1, 2).float()
-            packet["latent"] = model.sample_latent(planes, temperature=temperature, seed=index)
+            h, w = lr.shape[1:3]
+            channels = model.interface.latent_channels
+            latent = latent_rows(
+                range(h), columns=range(w), width=w, channels=channels, temperature=temperature, seed=index
+            )
+            packet["latent"] = torch.from_numpy(latent[None]).to(device)
         restored = up(packet)["image"][0, :height, :width].cpu().numpy()
         quality.append(psnr_y(restored, picture, border=scale))
         lr_quality.append(psnr(lr[0], bicubic_downscale(picture, scale=scale)))

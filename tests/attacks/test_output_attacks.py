@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bdflow_rt.containers import Picture, write_packet, write_picture
+from bdflow_rt.containers import write_packet, write_picture
 from bdflow_rt.errors import DiskFullError, UnwritableOutputError
+from bdflow_rt.picture import Picture
 from tests.containers.build import make_packet, refused
 from tests.support import ROOT
 

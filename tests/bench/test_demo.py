@@ -113,7 +113,7 @@ def test_panels_show_the_same_detail_enlarged_without_smoothing() -> None:
 
 
 def test_the_environment_is_json_inside_and_outside_a_checkout(tmp_path: Path) -> None:
-    code = "import json; from bdflow_rt.bench.environment import environment; print(json.dumps(environment()))"
+    code = "import json; from bdflow_rt.evaluate.environment import environment; print(json.dumps(environment()))"
     inside = json.loads(subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True).stdout)
     package = Path(shutil.copytree(ROOT / "bdflow_rt", tmp_path / "bdflow_rt"))
     shutil.copytree(ROOT / "bench", package / "bench")

@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from bdflow_rt import decode_png, encode_png
-from bdflow_rt.bench import measured, rate_distortion, report
-from bdflow_rt.bench.codecs import AVIF, JPEG, WEBP, decode, encode_png_plain, encode_webp_lossless
+from bdflow_rt.bench import rate_distortion
 from bdflow_rt.bench.rate_distortion import Original, lpips_distance, mean_of, measure_model
-from bdflow_rt.containers.image import Picture
+from bdflow_rt.evaluate.codecs import AVIF, JPEG, WEBP, decode, encode_png_plain, encode_webp_lossless
 from bdflow_rt.metrics import bicubic_downscale, psnr_y
+from bdflow_rt.picture import Picture
 from bdflow_rt.rescaler import Rescaler
 from tests.support import data_dir, needs_data, photo
+from tools import measured, report
 
 HR = photo(67, 53, 5)
 

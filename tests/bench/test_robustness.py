@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from bdflow_rt.bench import robustness
-from bdflow_rt.bench.codecs import JPEG, decode, through
 from bdflow_rt.bench.robustness import Curve, at_bytes
 from bdflow_rt.bench.search import read_trials, run_folder
-from bdflow_rt.containers.image import Picture, read_picture
+from bdflow_rt.containers.image import read_picture
 from bdflow_rt.errors import ArgumentError, CheckpointError
+from bdflow_rt.evaluate.codecs import JPEG, decode, through
 from bdflow_rt.metrics import bicubic_downscale, psnr_y
+from bdflow_rt.picture import Picture
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.publish import publish

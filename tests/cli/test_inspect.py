@@ -14,8 +14,8 @@ import torch
 
 import bdflow_rt
 from bdflow_rt.engines.cache import EngineCache
-from bdflow_rt.engines.engine import Backend
 from bdflow_rt.engines.select import is_installed
+from bdflow_rt.options import Backend
 from bdflow_rt.zoo import find_model
 from tests.cli.build import bdflow, failed, succeeded
 from tests.engines import standin
@@ -171,7 +171,7 @@ def test_a_stripped_engine_is_given_the_weights_of_its_model_where_that_is_insta
     monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path / "cache"))
     stand = Stand(device, standin.StandInLibrary(device, "10.13.0.35"), EngineCache(log=lambda text: None))
     monkeypatch.setattr("bdflow_rt.engines.gpu.CudaDevice", lambda: device)
-    monkeypatch.setattr("bdflow_rt.engines.tensorrt_library.load_library", lambda flavour: stand.library)
+    monkeypatch.setattr("bdflow_rt.engines.tensorrt.library.load_library", lambda flavour: stand.library)
     inspector = SimpleNamespace(get_engine_information=lambda format: '{"Layers": ["conv"]}')
     monkeypatch.setattr(standin.ICudaEngine, "create_engine_inspector", lambda self: inspector, raising=False)
     monkeypatch.setattr(stand.library, "LayerInformationFormat", SimpleNamespace(JSON=1), raising=False)

@@ -15,10 +15,11 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from bdflow_rt.cli.verify import COMPARED, MAX_SIDE, REFERENCE, SIZES, builtin_picture
-from bdflow_rt.engines.engine import Backend
 from bdflow_rt.engines.select import Selection, choose_precision
 from bdflow_rt.errors import ArgumentError
+from bdflow_rt.evaluate.verify import COMPARED, MIDDLE_SIDE, REFERENCE, SIZES
+from bdflow_rt.options import Backend
+from bdflow_rt.picture import sample_picture
 from bdflow_rt.zoo import ModelCard, find_model
 from bdflow_rt.zoo.card import CARD_FILE
 from bdflow_rt.zoo.interface import Direction
@@ -133,9 +134,9 @@ def test_files_are_used_as_pictures_padded_or_cut_to_their_middle(zoo: Path, sou
     from PIL import Image
 
     large = tmp_path / "large.png"
-    Image.fromarray(builtin_picture(50, MAX_SIDE + 90, seed=4)).save(large)
+    Image.fromarray(sample_picture(50, MIDDLE_SIDE + 90, seed=4)).save(large)
     report = succeeded("verify", "plain", source, large, "--backend", "openvino", "--json", "-q").json
-    assert report["pictures"] == {str(source): [64, 68], str(large): [52, MAX_SIDE]}
+    assert report["pictures"] == {str(source): [64, 68], str(large): [52, MIDDLE_SIDE]}
 
 
 def test_a_picture_that_does_not_exist_is_named(zoo: Path) -> None:
@@ -149,9 +150,9 @@ def test_a_picture_of_one_pixel_is_enough(zoo: Path, tmp_path: Path) -> None:
     succeeded("verify", "tiny-x2", tmp_path / "dot.png", "--backend", "openvino")
 
 
-def test_builtin_pictures_are_the_same_every_time_and_use_the_whole_range() -> None:
-    one, two = (builtin_picture(97, 61, seed=3) for _ in range(2))
+def test_sample_pictures_are_the_same_every_time_and_use_the_whole_range() -> None:
+    one, two = (sample_picture(97, 61, seed=3) for _ in range(2))
     assert np.array_equal(one, two)
     assert one.min() < 40
     assert one.max() > 215
-    assert not np.array_equal(one, builtin_picture(97, 61, seed=4))
+    assert not np.array_equal(one, sample_picture(97, 61, seed=4))

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from bdflow_rt.containers import Picture, check_picture_path, read_picture, write_picture
+from bdflow_rt.containers import check_picture_path, read_picture, write_picture
 from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeError, UnsupportedImageError
+from bdflow_rt.picture import Picture
 from tests.containers.build import encoded, refused
 from tests.containers.test_icc import long_profile, make_grey_profile, to_lab
 from tests.support import photo

@@ -16,7 +16,8 @@ from bdflow_rt.errors import (
     PacketMismatchError,
     ShapeError,
 )
-from bdflow_rt.packet import MAX_ICC_BYTES, ColourInfo, Packet, PacketHeader, ZPolicy
+from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, ZPolicy
+from bdflow_rt.picture import MAX_ICC_BYTES
 from tests.containers.build import make_packet, refused
 
 

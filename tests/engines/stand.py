@@ -11,12 +11,12 @@ from onnx import numpy_helper
 
 from bdflow_rt.engines.cache import CachedEngine, EngineCache
 from bdflow_rt.engines.cache_entry import EngineKey
-from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.openvino import OpenVINOEngine
-from bdflow_rt.engines.tensorrt import TensorRTEngine
-from bdflow_rt.engines.tensorrt_library import LoadedEngine
+from bdflow_rt.engines.tensorrt.engine import TensorRTEngine
+from bdflow_rt.engines.tensorrt.library import LoadedEngine
 from bdflow_rt.export.dequantize import dequantize, learned_weights
 from bdflow_rt.export.onnx import read_graph
+from bdflow_rt.options import Flavour
 from bdflow_rt.zoo import Direction, ModelCard
 from tests.engines.standin import StandInLibrary, standin_plan
 from tests.engines.standin_gpu import StandInDevice

@@ -12,7 +12,7 @@ import pytest
 
 from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.openvino import OpenVINOEngine
-from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.engines.torch.engine import TorchEngine
 from bdflow_rt.errors import ArgumentError, ClosedError, DTypeError, ShapeError
 from bdflow_rt.zoo import Direction, ModelCard
 from tests.support import ROOT

@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 from bdflow_rt.engines.openvino import FLEXIBLE_PIXELS, OpenVINOEngine
-from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.engines.torch.engine import TorchEngine
 from bdflow_rt.errors import (
     BackendError,
     BackendUnavailableError,

@@ -17,9 +17,8 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from bdflow_rt.engines.cache import CachedEngine
-from bdflow_rt.engines.engine import Flavour
-from bdflow_rt.engines.tensorrt import open_tensorrt
-from bdflow_rt.engines.tensorrt_library import LoadedEngine, load_library
+from bdflow_rt.engines.tensorrt.engine import open_tensorrt
+from bdflow_rt.engines.tensorrt.library import LoadedEngine, load_library
 from bdflow_rt.errors import (
     CorruptModelError,
     EngineLoadError,
@@ -28,6 +27,7 @@ from bdflow_rt.errors import (
     WeightsHashError,
 )
 from bdflow_rt.export.onnx import export_model
+from bdflow_rt.options import Flavour
 from bdflow_rt.zoo import Direction, ModelCard
 from bdflow_rt.zoo.card import CARD_FILE
 from tests.engines.stand import Stand, reference, same
@@ -68,7 +68,7 @@ def test_a_stripped_engine_gives_the_pixels_of_the_public_graph(
 def test_a_stripped_engine_is_opened_from_the_cache(
     stand: Stand, card: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bdflow_rt.engines.tensorrt.load_library", lambda flavour: stand.library)
+    monkeypatch.setattr("bdflow_rt.engines.tensorrt.engine.load_library", lambda flavour: stand.library)
     stand.cached(card, "upscale", is_stripped=True)
     inputs = graph_inputs(card, "upscale")
     device: Any = stand.device

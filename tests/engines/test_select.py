@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from bdflow_rt.engines.engine import Backend, Precision, PrecisionChoice
 from bdflow_rt.engines.select import (
     AUTO_LOSS_DB,
     NAMED_LOSS_DB,
@@ -22,6 +21,7 @@ from bdflow_rt.engines.select import (
     select,
 )
 from bdflow_rt.errors import ArgumentError, BackendUnavailableError
+from bdflow_rt.options import Backend, Precision, PrecisionChoice
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import ModelCard
 from tests.support import ROOT

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bdflow_rt.engines.engine import Flavour
-from bdflow_rt.engines.tensorrt import MAX_SHAPES
+from bdflow_rt.engines.tensorrt.engine import MAX_SHAPES
 from bdflow_rt.errors import (
     ArgumentError,
     BackendError,
@@ -23,6 +22,7 @@ from bdflow_rt.errors import (
     OutsideProfileError,
     ShapeError,
 )
+from bdflow_rt.options import Flavour
 from bdflow_rt.zoo import Direction, ModelCard
 from tests.engines.stand import Stand, reference, same
 from tests.support_models import graph_inputs, make_model, tiny_config, with_weights

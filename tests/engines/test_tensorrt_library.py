@@ -13,10 +13,9 @@ import pytest
 
 from bdflow_rt.engines.cache import CachedEngine
 from bdflow_rt.engines.cache_entry import Sidecar
-from bdflow_rt.engines.engine import Flavour
 from bdflow_rt.engines.select import open_engine, select
-from bdflow_rt.engines.tensorrt import TensorRTEngine, open_tensorrt
-from bdflow_rt.engines.tensorrt_library import LoadedEngine, check_version, load_library
+from bdflow_rt.engines.tensorrt.engine import TensorRTEngine, open_tensorrt
+from bdflow_rt.engines.tensorrt.library import LoadedEngine, check_version, load_library
 from bdflow_rt.errors import (
     BackendUnavailableError,
     BackendVersionError,
@@ -26,6 +25,7 @@ from bdflow_rt.errors import (
     EngineMissingError,
 )
 from bdflow_rt.interop import has_cuda
+from bdflow_rt.options import Flavour
 from bdflow_rt.zoo import ModelCard
 from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from tests.engines.stand import Stand, reference, same
@@ -112,7 +112,7 @@ def test_what_rtx_compiles_is_kept_beside_the_engine_and_given_back(stand: Stand
 
 
 def test_an_engine_is_opened_from_the_cache(stand: Stand, card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdflow_rt.engines.tensorrt.load_library", lambda flavour: stand.library)
+    monkeypatch.setattr("bdflow_rt.engines.tensorrt.engine.load_library", lambda flavour: stand.library)
     opened = {"flavour": "tensorrt", "cache": stand.cache, "device": stand.device}
     with pytest.raises(EngineMissingError, match=r"none is cached\. Build it: bdflow build tiny@1 --flavour tensorrt"):
         open_tensorrt(card, "downscale", **opened)  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def test_an_engine_is_opened_from_the_cache(stand: Stand, card: ModelCard, monke
 def test_an_engine_of_the_same_weights_in_another_network_is_not_taken(
     stand: Stand, card: ModelCard, monkeypatch: pytest.MonkeyPatch, is_stripped: bool
 ) -> None:
-    monkeypatch.setattr("bdflow_rt.engines.tensorrt.load_library", lambda flavour: stand.library)
+    monkeypatch.setattr("bdflow_rt.engines.tensorrt.engine.load_library", lambda flavour: stand.library)
     cached = stand.cached(card, "downscale", is_stripped=is_stripped)
     additive = dataclasses.replace(
         card, config=dataclasses.replace(cast(BDFlowConfig, card.config), coupling="additive")

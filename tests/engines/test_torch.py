@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from bdflow_rt.engines.torch import TorchEngine, exact_convolutions
+from bdflow_rt.engines.torch.engine import TorchEngine, exact_convolutions
 from bdflow_rt.errors import BackendError, CorruptModelError, OutOfMemoryError, WeightsHashError
 from tests.support import ROOT
 from tests.support_models import graph_inputs, make_model, tiny_config
@@ -95,7 +95,7 @@ SETTINGS = """
 import json, os, sys
 import torch
 from torch.backends import cudnn
-from bdflow_rt.engines.torch import exact_convolutions
+from bdflow_rt.engines.torch.engine import exact_convolutions
 
 def settings():
     places = (torch.backends, cudnn, cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)

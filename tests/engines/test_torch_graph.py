@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bdflow_rt.engines.torch import TorchEngine
-from bdflow_rt.engines.torch_graph import GraphedWire, changed, first_difference
+from bdflow_rt.engines.torch.engine import TorchEngine
+from bdflow_rt.engines.torch.graph import GraphedWire, changed, first_difference
 from bdflow_rt.models.io import load_model
 from bdflow_rt.models.layers.haar import haar_forward, haar_inverse
 from bdflow_rt.zoo import find_model

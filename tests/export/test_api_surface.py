@@ -27,8 +27,8 @@ NOT_OF_PYBIND = {"__buffer__", "__iter__", "__len__", "__int__", "__members__"}
 """Members that are no methods with named arguments there."""
 CALLERS = (
     "export/flavours.py", "export/tensorrt.py", "export/timing_cache.py", "bdflow_rt/engines/refit.py",
-    "bdflow_rt/engines/shaped.py", "bdflow_rt/engines/tensorrt.py", "bdflow_rt/engines/tensorrt_library.py",
-    "bdflow_rt/cli/inspect.py",
+    "bdflow_rt/engines/shaped.py", "bdflow_rt/engines/tensorrt/engine.py", "bdflow_rt/engines/tensorrt/library.py",
+    "bdflow_rt/evaluate/inspect.py",
 )  # fmt: skip
 PACKAGE_NAMES = ("api", "library")
 """What the callers call the package: of the builder, and of the runtime."""

@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from bdflow_rt.engines.engine import Precision
 from bdflow_rt.engines.openvino import OpenVINOEngine, process_core
-from bdflow_rt.engines.tensorrt_library import load_library
-from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.engines.tensorrt.library import load_library
+from bdflow_rt.engines.torch.engine import TorchEngine
 from bdflow_rt.errors import PrecisionError, WeightsHashError
 from bdflow_rt.export.calibration import calibration_inputs, magnitudes, with_weights
 from bdflow_rt.export.dequantize import dequantize
@@ -28,6 +27,7 @@ from bdflow_rt.export.precision import build_half_graph, check_precision, measur
 from bdflow_rt.export.profiles import parse_profile
 from bdflow_rt.export.tensorrt import BuildOptions, EngineBuild, parsed_network
 from bdflow_rt.models.io import load_model, save_model
+from bdflow_rt.options import Precision
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard
 from bdflow_rt.zoo.interface import GraphKind

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.openvino import OpenVINOEngine
-from bdflow_rt.engines.torch import TorchEngine
+from bdflow_rt.engines.torch.engine import TorchEngine
 from bdflow_rt.errors import NonFiniteOutputError
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard

@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from bdflow_rt.bench.quality import list_pictures
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.errors import PrecisionError
+from bdflow_rt.evaluate.pictures import list_pictures
 from bdflow_rt.export.half import element_types, islands, to_half
 from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.kernels.egress import egress_reference

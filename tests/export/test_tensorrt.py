@@ -17,7 +17,7 @@ from bdflow_rt.bench.engines import paper_model
 from bdflow_rt.cache import Blob
 from bdflow_rt.engines.cache_entry import ANY_GPU
 from bdflow_rt.engines.select import is_installed
-from bdflow_rt.engines.tensorrt_library import load_library
+from bdflow_rt.engines.tensorrt.library import load_library
 from bdflow_rt.errors import (
     ArgumentError,
     BackendUnavailableError,

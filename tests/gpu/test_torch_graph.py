@@ -19,7 +19,7 @@ SHAPES = [(64, 96), (120, 68), (64, 96), (512, 512)]
 @pytest.fixture(params=["downscale", "upscale"])
 def pair(request: Any) -> Any:
     """The reference and the graphs of one direction of the shipped x4."""
-    from bdflow_rt.engines.torch import TorchEngine
+    from bdflow_rt.engines.torch.engine import TorchEngine
     from bdflow_rt.zoo import find_model
 
     card = find_model("bdflow-x4@1")
@@ -48,7 +48,7 @@ def test_graphs_give_the_references_pixels_for_changing_shapes_and_pictures(pair
 
 
 def test_without_kernels_the_graphs_give_the_same(pair: Any) -> None:
-    from bdflow_rt.engines.torch_graph import GraphedWire
+    from bdflow_rt.engines.torch.graph import GraphedWire
     from bdflow_rt.models.io import load_model
     from bdflow_rt.zoo import find_model
 
@@ -65,7 +65,7 @@ def test_without_kernels_the_graphs_give_the_same(pair: Any) -> None:
 
 
 def _open(direction: str = "downscale") -> Any:
-    from bdflow_rt.engines.torch import TorchEngine
+    from bdflow_rt.engines.torch.engine import TorchEngine
     from bdflow_rt.zoo import find_model
 
     return TorchEngine(find_model("bdflow-x4@1"), direction, device="cuda", precision="fp16")  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ def test_threads_capture_while_others_run_and_allocate() -> None:
 def test_the_second_gpu_works_while_the_first_is_current() -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    from bdflow_rt.engines.torch import TorchEngine
+    from bdflow_rt.engines.torch.engine import TorchEngine
     from bdflow_rt.zoo import find_model
 
     image = photo(64, 96, seed=1)[None]

@@ -88,19 +88,6 @@ def test_gradient_checkpointing_changes_no_gradient(bits: int) -> None:
         assert torch.equal(grad, gradients[1][name]), name
 
 
-def test_latent_follows_its_seed_and_temperature() -> None:
-    model = BDFlow(SMALL)
-    lr = torch.zeros(1, 3, 31, 37)
-    one = model.sample_latent(lr, temperature=0.5, seed=7)
-    assert one.shape == (1, 44, 31, 37)
-    assert torch.equal(one, model.sample_latent(lr, temperature=0.5, seed=7))
-    assert torch.equal(one * 2, model.sample_latent(lr, temperature=1.0, seed=7))
-    assert not torch.equal(one, model.sample_latent(lr, temperature=0.5, seed=8))
-    assert abs(one.std().item() - 0.5) < 0.01
-    assert torch.equal(model.sample_latent(lr, temperature=0.0, seed=7), torch.zeros_like(one))
-    assert torch.equal(model.sample_latent(lr.double(), temperature=0.5, seed=7), one.double())
-
-
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 3, 8, 6), (1, 3, 7, 8)])
 def test_pictures_that_do_not_fit_the_scale_raise(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="multiples of 4"):

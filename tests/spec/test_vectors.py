@@ -17,8 +17,8 @@ from PIL import Image
 
 from bdflow_rt import Rescaler, decode_png, encode_png, errors
 from bdflow_rt.containers import decode_header, encode_header
-from bdflow_rt.latent import latent_rows
 from bdflow_rt.packet import Packet, PacketHeader, StreamHeader
+from bdflow_rt.runtime.latent import latent_rows
 from bdflow_rt.zoo import ModelCard
 from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from bdflow_rt.zoo.card import CARD_FILE

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from bdflow_rt.bench.codecs import JPEG, JPEG_444, decode
-from bdflow_rt.containers.image import Picture
 from bdflow_rt.errors import TrainingConfigError, TrainingError
+from bdflow_rt.evaluate.codecs import JPEG, JPEG_444, decode
 from bdflow_rt.models.bdflow import BDFlow
+from bdflow_rt.picture import Picture
 from bdflow_rt.training import step as step_module
 from bdflow_rt.training.boundary import boundary_target
 from bdflow_rt.training.codec import LossyLr, differentiable_jpeg, straight_through_jpeg

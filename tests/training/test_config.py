@@ -13,7 +13,7 @@ from bdflow_rt.errors import TrainingConfigError
 from bdflow_rt.models.network import build_network
 from bdflow_rt.training.config import MAX_SEED, TrainConfig, shipped_configs
 from bdflow_rt.training.losses import LossWeights
-from bdflow_rt.training.schedule import Progress, learning_rate
+from bdflow_rt.training.schedule import learning_rate, progress_of
 from bdflow_rt.training.step import TrainStep
 from bdflow_rt.zoo.arch.bdflow import paper_config
 from bdflow_rt.zoo.interface import SCALES
@@ -112,9 +112,9 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
 
 
 def test_progress_goes_by_steps_or_by_minutes() -> None:
-    assert Progress(iterations=200, minutes=None).at(step=50, elapsed_s=1e9) == 0.25
-    assert Progress(iterations=200, minutes=2).at(step=10**9, elapsed_s=30) == 0.25
-    assert Progress(iterations=200, minutes=2).at(step=0, elapsed_s=500) == 1
+    assert progress_of(iterations=200, minutes=None, step=50, elapsed_s=1e9) == 0.25
+    assert progress_of(iterations=200, minutes=2, step=10**9, elapsed_s=30) == 0.25
+    assert progress_of(iterations=200, minutes=2, step=0, elapsed_s=500) == 1
 
 
 def test_the_largest_seed_seeds_the_network_and_z(tmp_path: pathlib.Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bdflow_rt.cli.main import main
-from bdflow_rt.containers.image import Picture, read_picture, write_picture
+from bdflow_rt.containers.image import read_picture, write_picture
 from bdflow_rt.containers.png import read_packet
+from bdflow_rt.picture import Picture
 from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.training.config import TrainConfig, shipped_configs
 from tests.support import data_dir, needs_data, photo

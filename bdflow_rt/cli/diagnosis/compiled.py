@@ -16,7 +16,7 @@ MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _FLAVOUR = """
 import ctypes
 from bdflow_rt.cli.diagnosis.compiled import mapped_libraries
-from bdflow_rt.engines.tensorrt_library import load_library
+from bdflow_rt.engines.tensorrt.library import load_library
 from bdflow_rt.errors import BdflowError
 try:
     package = load_library({flavour!r})

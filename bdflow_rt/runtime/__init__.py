@@ -1,0 +1,1 @@
+"""Running a model over whole pictures: tiles, memory, Z, refinement."""

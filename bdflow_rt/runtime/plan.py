@@ -1,0 +1,134 @@
+"""Exact tiling: a picture cut into windows whose halo is at least the network's receptive field.
+
+All sizes here are in LR pixels. Windows lie inside the picture, so the network sees the picture's true border where
+there is one; on the other sides the halo is computed and thrown away. The result is the whole picture's, with no seam.
+All windows of a picture have one size, so an engine plans its memory once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bdflow_rt.errors import OutOfMemoryError
+from bdflow_rt.picture import UInt8Array
+from bdflow_rt.zoo.interface import ModelInterface
+
+MIB = 1 << 20
+GRADIENT_HALO = 12
+"""LR pixels. Of a gradient what lies further away is left out: of trained x2 to x16 that is less than 0.04 % of it."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a window: what the engine reads, and the part of it that is kept."""
+
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+
+Window = tuple[Span, Span]
+"""Rows and columns."""
+
+
+def spans(length: int, tile: int, halo: int) -> list[Span]:
+    """Cover 0..length with windows of `tile` > 2*halo pixels that overlap by twice the halo; one where it all fits."""
+    if tile >= length:
+        return [Span(0, length, 0, length)]
+    found = []
+    kept = 0
+    while kept < length:
+        start = min(max(kept - halo, 0), length - tile)
+        stop = start + tile
+        keep_stop = length if stop == length else stop - halo
+        found.append(Span(start, stop, kept, keep_stop))
+        kept = keep_stop
+    return found
+
+
+def windows(height: int, width: int, tile: tuple[int, int], halo: int) -> Iterator[Window]:
+    """Rows and columns of every window, row by row."""
+    for rows in spans(height, tile[0], halo):
+        for columns in spans(width, tile[1], halo):
+            yield rows, columns
+
+
+def hr_window(pixels: UInt8Array, rows: Span, columns: Span, scale: int) -> UInt8Array:
+    """The HR pixels of a window, (H, W, 3); what lies beyond the picture repeats its last row or column."""
+    bottom, right = rows.stop * scale, columns.stop * scale
+    tile = pixels[rows.start * scale : bottom, columns.start * scale : right]
+    missing = bottom - rows.start * scale - tile.shape[0], right - columns.start * scale - tile.shape[1]
+    if missing == (0, 0):
+        return tile
+    return np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+
+
+def keep(target: UInt8Array, tile: UInt8Array, rows: Span, columns: Span) -> None:
+    """Copy the part of a tile that is kept; what reaches beyond the target (padding) is dropped."""
+    part = target[rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop]
+    top, left = rows.keep_start - rows.start, columns.keep_start - columns.start
+    part[...] = tile[top : top + part.shape[0], left : left + part.shape[1]]
+
+
+def scaled(span: Span, scale: int) -> Span:
+    """A span of LR pixels in HR pixels."""
+    return Span(span.start * scale, span.stop * scale, span.keep_start * scale, span.keep_stop * scale)
+
+
+def halo_of(interface: ModelInterface, backend: str) -> int:
+    """LR pixels that a window needs on each side: the network's halo, or what counts of it; 0 where none is cut."""
+    halo = interface.halo or 0
+    return min(halo, GRADIENT_HALO) if backend == "gradient" else halo
+
+
+def bytes_per_lr_pixel(interface: ModelInterface, backend: str) -> int:
+    """Upper estimate of an engine's working memory per LR pixel, in float32.
+
+    PyTorch takes up to twice as much as OpenVINO and varies more. "gradient" is PyTorch's memory for the gradient of
+    the inverse, whose blocks are computed anew in the backward pass: 1.0 to 1.3 times the peak.
+    """
+    return {"torch": 2, "gradient": 9}.get(backend, 1) * interface.activation_bytes
+
+
+def tile_size(
+    height: int, width: int, interface: ModelInterface, *, memory_limit_mib: float, backend: str
+) -> tuple[int, int]:
+    """Height and width of the windows: as few as the memory limit allows, and then as small as their number allows.
+
+    Raises:
+        OutOfMemoryError: not even a window with one useful pixel fits, or the picture cannot be cut and does not fit.
+    """
+    halo, pixel_bytes = halo_of(interface, backend), bytes_per_lr_pixel(interface, backend)
+    if interface.halo is None:
+        if (least := math.ceil(height * width * pixel_bytes / MIB)) > memory_limit_mib:
+            raise OutOfMemoryError(
+                f"memory_limit_mib is {memory_limit_mib:g}, but this x{interface.scale} model cannot cut pictures into "
+                f"tiles and takes about {least} MiB for this one; raise the limit to at least that."
+            )
+        return height, width
+    pixels = int(min(memory_limit_mib * MIB / pixel_bytes, height * width))
+    side = math.isqrt(pixels)
+    rows = min(height, side)
+    columns = min(width, pixels // max(rows, 1))
+    rows = min(height, pixels // max(columns, 1))
+    needed_rows, needed_columns = min(height, 2 * halo + 1), min(width, 2 * halo + 1)
+    if rows < needed_rows or columns < needed_columns:
+        least = math.ceil(needed_rows * needed_columns * pixel_bytes / MIB)
+        raise OutOfMemoryError(
+            f"memory_limit_mib is {memory_limit_mib:g}, but the smallest exact tile of this x{interface.scale} model "
+            f"takes about {least} MiB; raise the limit to at least that."
+        )
+    return _evened(height, rows, halo), _evened(width, columns, halo)
+
+
+def _evened(length: int, tile: int, halo: int) -> int:
+    """The smallest window that covers a side in no more windows than `tile` does."""
+    if tile >= length:
+        return length
+    count = math.ceil((length - 2 * halo) / (tile - 2 * halo))
+    return 2 * halo + math.ceil((length - 2 * halo) / count)

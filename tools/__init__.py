@@ -1,0 +1,1 @@
+"""Writes the pages and charts of this repository, and releases models; not installed."""

@@ -1,0 +1,198 @@
+"""Turn a finished run into a released model: weights, graphs, and a card with what was measured.
+
+    python -m tools.release RUNDIR --name bdflow-x4 --version 1 --evaluate Set5 --evaluate Set14
+
+A version that exists is never written again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import pathlib
+import statistics
+import sys
+import tempfile
+from typing import Any, get_args
+
+from bdflow_rt.bench.command import run_command, write_result
+from bdflow_rt.containers.image import read_picture
+from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
+from bdflow_rt.evaluate.environment import environment, result_name
+from bdflow_rt.evaluate.pictures import list_pictures
+from bdflow_rt.evaluate.quality import evaluate
+from bdflow_rt.export.onnx import export_model
+from bdflow_rt.files import sync_folder, write_atomically
+from bdflow_rt.metrics import psnr_y
+from bdflow_rt.models.io import Storage
+from bdflow_rt.rescaler import Rescaler
+from bdflow_rt.training.checkpoint import load_checkpoint
+from bdflow_rt.training.publish import publish
+from bdflow_rt.training.runlog import read_history
+from bdflow_rt.training.trainer import CHECKPOINT_FILE, LOG_FILE
+from bdflow_rt.zoo.card import CARD_FILE, ModelCard
+from bdflow_rt.zoo.registry import SHIPPED
+from tools.measured import RESULTS
+
+_KEPT = ("psnr_y", "ssim_y", "lr_psnr", "file_bytes", "chunk_bytes")
+
+
+def release(
+    run: pathlib.Path,
+    *,
+    name: str,
+    version: int,
+    folders: list[pathlib.Path],
+    note: str,
+    storage: Storage = "float16",
+    zoo: pathlib.Path = SHIPPED,
+) -> tuple[ModelCard, list[dict[str, Any]]]:
+    """Publish a run into the zoo, measure it in float32 and bfloat16, and write that into its card.
+
+    Args:
+        run: folder of the run.
+        name, version: of the model.
+        folders: of pictures to measure on.
+        note: for the card: what a user of the weights must know.
+        storage: of its weights, as for `save_model`; what is measured has them rounded already.
+        zoo: folder of model folders.
+
+    Returns:
+        The card, and per folder what `evaluate` measured through files in float32.
+
+    Raises:
+        UnwritableOutputError: that version exists already.
+        CheckpointError: the run has no sound checkpoint.
+    """
+    final = zoo / f"{name}@{version}"
+    if final.exists():
+        raise UnwritableOutputError(f"'{final}' exists; released models never change, so choose the next version.")
+    zoo.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=zoo, prefix=".release-") as temporary:
+        folder = pathlib.Path(temporary) / "model"
+        card = export_model(publish(run / CHECKPOINT_FILE, folder, name=name, version=version, storage=storage))
+        results, loss_db = measure(card, folders)
+        metrics = {
+            one["folder"]: {key: None if (mean := one["means"][key]) is None else round(mean, 4) for key in _KEPT}
+            for one in results
+        }
+        details = {**card.details, "note": note, "metrics": metrics}
+        precisions = {} if loss_db is None else {"bf16": loss_db}
+        card = dataclasses.replace(card, details=details, precisions=precisions)
+        write_atomically(folder / CARD_FILE, card.to_json().encode())
+        # A rename, so that there is the whole model or none; over one that came up meanwhile it fails.
+        try:
+            folder.rename(final)
+        except OSError as error:
+            raise UnwritableOutputError(
+                f"'{final}' cannot be made ({error.strerror}); choose the next version."
+            ) from None
+        sync_folder(zoo)
+    return ModelCard.read(final), results
+
+
+def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[list[dict[str, Any]], float | None]:
+    """What `evaluate` finds per folder, and the largest mean PSNR in dB that bfloat16 costs on any of them.
+
+    The loss is None where it was not measured, since this processor has no bfloat16 or OpenVINO is not here, or where
+    it is infinite; the card then does not allow bfloat16.
+    """
+    with Rescaler(card) as exact:
+        results = [{"folder": folder.name, **evaluate(exact, list_pictures(folder))} for folder in folders]
+    # Whether bfloat16 is allowed is what is being found out.
+    allowed = dataclasses.replace(card, precisions={"bf16": 0.0})
+    try:
+        with Rescaler(allowed, backend="openvino", precision="bf16") as rough:
+            rough_psnr = [_psnr_y(rough, list_pictures(folder)) for folder in folders]
+    except BackendUnavailableError:
+        return results, None
+    exact_psnr = [math.inf if one["means"]["psnr_y"] is None else one["means"]["psnr_y"] for one in results]
+    # Equal ones, infinite or not, have no loss.
+    loss_db = max(0.0 if a == b else a - b for a, b in zip(exact_psnr, rough_psnr, strict=True))
+    return results, round(loss_db, 4) if math.isfinite(loss_db) else None
+
+
+def _psnr_y(rescaler: Rescaler, pictures: list[pathlib.Path]) -> float:
+    """Mean over the pictures, without the way through files and the other measures of `evaluate`."""
+    found = []
+    for path in pictures:
+        picture = read_picture(path)
+        restored = rescaler.upscale(rescaler.downscale(picture.pixels))
+        grey = picture.colour == "grey"
+        pair = (one[:, :, 0] if grey else one for one in (restored, picture.pixels))
+        found.append(psnr_y(*pair, border=rescaler.card.interface.scale))
+    return statistics.fmean(found)
+
+
+def check_runs(runs: list[pathlib.Path]) -> None:
+    """Read what `learning_curve` will: a release is not taken back where that turns out to be missing.
+
+    Raises:
+        CheckpointError, UnreadableFileError: a run's checkpoint or log is missing or damaged.
+    """
+    for run in runs:
+        load_checkpoint(run / CHECKPOINT_FILE)
+        read_history(run / LOG_FILE)
+
+
+def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
+    """What the validations of a model's runs measured on the way, and how the last one trained; plain JSON types.
+
+    Args:
+        card: of the model.
+        runs: folders of the runs that led to it, each started from the one before; steps and seconds add up.
+    """
+    curve: list[dict[str, Any]] = []
+    checkpoints = [load_checkpoint(run / CHECKPOINT_FILE) for run in runs]
+    for number, run in enumerate(runs):
+        before = checkpoints[:number]  # each may have gone on after its last validation
+        curve += [
+            {
+                "step": sum(one["step"] for one in before) + entry["step"],
+                "elapsed_s": sum(one["elapsed_s"] for one in before) + entry["elapsed_s"],
+                "psnr_y": entry["psnr_y"],
+                "lr_psnr": entry["lr_psnr"],
+            }
+            for entry in read_history(run / LOG_FILE)
+            if entry["event"] == "validation"
+        ]
+    first = checkpoints[0].get("started_from") or checkpoints[0]["config"].get("start_from")
+    return {
+        **environment(card),
+        "started_from": None if first is None else pathlib.PurePath(first).name,
+        "config": {**card.details["training"], "model": card.config.to_dict()},
+        "validations": curve,
+    }
+
+
+def main() -> None:
+    """Release, then write the full result of every folder, and the learning curve, to bench/results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--version", type=int, required=True)
+    parser.add_argument("--evaluate", type=pathlib.Path, action="append", required=True, metavar="DIR")
+    parser.add_argument(
+        "--earlier", type=pathlib.Path, action="append", default=[], metavar="RUNDIR",
+        help="run that this one started from, for the learning curve; the first one first",
+    )  # fmt: skip
+    parser.add_argument("--note", required=True, help="for the card: what users of the weights must know")
+    parser.add_argument(
+        "--storage", choices=get_args(Storage), default="float16",
+        help="of the weights; int8 takes about half the bytes of float16 (default: %(default)s)",
+    )  # fmt: skip
+    args = parser.parse_args()
+    runs = [*args.earlier, args.run]
+    check_runs(runs)
+    card, results = release(
+        args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note, storage=args.storage
+    )
+    for result in results:
+        write_result(RESULTS / "quality" / f"{result_name(card)}-{result['folder']}.json", result)
+    write_result(RESULTS / "training" / f"{result_name(card)}.json", learning_curve(card, runs))
+    sys.stdout.write(card.to_json())
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("release", main))

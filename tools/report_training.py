@@ -1,0 +1,124 @@
+"""The tables about training: what each free choice is worth, and how far the weights have come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tools.measured import read, read_all
+
+ROBUSTNESS_QUALITIES = (50, 75, 90)
+"""Of JPEG, in the table."""
+BASE = "base"
+"""The trial that every other one is compared with."""
+
+
+def search_table(groups: tuple[str, ...]) -> Callable[[], list[str]]:
+    """Makes a table of the trials of some groups of `search.json`, each against the base."""
+
+    def table() -> list[str]:
+        trials = read("search.json")["trials"]
+        (base,) = (one for one in trials if one["name"] == BASE)
+        names = [name for name in base["sets"] if ", Z at" not in name]
+        head = [f"{name}: PSNR-Y | to base | LR" for name in names]
+        lines = [f"| changed | {' | '.join(head)} | k MACs per pixel |", "|---" * (3 * len(names) + 2) + "|"]
+        for one in trials:
+            if one is base or one["group"] in groups:
+                lines += _rows(one, base, names)
+        return lines
+
+    return table
+
+
+def _rows(one: dict[str, Any], base: dict[str, Any], names: list[str]) -> list[str]:
+    """One row, and a second one for sampled Z where the trial has it."""
+    macs = f"{one['macs_128x128'] / 128**2 / 1000:.1f}"
+    if not one["sets"]:
+        cells = ["diverged | | "] * len(names)
+        return [f"| {difference(one['config'], base['config'])} | {' | '.join(cells)} | {macs} |"]
+    kinds = ["", *sorted({name.partition(", ")[2] for name in one["sets"]} - {""})]
+    rows = []
+    for kind in kinds:
+        cells = []
+        for name in names:
+            found, reference = one["sets"][f"{name}, {kind}" if kind else name], base["sets"][name]
+            gain = "" if one is base else f"{found['psnr_y'] - reference['psnr_y']:+.2f}"
+            cells += [f"{found['psnr_y']:.2f} dB", gain, f"{found['lr_psnr']:.2f} dB"]
+        label = "nothing" if one is base else difference(one["config"], base["config"])
+        rows.append(f"| {label}{f'; measured with {kind}' if kind else ''} | {' | '.join(cells)} | {macs} |")
+    return rows
+
+
+def difference(config: dict[str, Any], base: dict[str, Any], prefix: str = "") -> str:
+    """What a configuration changes, as `key = value` with the names of the TOML file."""
+    found = []
+    for key, value in config.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            found.append(difference(value, base[key], f"{prefix}{key}."))
+        elif value != base.get(key):
+            found.append(f"`{prefix}{key} = {value}`")
+    return ", ".join(part for part in found if part)
+
+
+def base_settings() -> list[str]:
+    """One sentence: what the base is trained with."""
+    (base,) = (one for one in read("search.json")["trials"] if one["name"] == BASE)
+    config = base["config"]
+    model = config["model"]
+    return [
+        f"The base: x{model['scale']}, K = {model['blocks']}, hidden width {model['hidden']}, {model['bits']} bit, "
+        f"coupling {model['coupling']!r}; {base['iterations']:,} steps of {config['batch']} crops of {config['crop']} "
+        "pixels, "
+        f"{config['optimizer']} at {config['learning_rate']:g}, loss = {config['loss']['reconstruction']:g} * L1 + "
+        f"{config['loss']['lr']:g} * LR guidance."
+    ]
+
+
+def robustness_settings() -> list[str]:
+    """One sentence: how the trials of `robustness.json` were trained and are compared."""
+    result = read("robustness.json")
+    (steps,) = {row["iterations"] for row in result["trials"]}
+    return [
+        f"{steps:,} steps of {result['batch']} crops of {result['crop']} pixels each, from scratch; "
+        f"{result['folder']}, mean PSNR-Y in dB and kB a picture (JPEG 4:2:0 of the LR, and the exact map). Equal "
+        f"bytes are {result['equal_bytes'] / 1000:.1f} kB, those of the bicubic LR at quality 75, of the JPEG alone "
+        "or with the map."
+    ]
+
+
+def robustness_table() -> list[str]:
+    """JPEG on the LR of networks trained with and without one (`robustness.json`)."""
+    result = read("robustness.json")
+    heads = "".join(f" at {quality}: PSNR-Y | kB |" for quality in ROBUSTNESS_QUALITIES)
+    lines = [
+        f"| trained with | bits | lossless | LR to bicubic |{heads} at equal LR bytes | at equal bytes |",
+        "|---" * (6 + 2 * len(ROBUSTNESS_QUALITIES)) + "|",
+    ]
+    rows = [(row["group"], str(row["bits"]), row) for row in sorted(result["trials"], key=lambda row: row["bits"])]
+    rows += [
+        ("bicubic down and up", "-", result["rivals"]["bicubic"]),
+        ("the HR picture as JPEG", "-", result["rivals"]["hr"]),
+    ]
+    for label, bits, row in rows:
+        points = [row["jpeg"][str(quality)] for quality in ROBUSTNESS_QUALITIES]
+        cells = [f"{point['psnr_y']:.2f} | {point['bytes'] / 1000:.1f}" for point in points]
+        lossless, lr = (f"{row[key]:.2f}" if key in row else "-" for key in ("psnr_y", "lr_psnr"))
+        equal = (row[f"psnr_y_at_equal_{what}"] for what in ("lr_bytes", "bytes"))
+        cells += ["-" if value is None else f"**{value:.2f}**" for value in equal]
+        lines.append(f"| {label} | {bits} | {lossless} | {lr} | {' | '.join(cells)} |")
+    return lines
+
+
+def curve_table() -> list[str]:
+    """First and last validations of every kept run (`training/NAME-WEIGHTS.json`)."""
+    lines = ["| model | started from | steps | minutes | PSNR-Y by steps |", "|---|---|---|---|---|"]
+    for one in read_all("training/*.json"):
+        if not (points := [point for point in one["validations"] if point["psnr_y"] is not None]):
+            continue
+        shown = points[:: max(1, len(points) // 6)]
+        shown = shown if shown[-1] is points[-1] else [*shown, points[-1]]
+        curve = ", ".join(f"{point['step']:,}: {point['psnr_y']:.2f}" for point in shown)
+        start = one["started_from"] or "the Haar pyramid"
+        minutes = points[-1]["elapsed_s"] / 60
+        lines.append(f"| {one['model']} | {start} | {points[-1]['step']:,} | {minutes:.0f} | {curve} |")
+    return lines

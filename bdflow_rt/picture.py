@@ -43,7 +43,7 @@ class Picture:
         check_profile(self.icc_profile)
 
 
-def as_picture(image: UInt8Array, *, max_pixels: int) -> Picture:
+def as_picture(image: UInt8Array | Picture, *, max_pixels: int) -> Picture:
     """A picture from an array: (H, W, 3) uint8 RGB as it is, (H, W) uint8 grey as three equal channels.
 
     Its pixels are contiguous: a view (flipped, transposed, sliced, broadcast) is copied, so that nothing behind this
@@ -52,8 +52,14 @@ def as_picture(image: UInt8Array, *, max_pixels: int) -> Picture:
     Raises:
         DTypeError, ShapeError, EmptyImageError, ImageTooLargeError: what it is instead.
     """
+    if isinstance(image, Picture):
+        height, width = image.pixels.shape[:2]
+        check_area("The image has", width, height, max_pixels=max_pixels)
+        return Picture(np.ascontiguousarray(image.pixels), image.colour, image.icc_profile)
     if not isinstance(image, np.ndarray):
-        raise DTypeError(f"The image is a {type(image).__name__}; give a NumPy array or the path of a picture.")
+        raise DTypeError(
+            f"The image is a {type(image).__name__}; give a NumPy array, a Picture or the path of a picture."
+        )
     check_bytes_array("The image", image)
     if image.ndim == 4 and image.shape[-1] == 3:
         raise ShapeError(f"The image has shape {image.shape}, which is a batch; use downscale_batch.")
@@ -115,23 +121,53 @@ def check_bytes_array(name: str, values: Any) -> None:
 
 
 def sample_picture(height: int, width: int, seed: int = 0) -> UInt8Array:
-    """A picture with what photographs have: a 1/f spectrum, and flat and striped shapes with sharp edges.
+    """A picture with the statistics of a photograph, for trying things out where no file is at hand.
+
+    Noise with a 1/f-like spectrum over a slanted gradient, overlapping flat and striped shapes with sharp edges, and a
+    little sensor grain.
 
     Args:
-        height, width: in pixels.
+        height, width: in pixels, from 1.
         seed: the same arguments give the same picture.
 
     Returns:
         (height, width, 3) uint8.
     """
+    import cv2
+
     rng = np.random.default_rng((seed, height, width))
-    falling = 1 / np.maximum(np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)), 1 / max(height, width))
-    noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(3, height, width))) * falling, s=(height, width))
-    picture = np.moveaxis(128 + 40 * noise / max(noise.std(), 1e-9), 0, -1)
-    y, x = np.mgrid[0:height, 0:width]
-    for _ in range(12):
-        (top, left), radius = rng.uniform(0, 1, 2) * (height, width), rng.uniform(0.05, 0.25) * min(height, width)
-        waves = rng.uniform(0, 40) * np.sin(x / rng.uniform(1, 9) + y / rng.uniform(1, 9))
-        shape = np.hypot(y - top, x - left) < radius if rng.random() < 0.5 else abs(y - top) + abs(x - left) < radius
-        picture[shape] = (rng.uniform(20, 235, 3) + waves[..., None])[shape]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    slope = rng.uniform(-50, 50, (2, 3)).astype(np.float32)
+    picture = rng.uniform(90, 160, 3).astype(np.float32) + (y / height)[..., None] * slope[0]
+    picture += (x / width)[..., None] * slope[1]
+    picture += _cloud(rng, height, width) + 0.3 * np.dstack([_cloud(rng, height, width) for _ in range(3)])
+    side = max(height, width)
+    for _ in range(14):
+        centre = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
+        axes = tuple(float(v) for v in rng.uniform(0.02, 0.3, 2) * side)
+        box = (centre, axes, float(rng.uniform(0, 180)))
+        mask = np.zeros((height, width), np.uint8)
+        if rng.random() < 0.5:
+            cv2.ellipse(mask, box, 255, -1, cv2.LINE_AA)
+        else:
+            cv2.fillPoly(mask, [cv2.boxPoints(box).astype(np.int32)], 255, cv2.LINE_AA)
+        period, angle = rng.uniform(3, 24), rng.uniform(0, np.pi)
+        stripes = rng.uniform(0, 45) * np.sin(2 * np.pi / period * (x * np.cos(angle) + y * np.sin(angle)))
+        colour = np.float32(rng.uniform(20, 235)) + rng.normal(0, 25, 3).astype(np.float32)
+        alpha = mask[..., None].astype(np.float32) / 255
+        picture += alpha * (colour + stripes[..., None].astype(np.float32) - picture)
+    picture += rng.normal(0, 1.5, picture.shape).astype(np.float32)
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+def _cloud(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
+    """Multi-scale noise, (H, W, 1) float32: coarser octaves are stronger, as in photographs."""
+    import cv2
+
+    total = np.zeros((height, width), np.float32)
+    amplitude, cell = 2.0, 1
+    while cell <= max(height, width):
+        coarse = rng.normal(0, amplitude, (-(-height // cell) + 1, -(-width // cell) + 1)).astype(np.float32)
+        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        amplitude, cell = min(amplitude * 1.5, 16.0), cell * 2
+    return total[..., None]

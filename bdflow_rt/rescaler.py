@@ -164,7 +164,7 @@ class Rescaler:
 
     def downscale(
         self,
-        image: UInt8Array | PathLike,
+        image: UInt8Array | Picture | PathLike,
         *,
         z: ZPolicy | None = None,
         background: str | None = None,
@@ -175,7 +175,7 @@ class Rescaler:
 
         Args:
             image: (H, W, 3) uint8 RGB of any size from 1 x 1; (H, W) uint8 grey, which comes back as three equal
-                channels; or the path of a picture file.
+                channels; a `Picture`, whose profile goes along; or the path of a picture file.
             z: what `upscale` shall use for Z; None is Z = 0.
             background: colour to flatten a transparent picture file over, as in CSS.
             refine: steps of gradient descent on the LR pixels, which bring the restored picture nearer to this one and

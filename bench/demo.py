@@ -6,10 +6,11 @@ import importlib.util
 import pathlib
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bdflow_rt.bench.comparison import busiest_window, comparison
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.containers.png import read_packet
 from bdflow_rt.errors import BdflowError, MissingFileError, UnwritableOutputError
@@ -17,10 +18,15 @@ from bdflow_rt.files import write_atomically
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y
 from bdflow_rt.rescaler import Rescaler
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 OUTPUT = pathlib.Path("demo-out")
 PHOTOGRAPH = "data/chelsea.png"
 """Ships with scikit-image; CC0."""
 DETAIL = 160
+GAP = 8
+CAPTION_HEIGHT = 30
 
 
 def default_photograph() -> pathlib.Path:
@@ -78,6 +84,48 @@ def run(source: pathlib.Path, output: pathlib.Path = OUTPUT) -> None:
         f"picture    {picture_path}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def busiest_window(image: NDArray[np.uint8], side: int) -> tuple[int, int]:
+    """Top and left of the side x side window with the most detail (largest mean Laplacian), in steps of side/4."""
+    import cv2
+
+    detail = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F))
+    total = cv2.integral(detail)
+    step = max(side // 4, 1)
+    height, width = image.shape[:2]
+    corners = [(y, x) for y in range(0, height - side + 1, step) for x in range(0, width - side + 1, step)]
+
+    def amount(corner: tuple[int, int]) -> float:
+        y, x = corner
+        return float(total[y + side, x + side] - total[y, x + side] - total[y + side, x] + total[y, x])
+
+    return max(corners, key=amount)
+
+
+def comparison(
+    panels: list[tuple[str, NDArray[np.uint8]]], *, window: tuple[int, int, int], zoom: int = 2
+) -> Image.Image:
+    """Draw the panels next to each other.
+
+    Args:
+        panels: captions and (H, W, 3) uint8 pictures, all of one size.
+        window: top, left and side of the detail shown.
+        zoom: whole factor each pixel is enlarged by.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    top, left, side = window
+    shown = side * zoom
+    canvas = Image.new("RGB", (len(panels) * (shown + GAP) - GAP, shown + CAPTION_HEIGHT), "white")
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=15)
+    for index, (caption, pixels) in enumerate(panels):
+        detail = Image.fromarray(np.ascontiguousarray(pixels[top : top + side, left : left + side]))
+        x = index * (shown + GAP)
+        canvas.paste(detail.resize((shown, shown), Image.Resampling.NEAREST), (x, 0))
+        draw.text((x + 2, shown + 6), caption, fill="black", font=font)
+    return canvas
 
 
 def _enlarged(lr: np.ndarray, scale: int, height: int, width: int) -> np.ndarray:

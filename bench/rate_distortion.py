@@ -22,17 +22,13 @@ import math
 import pathlib
 import statistics
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.containers.png import decode_png, encode_png
-from bdflow_rt.errors import MissingFileError
 from bdflow_rt.evaluate.codecs import (
     Codec,
     decode,
@@ -44,57 +40,31 @@ from bdflow_rt.evaluate.codecs import (
 )
 from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.evaluate.pictures import list_pictures
-from bdflow_rt.metrics import bicubic_downscale, psnr_y
-from bdflow_rt.picture import Picture
+from bdflow_rt.evaluate.quality import Judges
+from bdflow_rt.evaluate.reference import Reference
+from bdflow_rt.metrics import bicubic_downscale
+from bdflow_rt.picture import Picture, UInt8Array
 from bdflow_rt.rescaler import Rescaler
+
+if TYPE_CHECKING:
+    from bdflow_rt.metrics.lpips import Lpips
 
 CURVE = (5, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 100)
 """Qualities of the codecs' curves."""
-LPIPS_MIN_SIDE = 31
-"""Smaller pictures have no LPIPS (AlexNet)."""
-
-Pixels = NDArray[np.uint8]
-Distance = Callable[[Pixels, Pixels], float]
 
 
-class Original:
-    """One HR picture, what others are scored against; a codec's file of a quality is made and scored once.
+class Original(Reference):
+    """One HR picture with its files by lossy codecs, each made and scored once; arguments as for `Reference`."""
 
-    Args:
-        picture: the HR picture.
-        distance: LPIPS of two pictures, or None.
-    """
-
-    def __init__(self, picture: Picture, distance: Distance | None) -> None:
-        self.picture = picture
-        self._distance = distance
+    def __init__(self, picture: Picture, lpips: Lpips | None = None) -> None:
+        super().__init__(picture, lpips)
         self.coded = functools.cache(lambda codec, quality: codec.encode(picture, quality))
         self._decoded = functools.cache(lambda codec, quality: self._compare(self.coded(codec, quality)))
 
-    @property
-    def grey(self) -> bool:
-        """A grey picture is its own luma, as in published tables."""
-        return self.picture.colour == "grey"
-
     def rate(self, size: int) -> dict[str, float]:
         """A number of bytes, also as bits per HR pixel."""
-        height, width = self.picture.pixels.shape[:2]
+        height, width = self.pixels.shape[:2]
         return {"bytes": size, "bits_per_pixel": 8 * size / (height * width)}
-
-    def psnr_y(self, pixels: Pixels, *, border: int) -> float:
-        """PSNR-Y in dB of (H, W, 3) uint8 pixels."""
-        one, other = (image[:, :, 0] if self.grey else image for image in (pixels, self.picture.pixels))
-        return psnr_y(one, other, border=border)
-
-    def lpips(self, pixels: Pixels) -> float | None:
-        """LPIPS of (H, W, 3) uint8 pixels; None where it is not measured."""
-        if self._distance is None or min(pixels.shape[:2]) < LPIPS_MIN_SIDE:
-            return None
-        return self._distance(pixels, self.picture.pixels)
-
-    def score(self, pixels: Pixels, *, border: int) -> dict[str, float | None]:
-        """Both measures."""
-        return {"psnr_y": self.psnr_y(pixels, border=border), "lpips": self.lpips(pixels)}
 
     def lossy(self, codec: Codec, quality: int, *, border: int) -> dict[str, float | None]:
         """Rate and scores of a codec at a quality."""
@@ -117,27 +87,27 @@ class Original:
         quality = smallest_quality(is_enough)
         return None if quality is None else self.lossy(codec, quality, border=border)
 
-    def _compare(self, data: bytes) -> tuple[Pixels, float | None]:
-        pixels = decode(data, grey=self.grey)
+    def _compare(self, data: bytes) -> tuple[UInt8Array, float | None]:
+        pixels = decode(data, grey=self.picture.colour == "grey")
         return pixels, self.lpips(pixels)
 
 
 def measure_model(original: Original, rescaler: Rescaler, codecs: Iterable[Codec]) -> dict[str, Any]:
     """A model's files of one picture, each beside every codec at the same bytes."""
-    hr = original.picture
-    packet = rescaler.downscale(hr.pixels[:, :, 0] if original.grey else hr.pixels)
+    packet = rescaler.downscale(original.picture)
     border = packet.header.scale
     png = encode_png(packet)
     payload = len(walk(memoryview(png)).kept[PACKET_CHUNK][0])
     restored = rescaler.upscale(decode_png(png))
     sizes = {"png": len(png), "webp_lossless": len(encode_webp_lossless(packet.lr)) + payload}
-    scores = original.score(restored, border=border)
-    small = bicubic_downscale(hr.pixels, scale=border)
+    psnr_y = original.psnr_y(restored, border=border)
+    small = bicubic_downscale(original.pixels, scale=border)
     return {
-        **scores,
+        "psnr_y": psnr_y,
+        "lpips": original.lpips(restored),
         "payload_bytes": payload,
-        "small_png_bytes": len(encode_png_plain(small[:, :, 0] if original.grey else small)),
-        "as_good": {codec.key: _as_good(original, codec, scores["psnr_y"], border=border) for codec in codecs},
+        "small_png_bytes": len(encode_png_plain(small[:, :, 0] if original.picture.colour == "grey" else small)),
+        "as_good": {codec.key: _as_good(original, codec, psnr_y, border=border) for codec in codecs},
         "forms": {
             form: {
                 **original.rate(size),
@@ -148,22 +118,20 @@ def measure_model(original: Original, rescaler: Rescaler, codecs: Iterable[Codec
     }
 
 
-def _as_good(original: Original, codec: Codec, psnr_y: float | None, *, border: int) -> dict[str, float | None] | None:
+def _as_good(original: Original, codec: Codec, psnr_y: float, *, border: int) -> dict[str, float | None] | None:
     """A codec's smallest file that is as good as ours; None where ours is exact or no quality is."""
-    if psnr_y is None or not math.isfinite(psnr_y):
-        return None
-    return original.at_least(codec, psnr_y, border=border)
+    return original.at_least(codec, psnr_y, border=border) if math.isfinite(psnr_y) else None
 
 
 def measure_folder(
-    folder: pathlib.Path, rescalers: list[Rescaler], codecs: list[Codec], distance: Distance | None
+    folder: pathlib.Path, rescalers: list[Rescaler], codecs: list[Codec], lpips: Lpips | None
 ) -> dict[str, Any]:
     """Means over a folder's pictures, of models and of the codecs' curves."""
     border = max(rescaler.card.interface.scale for rescaler in rescalers)
     measured = []
     paths = list_pictures(folder)
     for path in paths:
-        original = Original(read_picture(path), distance)
+        original = Original(read_picture(path), lpips)
         measured.append(
             {
                 "models": {one.card.id: measure_model(original, one, codecs) for one in rescalers},
@@ -189,26 +157,6 @@ def mean_of(measured: list[Any]) -> Any:
     return statistics.fmean(measured)
 
 
-def lpips_distance() -> Distance | None:
-    """LPIPS (AlexNet) of two (H, W, 3) uint8 pictures; None, and a line on stderr, without PyTorch or its weights."""
-    try:
-        import torch
-
-        from bdflow_rt.metrics.lpips import Lpips
-
-        network = Lpips("alex")
-    except (MissingFileError, ModuleNotFoundError) as error:
-        sys.stderr.write(f"LPIPS is left out: {error}\n")
-        return None
-
-    def distance(one: Pixels, other: Pixels) -> float:
-        a, b = (torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None].float() / 255 for x in (one, other))
-        with torch.inference_mode():
-            return float(network(a, b))
-
-    return distance
-
-
 def main() -> None:
     """Measure and write one JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,10 +164,12 @@ def main() -> None:
     parser.add_argument("--model", action="append", required=True, help="name or folder of a model; repeat")
     parser.add_argument("--output", type=pathlib.Path, required=True)
     args = parser.parse_args()
-    codecs, distance = rivals(), lpips_distance()
+    codecs, judges = rivals(), Judges.found()
+    for reason in judges.missing.values():
+        sys.stderr.write(f"{reason}\n")
     with contextlib.ExitStack() as stack:
         rescalers = [stack.enter_context(Rescaler.from_pretrained(name)) for name in args.model]
-        sets = [measure_folder(folder, rescalers, codecs, distance) for folder in args.folder]
+        sets = [measure_folder(folder, rescalers, codecs, judges.lpips) for folder in args.folder]
         models = {
             one.card.id: {"scale": one.card.interface.scale, "weights_sha256": one.card.weights_sha256}
             for one in rescalers
@@ -228,7 +178,7 @@ def main() -> None:
         **environment(),
         "models": models,
         "codecs": {codec.key: codec.describe() for codec in codecs},
-        "lpips": None if distance is None else "alex",
+        "lpips": None if judges.lpips is None else "alex",
         "sets": sets,
     }
     write_result(args.output, result)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import statistics
 import sys
 import tempfile
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from bdflow_rt.bench.command import run_command, write_result
+from bdflow_rt.bench.rate_distortion import mean_of
 from bdflow_rt.bench.search import Trial, read_trials, run_folder
 from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
 from bdflow_rt.containers.image import read_picture
@@ -31,7 +31,8 @@ from bdflow_rt.errors import ArgumentError
 from bdflow_rt.evaluate.codecs import JPEG, decode, through
 from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.evaluate.pictures import list_pictures
-from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y
+from bdflow_rt.evaluate.reference import Reference
+from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr
 from bdflow_rt.picture import Picture
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.training.publish import publish
@@ -70,22 +71,22 @@ def measure_trial(trial: Trial, runs: pathlib.Path, pictures: list[Picture]) -> 
         "bits": trial.config.model.bits,
         "iterations": card.details["iterations"],
         "pixels_seen": card.pixels_seen,
-        **_means(measured),
+        **mean_of(measured),
     }
 
 
 def _measure(rescaler: Rescaler, picture: Picture) -> dict[str, Any]:
     """One picture: figures by their name, and those of the curve by quality."""
-    grey, scale = picture.colour == "grey", rescaler.card.interface.scale
-    packet = rescaler.downscale(picture.pixels[:, :, 0] if grey else picture.pixels)
+    reference, scale = Reference(picture), rescaler.card.interface.scale
+    packet = rescaler.downscale(picture)
     chunk_bytes = len(walk(memoryview(encode_png(packet))).kept[PACKET_CHUNK][0])
     curve = {}
     for quality in QUALITIES:
         lossy, lr_bytes = through(packet, JPEG, quality)
         restored = rescaler.upscale(lossy, force=True)
-        curve[quality] = {"bytes": lr_bytes + chunk_bytes, "psnr_y": _psnr_y(restored, picture, border=scale)}
+        curve[quality] = {"bytes": lr_bytes + chunk_bytes, "psnr_y": reference.psnr_y(restored, border=scale)}
     return {
-        "psnr_y": _psnr_y(rescaler.upscale(packet), picture, border=scale),
+        "psnr_y": reference.psnr_y(rescaler.upscale(packet), border=scale),
         "lr_psnr": psnr(packet.lr, bicubic_downscale(picture.pixels, scale=scale)),
         "chunk_bytes": chunk_bytes,
         "jpeg": curve,
@@ -96,36 +97,18 @@ def measure_rivals(pictures: list[Picture], *, scale: int) -> dict[str, Any]:
     """Without a network: bicubic down and up with the LR as JPEG, and the HR picture as JPEG."""
     small, whole = [], []
     for picture in pictures:
-        height, width = picture.pixels.shape[:2]
-        lr = bicubic_downscale(picture.pixels, scale=scale)
+        (height, width), reference = picture.pixels.shape[:2], Reference(picture)
+        lr = Picture(bicubic_downscale(picture.pixels, scale=scale))
         small_curve, whole_curve = {}, {}
         for quality in QUALITIES:
-            data = JPEG.encode(Picture(lr), quality)
+            data = JPEG.encode(lr, quality)
             enlarged = bicubic_resize(decode(data), scale=scale)[:height, :width]
-            small_curve[quality] = {"bytes": len(data), "psnr_y": _psnr_y(enlarged, picture, border=scale)}
+            small_curve[quality] = {"bytes": len(data), "psnr_y": reference.psnr_y(enlarged, border=scale)}
             data = JPEG.encode(picture, quality)
-            whole_curve[quality] = {"bytes": len(data), "psnr_y": _psnr_y(decode(data), picture, border=scale)}
+            whole_curve[quality] = {"bytes": len(data), "psnr_y": reference.psnr_y(decode(data), border=scale)}
         small.append({"jpeg": small_curve})
         whole.append({"jpeg": whole_curve})
-    return {"bicubic": _means(small), "hr": _means(whole)}
-
-
-def _psnr_y(pixels: np.ndarray[Any, np.dtype[np.uint8]], picture: Picture, *, border: int) -> float:
-    """A grey picture is its own luma, as in published tables."""
-    pair = (one[:, :, 0] if picture.colour == "grey" else one for one in (pixels, picture.pixels))
-    return psnr_y(*pair, border=border)
-
-
-def _means(measured: list[dict[str, Any]]) -> dict[str, Any]:
-    """Over the pictures."""
-    means: dict[str, Any] = {
-        key: statistics.fmean(one[key] for one in measured) for key in measured[0] if key != "jpeg"
-    }
-    means["jpeg"] = {
-        quality: {key: statistics.fmean(one["jpeg"][quality][key] for one in measured) for key in ("bytes", "psnr_y")}
-        for quality in QUALITIES
-    }
-    return means
+    return {"bicubic": mean_of(small), "hr": mean_of(whole)}
 
 
 def main() -> None:

@@ -43,6 +43,13 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def zoo(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tiny models, in BDFLOW_ZOO of this process."""
+    monkeypatch.setenv("BDFLOW_ZOO", str(tiny_zoo))
+    return tiny_zoo
+
+
+@pytest.fixture
 def narrow_int8(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models are stored in int8 to the last kernel: those of the small networks of tests would all stay float16."""
     monkeypatch.setattr("bdflow_rt.models.io.LEAST_AVERAGED", 1)

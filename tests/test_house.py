@@ -76,7 +76,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "quiet": set(),
     "zoo": set(),
     "options": {"numpy"},
-    "picture": {"numpy"},
+    "picture": {"numpy", "cv2"},
     "packet": {"numpy"},
     "interop": {"numpy", "cupy"},
     "kernels": {"numpy", "cv2", "cupy", "cuda"},

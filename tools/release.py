@@ -11,20 +11,17 @@ import argparse
 import dataclasses
 import math
 import pathlib
-import statistics
 import sys
 import tempfile
 from typing import Any, get_args
 
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.containers.image import read_picture
 from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
 from bdflow_rt.evaluate.environment import environment, result_name
 from bdflow_rt.evaluate.pictures import list_pictures
 from bdflow_rt.evaluate.quality import evaluate
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.files import sync_folder, write_atomically
-from bdflow_rt.metrics import psnr_y
 from bdflow_rt.models.io import Storage
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.training.checkpoint import load_checkpoint
@@ -104,25 +101,17 @@ def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[list[dict[str
     allowed = dataclasses.replace(card, precisions={"bf16": 0.0})
     try:
         with Rescaler(allowed, backend="openvino", precision="bf16") as rough:
-            rough_psnr = [_psnr_y(rough, list_pictures(folder)) for folder in folders]
+            rough_psnr = [_psnr_y(evaluate(rough, list_pictures(folder))) for folder in folders]
     except BackendUnavailableError:
         return results, None
-    exact_psnr = [math.inf if one["means"]["psnr_y"] is None else one["means"]["psnr_y"] for one in results]
     # Equal ones, infinite or not, have no loss.
-    loss_db = max(0.0 if a == b else a - b for a, b in zip(exact_psnr, rough_psnr, strict=True))
+    loss_db = max(0.0 if a == b else a - b for a, b in zip(map(_psnr_y, results), rough_psnr, strict=True))
     return results, round(loss_db, 4) if math.isfinite(loss_db) else None
 
 
-def _psnr_y(rescaler: Rescaler, pictures: list[pathlib.Path]) -> float:
-    """Mean over the pictures, without the way through files and the other measures of `evaluate`."""
-    found = []
-    for path in pictures:
-        picture = read_picture(path)
-        restored = rescaler.upscale(rescaler.downscale(picture.pixels))
-        grey = picture.colour == "grey"
-        pair = (one[:, :, 0] if grey else one for one in (restored, picture.pixels))
-        found.append(psnr_y(*pair, border=rescaler.card.interface.scale))
-    return statistics.fmean(found)
+def _psnr_y(result: dict[str, Any]) -> float:
+    mean: float | None = result["means"]["psnr_y"]
+    return math.inf if mean is None else mean
 
 
 def check_runs(runs: list[pathlib.Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from bdflow_rt.cli.output import markdown
 from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from bdflow_rt.zoo.registry import find_model
 from tools.measured import read, refined, shipped_quality
@@ -18,73 +19,76 @@ STRUCTURE_FOLDER = "structure-split"
 """Name of the list of held-out originals of fine structure."""
 FACES_FOLDER = "Faces"
 """Name of the folder of faces that models of a large scale are measured on."""
-_FOR_QUALITY = re.compile(r"bdflow-x(2|4)(-hq)?@\d+")
+_FOR_QUALITY = re.compile(r"bdflow-x[24](-hq)?@\d+")
 """Models that `TARGET` is set against; those for real time are meant to be worse."""
 
 
 def quality_table() -> list[str]:
     """PSNR, SSIM and bytes (`quality/NAME-WEIGHTS-SET.json`)."""
-    lines = [
-        "| model | set | PSNR-Y | bicubic | SSIM | LR to bicubic | LR file | of it boundary |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for result in shipped_quality():
-        if result["folder"] == STRUCTURE_FOLDER:  # not a set of the literature; on a table of its own
-            continue
-        m = result["means"]
-        lines.append(
-            f"| {result['model']} | {result['folder']} | **{m['psnr_y']:.2f}** dB | {m['bicubic_psnr_y']:.2f} dB | "
-            f"{m['ssim_y']:.4f} | {m['lr_psnr']:.2f} dB | {m['file_bytes']:,.0f} B | {m['chunk_bytes']:,.0f} B |"
-        )
-    return lines
+    rows = (
+        [
+            one["model"], one["folder"], f"**{m['psnr_y']:.2f}** dB", f"{m['bicubic_psnr_y']:.2f} dB",
+            f"{m['ssim_y']:.4f}", f"{m['lr_psnr']:.2f} dB", f"{m['file_bytes']:,.0f} B", f"{m['chunk_bytes']:,.0f} B",
+        ]
+        for one, m in _of_sets()
+    )  # fmt: skip
+    heads = ["model", "set", "PSNR-Y", "bicubic", "SSIM", "LR to bicubic", "LR file", "of it boundary"]
+    return markdown(heads, rows)
+
+
+def _of_sets(*, structure: bool = False) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Results and their means, on the sets of the literature or on the held-out originals of fine structure."""
+    return [(one, one["means"]) for one in shipped_quality() if (one["folder"] == STRUCTURE_FOLDER) == structure]
 
 
 def gap_table() -> list[str]:
     """Models that go for quality against the published figures that they are to reach."""
-    lines = [
-        f"| model | set | PSNR-Y | published by {TARGET} | gap | gap to {BEST} | LR to bicubic | "
-        "largest LR difference |",
-        "|---" * 8 + "|",
-    ]
-    for one in shipped_quality():
-        found = _FOR_QUALITY.fullmatch(one["model"])
-        rows = [row for row in PUBLISHED if found and (row.name, row.scale) == (TARGET, int(found[1]))]
-        for target in (row.psnr_y[one["folder"]] for row in rows if one["folder"] in row.psnr_y):
-            means = one["means"]
-            lines.append(
-                f"| {one['model']} | {one['folder']} | {means['psnr_y']:.2f} dB | {target:.2f} dB | "
-                f"{means['psnr_y'] - target:+.2f} dB | {_to(BEST, one)} | {means['lr_psnr']:.2f} dB | "
-                f"{means['lr_max_difference']} |"
-            )
-    return lines
+    heads = [
+        "model", "set", "PSNR-Y", f"published by {TARGET}", "gap", f"gap to {BEST}", "LR to bicubic",
+        "largest LR difference",
+    ]  # fmt: skip
+    rows = (
+        [
+            one["model"], one["folder"], f"{m['psnr_y']:.2f} dB", f"{target:.2f} dB", _to(TARGET, one), _to(BEST, one),
+            f"{m['lr_psnr']:.2f} dB", str(m["lr_max_difference"]),
+        ]
+        for one, m in _of_sets()
+        if _FOR_QUALITY.fullmatch(one["model"]) and (target := _published(TARGET, one)) is not None
+    )  # fmt: skip
+    return markdown(heads, rows)
 
 
 def refined_table() -> list[str]:
     """What refinement makes of the same weights, beside published figures (`refined/NAME-WEIGHTS-SET-STEPS.json`)."""
-    lines = [
-        f"| model | set | steps | PSNR-Y | gain | to {TARGET} | to {BEST} | LPIPS | LR to bicubic | "
-        "largest difference |",
-        "|---" * 10 + "|",
-    ]
+    heads = [
+        "model", "set", "steps", "PSNR-Y", "gain", f"to {TARGET}", f"to {BEST}", "LPIPS", "LR to bicubic",
+        "largest difference",
+    ]  # fmt: skip
     plain = {(one["model"], one["folder"]): one["means"] for one in shipped_quality()}
-    for one in refined():
-        means, before = one["means"], plain.get((one["model"], one["folder"]))
-        if before is None:
-            continue
-        lines.append(
-            f"| {one['model']} | {one['folder']} | {one['refine']} | **{means['psnr_y']:.2f}** dB | "
-            f"{means['psnr_y'] - before['psnr_y']:+.2f} dB | {_to(TARGET, one)} | {_to(BEST, one)} | "
-            f"{_pair(before, means, 'lpips', 4)} | {_pair(before, means, 'lr_psnr', 2)} dB | "
-            f"{_pair(before, means, 'lr_max_difference', 0)} |"
-        )
-    return lines
+    rows = (
+        [
+            one["model"], one["folder"], str(one["refine"]), f"**{m['psnr_y']:.2f}** dB",
+            f"{m['psnr_y'] - before['psnr_y']:+.2f} dB", _to(TARGET, one), _to(BEST, one),
+            _pair(before, m, "lpips", 4), f"{_pair(before, m, 'lr_psnr', 2)} dB",
+            _pair(before, m, "lr_max_difference", 0),
+        ]
+        for one in refined()
+        for m, before in [(one["means"], plain.get((one["model"], one["folder"])))]
+        if before is not None
+    )  # fmt: skip
+    return markdown(heads, rows)
+
+
+def _published(name: str, one: dict[str, Any]) -> float | None:
+    """What somebody published for a result's scale and set."""
+    scale, folder = find_model(one["model"]).interface.scale, one["folder"]
+    return next((row.psnr_y.get(folder) for row in PUBLISHED if (row.name, row.scale) == (name, scale)), None)
 
 
 def _to(name: str, one: dict[str, Any]) -> str:
     """How far a result is above what somebody published; a dash where nothing was."""
-    scale, folder = find_model(one["model"]).interface.scale, one["folder"]
-    rows = [row.psnr_y[folder] for row in PUBLISHED if (row.name, row.scale) == (name, scale) and folder in row.psnr_y]
-    return f"{one['means']['psnr_y'] - rows[0]:+.2f} dB" if rows else "-"
+    target = _published(name, one)
+    return "-" if target is None else f"{one['means']['psnr_y'] - target:+.2f} dB"
 
 
 def _pair(before: dict[str, Any], after: dict[str, Any], name: str, digits: int) -> str:
@@ -95,48 +99,48 @@ def _pair(before: dict[str, Any], after: dict[str, Any], name: str, digits: int)
 def graphics_table() -> list[str]:
     """What lines of saturated colours do to the LR picture (`graphics.json`)."""
     result = read("graphics.json")
-    lines = [
-        "| model | drawn over | largest LR difference | LR pixels further than "
-        f"{result['far']} levels | held back | PSNR-Y | bicubic |",
-        "|---" * 7 + "|",
-    ]
-    lines += [
-        f"| {row['model']} | {row['drawing']} | {row['lr_max_difference']} | {100 * row['far_share']:.2f} % | "
-        f"{100 * row['held_share']:.2f} % | "
-        f"{row['psnr_y']:.2f} dB | {row['bicubic_psnr_y']:.2f} dB |"
+    heads = [
+        "model", "drawn over", "largest LR difference", f"LR pixels further than {result['far']} levels", "held back",
+        "PSNR-Y", "bicubic",
+    ]  # fmt: skip
+    rows = (
+        [
+            row["model"], row["drawing"], str(row["lr_max_difference"]), f"{100 * row['far_share']:.2f} %",
+            f"{100 * row['held_share']:.2f} %", f"{row['psnr_y']:.2f} dB", f"{row['bicubic_psnr_y']:.2f} dB",
+        ]
         for row in result["rows"]
-    ]
-    return lines
+    )  # fmt: skip
+    return markdown(heads, rows)
 
 
 def structure_table() -> list[str]:
     """The held-out originals of fine structure, beside bicubic (`quality/NAME-WEIGHTS-structure-split.json`)."""
-    lines = ["| model | PSNR-Y | bicubic | PSNR RGB | SSIM | LR to bicubic |", "|---" * 6 + "|"]
-    for one in shipped_quality():
-        if one["folder"] == STRUCTURE_FOLDER:
-            m = one["means"]
-            lines.append(
-                f"| {one['model']} | **{m['psnr_y']:.2f}** dB | {m['bicubic_psnr_y']:.2f} dB | "
-                f"{m['psnr_rgb']:.2f} dB | {m['ssim_y']:.4f} | {m['lr_psnr']:.2f} dB |"
-            )
-    return lines
+    rows = (
+        [
+            one["model"], f"**{m['psnr_y']:.2f}** dB", f"{m['bicubic_psnr_y']:.2f} dB", f"{m['psnr_rgb']:.2f} dB",
+            f"{m['ssim_y']:.4f}", f"{m['lr_psnr']:.2f} dB",
+        ]
+        for one, m in _of_sets(structure=True)
+    )  # fmt: skip
+    return markdown(["model", "PSNR-Y", "bicubic", "PSNR RGB", "SSIM", "LR to bicubic"], rows)
 
 
 def smooth_table() -> list[str]:
     """Flat colours and gradients beside bicubic (`smooth.json`)."""
     result = read("smooth.json")
-    lines = [
-        "| model | pictures | PSNR-Y | PSNR RGB | bicubic, RGB | largest difference | differences of more than "
-        f"{result['visible']} levels reach |",
-        "|---" * 7 + "|",
-    ]
-    lines += [
-        f"| {row['model']} | {row['kind']} | {_cell(row, 'psnr_y')} dB | {_cell(row, 'psnr_rgb')} dB | "
-        f"{'exact' if row['bicubic_psnr_rgb'] is None else _cell(row, 'bicubic_psnr_rgb') + ' dB'} | "
-        f"{row['max_difference']} | {_reach(row['border_pixels'], result['side'])} |"
+    heads = [
+        "model", "pictures", "PSNR-Y", "PSNR RGB", "bicubic, RGB", "largest difference",
+        f"differences of more than {result['visible']} levels reach",
+    ]  # fmt: skip
+    rows = (
+        [
+            row["model"], row["kind"], f"{_cell(row, 'psnr_y')} dB", f"{_cell(row, 'psnr_rgb')} dB",
+            "exact" if row["bicubic_psnr_rgb"] is None else f"{_cell(row, 'bicubic_psnr_rgb')} dB",
+            str(row["max_difference"]), _reach(row["border_pixels"], result["side"]),
+        ]
         for row in result["rows"]
-    ]
-    return lines
+    )  # fmt: skip
+    return markdown(heads, rows)
 
 
 def _reach(pixels: int, side: int) -> str:
@@ -147,62 +151,57 @@ def _reach(pixels: int, side: int) -> str:
 
 def perception_table() -> list[str]:
     """What luma PSNR does not see: RGB, LPIPS, and whether the LR looks natural."""
-    lines = [
-        "| model | set | PSNR RGB | SSIM RGB | LPIPS | LR SSIM to bicubic | LR NIQE, bicubic's | LR PIQE, bicubic's |",
-        "|---" * 8 + "|",
-    ]
-    for one in shipped_quality():
-        m = one["means"]
-        if "psnr_rgb" in m and one["folder"] != STRUCTURE_FOLDER:
-            lines.append(
-                f"| {one['model']} | {one['folder']} | {_cell(m, 'psnr_rgb')} dB | {_cell(m, 'ssim_rgb', digits=4)} | "
-                f"{_cell(m, 'lpips', digits=4)} | {_cell(m, 'lr_ssim', digits=4)} | "
-                f"{_cell(m, 'lr_niqe', 'bicubic_lr_niqe')} | {_cell(m, 'lr_piqe', 'bicubic_lr_piqe')} |"
-            )
-    return lines
+    heads = [
+        "model", "set", "PSNR RGB", "SSIM RGB", "LPIPS", "LR SSIM to bicubic", "LR NIQE, bicubic's",
+        "LR PIQE, bicubic's",
+    ]  # fmt: skip
+    rows = (
+        [
+            one["model"], one["folder"], f"{_cell(m, 'psnr_rgb')} dB",
+            *(_cell(m, name, digits=4) for name in ("ssim_rgb", "lpips", "lr_ssim")),
+            _cell(m, "lr_niqe", "bicubic_lr_niqe"), _cell(m, "lr_piqe", "bicubic_lr_piqe"),
+        ]
+        for one, m in _of_sets()
+        if "psnr_rgb" in m
+    )  # fmt: skip
+    return markdown(heads, rows)
 
 
 def faces_table() -> list[str]:
     """Large scales on faces, and below ours what is published for that scale."""
-    lines = ["| model | scale | trained on faces | PSNR | SSIM | LPIPS |", "|---" * 6 + "|"]
+    rows: list[list[str]] = []
     ours: dict[int, list[dict[str, Any]]] = {}
-    for one in shipped_quality():
+    for one, _ in _of_sets():
         if one["folder"] == FACES_FOLDER:
             ours.setdefault(find_model(one["model"]).interface.scale, []).append(one)
     for scale, models in ours.items():
-        for one in models:
-            m = one["means"]
-            for channels, psnr, ssim in (("RGB", "psnr_rgb", "ssim_rgb"), ("luma", "psnr_y", "ssim_y")):
-                lines.append(
-                    f"| {one['model']}, {channels} | x{scale} | no | {_cell(m, psnr)} dB | "
-                    f"{_cell(m, ssim, digits=4)} | {_cell(m, 'lpips', digits=4)} |"
-                )
-        m = models[0]["means"]  # what bicubic makes does not depend on the model
-        lines.append(
-            f"| bicubic, luma | x{scale} | no | {_cell(m, 'bicubic_psnr_y')} dB | "
-            f"{_cell(m, 'bicubic_ssim_y', digits=4)} | - |"
-        )
-        lines += [
-            f"| {row.name}, as published | x{scale} | yes | {row.psnr:.2f} dB | {row.ssim:.4f} | {row.lpips:.4f} |"
-            for row in FACES
-            if row.scale == scale
-        ]
-    return lines
+        # What bicubic makes does not depend on the model.
+        named = [(one["model"], one["means"], "", channels) for one in models for channels in ("RGB", "luma")]
+        for name, m, prefix, channels in [*named, ("bicubic", models[0]["means"], "bicubic_", "luma")]:
+            kind = "rgb" if channels == "RGB" else "y"
+            psnr, ssim = _cell(m, f"{prefix}psnr_{kind}"), _cell(m, f"{prefix}ssim_{kind}", digits=4)
+            lpips = "-" if prefix else _cell(m, "lpips", digits=4)
+            rows.append([f"{name}, {channels}", f"x{scale}", "no", f"{psnr} dB", ssim, lpips])
+        for row in FACES:
+            if row.scale == scale:
+                figures = [f"{row.psnr:.2f} dB", f"{row.ssim:.4f}", f"{row.lpips:.4f}"]
+                rows.append([f"{row.name}, as published", f"x{scale}", "yes", *figures])
+    return markdown(["model", "scale", "trained on faces", "PSNR", "SSIM", "LPIPS"], rows)
 
 
 def macs_table() -> list[str]:
     """Parameters and MACs of the configurations, by hidden width and K (counted, not measured)."""
-    lines = ["| model | K | hidden width | parameters | MACs per HR pixel | per 1080p frame |", "|---" * 6 + "|"]
-    for name in dict.fromkeys(one["model"] for one in shipped_quality()):
-        config = find_model(name).config
-        if not isinstance(config, BDFlowConfig):
-            continue
-        macs = config.macs(1080, 1920)
-        lines.append(
-            f"| {name} | {list(config.blocks)} | {list(config.hidden)} | {config.parameters():,} | "
-            f"{macs / (1080 * 1920) / 1000:.1f} k | {macs / 1e9:.1f} G |"
-        )
-    return lines
+    names = dict.fromkeys(one["model"] for one in shipped_quality())
+    configs = ((name, find_model(name).config) for name in names)
+    rows = (
+        [
+            name, str(list(config.blocks)), str(list(config.hidden)), f"{config.parameters():,}",
+            f"{(macs := config.macs(1080, 1920)) / (1080 * 1920) / 1000:.1f} k", f"{macs / 1e9:.1f} G",
+        ]
+        for name, config in configs
+        if isinstance(config, BDFlowConfig)
+    )  # fmt: skip
+    return markdown(["model", "K", "hidden width", "parameters", "MACs per HR pixel", "per 1080p frame"], rows)
 
 
 def _cell(means: dict[str, Any], *names: str, digits: int = 2) -> str:

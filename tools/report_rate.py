@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bdflow_rt.cli.output import markdown
 from tools.measured import read
 
 RIVALS = ("jpeg", "webp", "avif")
@@ -17,19 +18,16 @@ def rate_table() -> list[str]:
     """Every model's files beside the codecs' at the same bytes: PSNR-Y and LPIPS (`rate_distortion.json`)."""
     result = read("rate_distortion.json")
     titles = [result["codecs"][key]["title"] for key in RIVALS]
-    lines = [
-        f"| set | model | LR as | bytes | bits per HR pixel | ours | {' | '.join(titles)} |",
-        "|---" * (6 + len(titles)) + "|",
-    ]
+    rows = []
     for one, name, model, form in _stored(result):
         stored = model["forms"][form]
-        cells = [one["folder"], name, FORMS[form], f"{stored['bytes']:,.0f}", f"{stored['bits_per_pixel']:.2f}"]
-        cells += [_scores(model), *(_scores(stored["same_bytes"][key]) for key in RIVALS)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        rivals = (_scores(stored["same_bytes"][key]) for key in RIVALS)
+        size, rate = f"{stored['bytes']:,.0f}", f"{stored['bits_per_pixel']:.2f}"
+        rows.append([one["folder"], name, FORMS[form], size, rate, _scores(model), *rivals])
+    return markdown(["set", "model", "LR as", "bytes", "bits per HR pixel", "ours", *titles], rows)
 
 
-def rate_verdict() -> list[str]:
+def verdict() -> list[str]:
     """Who wins at equal bytes, how often and by how much; and what lossless WebP saves (`rate_distortion.json`)."""
     result = read("rate_distortion.json")
     rows = [(model, model["forms"][form]) for *_, model, form in _stored(result)]
@@ -56,29 +54,28 @@ def rate_verdict() -> list[str]:
 def both_pictures_table() -> list[str]:
     """What a small and a large picture of our quality take without us: PNG of the bicubic LR, and a codec's HR."""
     result = read("rate_distortion.json")
-    titles = [result["codecs"][key]["title"] for key in RIVALS]
-    lines = [
-        f"| set | model | packet | PNG of the bicubic LR | {' | '.join(f'with {title}' for title in titles)} |",
-        "|---" * (4 + len(titles)) + "|",
-    ]
+    rows = []
     for one, name, model, form in _stored(result):
-        if form != "png":
-            continue
-        packet, small = model["forms"][form]["bytes"], model["small_png_bytes"]
-        cells = [one["folder"], name, f"{packet:,.0f}{_lpips(model)}", f"{small:,.0f}"]
-        for key in RIVALS:
-            found = model["as_good"][key]
-            whole = None if found is None else small + found["bytes"]
-            cells.append("-" if whole is None else f"{whole:,.0f} ({100 * (whole / packet - 1):+.0f} %){_lpips(found)}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        if form == "png":
+            packet, small = model["forms"][form]["bytes"], model["small_png_bytes"]
+            both = (_both(model["as_good"][key], small, packet) for key in RIVALS)
+            rows.append([one["folder"], name, f"{packet:,.0f}{_lpips(model)}", f"{small:,.0f}", *both])
+    titles = (f"with {result['codecs'][key]['title']}" for key in RIVALS)
+    return markdown(["set", "model", "packet", "PNG of the bicubic LR", *titles], rows)
+
+
+def _both(found: dict[str, Any] | None, small: float, packet: float) -> str:
+    if found is None:
+        return "-"
+    whole = small + found["bytes"]
+    return f"{whole:,.0f} ({100 * (whole / packet - 1):+.0f} %){_lpips(found)}"
 
 
 def _lpips(one: dict[str, Any]) -> str:
     return "" if one["lpips"] is None else f", {one['lpips']:.3f}"
 
 
-def rate_settings() -> list[str]:
+def settings() -> list[str]:
     """Settings and versions of the codecs, and whether LPIPS was measured (`rate_distortion.json`)."""
     result = read("rate_distortion.json")
     codecs = [

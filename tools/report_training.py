@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from bdflow_rt.cli.output import markdown
 from tools.measured import read, read_all
 
 ROBUSTNESS_QUALITIES = (50, 75, 90)
@@ -13,40 +14,36 @@ BASE = "base"
 """The trial that every other one is compared with."""
 
 
-def search_table(groups: tuple[str, ...]) -> Callable[[], list[str]]:
-    """Makes a table of the trials of some groups of `search.json`, each against the base."""
+def search_table(group: str) -> Callable[[], list[str]]:
+    """Makes a table of the trials of a group of `search.json`, each against the base."""
 
     def table() -> list[str]:
         trials = read("search.json")["trials"]
         (base,) = (one for one in trials if one["name"] == BASE)
         names = [name for name in base["sets"] if ", Z at" not in name]
-        head = [f"{name}: PSNR-Y | to base | LR" for name in names]
-        lines = [f"| changed | {' | '.join(head)} | k MACs per pixel |", "|---" * (3 * len(names) + 2) + "|"]
-        for one in trials:
-            if one is base or one["group"] in groups:
-                lines += _rows(one, base, names)
-        return lines
+        heads = [head for name in names for head in (f"{name}: PSNR-Y", "to base", "LR")]
+        shown = [one for one in trials if one is base or one["group"] == group]
+        return markdown(
+            ["changed", *heads, "k MACs per pixel"], (row for one in shown for row in _rows(one, base, names))
+        )
 
     return table
 
 
-def _rows(one: dict[str, Any], base: dict[str, Any], names: list[str]) -> list[str]:
+def _rows(one: dict[str, Any], base: dict[str, Any], names: list[str]) -> Iterator[list[str]]:
     """One row, and a second one for sampled Z where the trial has it."""
     macs = f"{one['macs_128x128'] / 128**2 / 1000:.1f}"
+    label = "nothing" if one is base else difference(one["config"], base["config"])
     if not one["sets"]:
-        cells = ["diverged | | "] * len(names)
-        return [f"| {difference(one['config'], base['config'])} | {' | '.join(cells)} | {macs} |"]
-    kinds = ["", *sorted({name.partition(", ")[2] for name in one["sets"]} - {""})]
-    rows = []
-    for kind in kinds:
+        yield [label, *["diverged", "", ""] * len(names), macs]
+        return
+    for kind in ["", *sorted({name.partition(", ")[2] for name in one["sets"]} - {""})]:
         cells = []
         for name in names:
             found, reference = one["sets"][f"{name}, {kind}" if kind else name], base["sets"][name]
             gain = "" if one is base else f"{found['psnr_y'] - reference['psnr_y']:+.2f}"
             cells += [f"{found['psnr_y']:.2f} dB", gain, f"{found['lr_psnr']:.2f} dB"]
-        label = "nothing" if one is base else difference(one["config"], base["config"])
-        rows.append(f"| {label}{f'; measured with {kind}' if kind else ''} | {' | '.join(cells)} | {macs} |")
-    return rows
+        yield [f"{label}; measured with {kind}" if kind else label, *cells, macs]
 
 
 def difference(config: dict[str, Any], base: dict[str, Any], prefix: str = "") -> str:
@@ -89,36 +86,30 @@ def robustness_settings() -> list[str]:
 def robustness_table() -> list[str]:
     """JPEG on the LR of networks trained with and without one (`robustness.json`)."""
     result = read("robustness.json")
-    heads = "".join(f" at {quality}: PSNR-Y | kB |" for quality in ROBUSTNESS_QUALITIES)
-    lines = [
-        f"| trained with | bits | lossless | LR to bicubic |{heads} at equal LR bytes | at equal bytes |",
-        "|---" * (6 + 2 * len(ROBUSTNESS_QUALITIES)) + "|",
-    ]
     rows = [(row["group"], str(row["bits"]), row) for row in sorted(result["trials"], key=lambda row: row["bits"])]
     rows += [
         ("bicubic down and up", "-", result["rivals"]["bicubic"]),
         ("the HR picture as JPEG", "-", result["rivals"]["hr"]),
     ]
+    cells = []
     for label, bits, row in rows:
-        points = [row["jpeg"][str(quality)] for quality in ROBUSTNESS_QUALITIES]
-        cells = [f"{point['psnr_y']:.2f} | {point['bytes'] / 1000:.1f}" for point in points]
         lossless, lr = (f"{row[key]:.2f}" if key in row else "-" for key in ("psnr_y", "lr_psnr"))
+        points = [row["jpeg"][str(quality)] for quality in ROBUSTNESS_QUALITIES]
+        lossy = [cell for point in points for cell in (f"{point['psnr_y']:.2f}", f"{point['bytes'] / 1000:.1f}")]
         equal = (row[f"psnr_y_at_equal_{what}"] for what in ("lr_bytes", "bytes"))
-        cells += ["-" if value is None else f"**{value:.2f}**" for value in equal]
-        lines.append(f"| {label} | {bits} | {lossless} | {lr} | {' | '.join(cells)} |")
-    return lines
+        cells.append([label, bits, lossless, lr, *lossy, *("-" if one is None else f"**{one:.2f}**" for one in equal)])
+    at = [head for quality in ROBUSTNESS_QUALITIES for head in (f"at {quality}: PSNR-Y", "kB")]
+    heads = ["trained with", "bits", "lossless", "LR to bicubic", *at, "at equal LR bytes", "at equal bytes"]
+    return markdown(heads, cells)
 
 
 def curve_table() -> list[str]:
     """First and last validations of every kept run (`training/NAME-WEIGHTS.json`)."""
-    lines = ["| model | started from | steps | minutes | PSNR-Y by steps |", "|---|---|---|---|---|"]
+    rows = []
     for one in read_all("training/*.json"):
-        if not (points := [point for point in one["validations"] if point["psnr_y"] is not None]):
-            continue
-        shown = points[:: max(1, len(points) // 6)]
-        shown = shown if shown[-1] is points[-1] else [*shown, points[-1]]
-        curve = ", ".join(f"{point['step']:,}: {point['psnr_y']:.2f}" for point in shown)
-        start = one["started_from"] or "the Haar pyramid"
-        minutes = points[-1]["elapsed_s"] / 60
-        lines.append(f"| {one['model']} | {start} | {points[-1]['step']:,} | {minutes:.0f} | {curve} |")
-    return lines
+        if points := [point for point in one["validations"] if point["psnr_y"] is not None]:
+            shown = [*points[: -1 : max(1, len(points) // 6)], points[-1]]
+            curve = ", ".join(f"{point['step']:,}: {point['psnr_y']:.2f}" for point in shown)
+            steps, minutes = f"{points[-1]['step']:,}", f"{points[-1]['elapsed_s'] / 60:.0f}"
+            rows.append([one["model"], one["started_from"] or "the Haar pyramid", steps, minutes, curve])
+    return markdown(["model", "started from", "steps", "minutes", "PSNR-Y by steps"], rows)

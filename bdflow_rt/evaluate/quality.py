@@ -19,6 +19,7 @@ from bdflow_rt.containers.png import read_packet
 from bdflow_rt.errors import MissingFileError, ShapeError
 from bdflow_rt.evaluate.codecs import Codec, through
 from bdflow_rt.evaluate.environment import environment
+from bdflow_rt.evaluate.reference import LPIPS_MIN_SIZE, Reference
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
 from bdflow_rt.metrics.niqe import MIN_SIZE as BLIND_MIN_SIZE
 from bdflow_rt.metrics.ssim import WINDOW as SSIM_WINDOW
@@ -29,8 +30,6 @@ from bdflow_rt.rescaler import Rescaler
 if TYPE_CHECKING:
     from bdflow_rt.metrics.lpips import Lpips
 
-_LPIPS_MIN_SIZE = 31
-"""Of AlexNet, here because its own module needs torch."""
 _LPIPS = ("lpips",)
 _LR_SSIM = ("lr_ssim", "lr_ssim_y")
 _NIQE = ("lr_niqe", "bicubic_lr_niqe")
@@ -208,23 +207,21 @@ def measure(
         pixels = rescaler.upscale(packet, force=True)
         write_picture(restored_path, Picture(pixels, packet.header.colour.model))
     restored = read_picture(restored_path, max_pixels=limit)
-    scale, grey = packet.header.scale, hr.colour == "grey"
-    reference = bicubic_downscale(hr.pixels, scale=scale)
-    truth, result = _as_scored(hr.pixels, grey), _as_scored(restored.pixels, grey)
-    bicubic = _as_scored(bicubic_resize(reference, scale=scale)[:height, :width], grey)
-    lpips_here = judges.lpips is not None and min(height, width) >= _LPIPS_MIN_SIZE
+    scale, reference = packet.header.scale, Reference(hr, judges.lpips)
+    small_bicubic = bicubic_downscale(hr.pixels, scale=scale)
+    bicubic = bicubic_resize(small_bicubic, scale=scale)[:height, :width]
     return PictureQuality(
         name=path.name,
         width=width,
         height=height,
-        psnr_y=psnr_y(result, truth, border=scale),
-        ssim_y=ssim_y(result, truth, border=0),
-        psnr_rgb=psnr(result, truth, border=scale),
-        ssim_rgb=ssim(result, truth),
-        lpips=_lpips(judges.lpips, restored.pixels, hr.pixels) if judges.lpips and lpips_here else None,
-        bicubic_psnr_y=psnr_y(bicubic, truth, border=scale),
-        bicubic_ssim_y=ssim_y(bicubic, truth, border=0),
-        **_lr_quality(packet, reference, judges.niqe),
+        psnr_y=reference.psnr_y(restored.pixels, border=scale),
+        ssim_y=reference.ssim_y(restored.pixels),
+        psnr_rgb=reference.psnr_rgb(restored.pixels, border=scale),
+        ssim_rgb=reference.ssim_rgb(restored.pixels),
+        lpips=reference.lpips(restored.pixels),
+        bicubic_psnr_y=reference.psnr_y(bicubic, border=scale),
+        bicubic_ssim_y=reference.ssim_y(bicubic),
+        **_lr_quality(packet, small_bicubic, judges.niqe),
         file_bytes=file_bytes,
         chunk_bytes=chunk_bytes,
         chunk_limit_bytes=math.ceil(packet.lr.shape[0] * packet.lr.shape[1] * packet.header.bits / 8) + 256,
@@ -248,15 +245,6 @@ def _lr_quality(packet: Packet, reference: NDArray[np.uint8], niqe: Niqe | None)
     }
 
 
-def _lpips(distance: Lpips, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    import torch
-
-    with torch.inference_mode():
-        # Copied, because torch takes no array that cannot be written.
-        left, right = (torch.from_numpy(one.copy()).permute(2, 0, 1)[None].float() / 255 for one in (a, b))
-        return float(distance(left, right))
-
-
 def _left_out(measured: list[PictureQuality], judges: Judges, *, scale: int) -> list[LeftOut]:
     """Why a null of the result that is no perfect score is one."""
     found = [LeftOut(columns, len(measured), reason) for columns, reason in judges.missing.items()]
@@ -265,7 +253,7 @@ def _left_out(measured: list[PictureQuality], judges: Judges, *, scale: int) -> 
     lr_sides = [math.ceil(side / scale) for side in sides]
     blind = (*(_NIQE if _NIQE in present else ()), *_PIQE)
     for columns, of, least, picture in (
-        (_LPIPS if _LPIPS in present else (), sides, _LPIPS_MIN_SIZE, "picture"),
+        (_LPIPS if _LPIPS in present else (), sides, LPIPS_MIN_SIZE, "picture"),
         (_LR_SSIM, lr_sides, SSIM_WINDOW, "LR picture"),
         (blind, lr_sides, BLIND_MIN_SIZE, "LR picture"),
     ):
@@ -285,10 +273,6 @@ def _mean(measured: list[PictureQuality], name: str) -> float | None:
 
 def _described(score: float) -> float | None:
     return None if math.isnan(score) else score
-
-
-def _as_scored(pixels: NDArray[np.uint8], grey: bool) -> NDArray[np.uint8]:
-    return pixels[:, :, 0] if grey else pixels
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,6 @@ import pytest
 
 
 @pytest.fixture
-def zoo(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Tiny models, in BDFLOW_ZOO of this process."""
-    monkeypatch.setenv("BDFLOW_ZOO", str(tiny_zoo))
-    return tiny_zoo
-
-
-@pytest.fixture
 def open_folder(tmp_path: Path, tiny_zoo: Path) -> Path:
     """A folder that everybody may use, like the models; pytest's own are for their owner alone."""
     for place in (tmp_path, *tmp_path.parents, tiny_zoo):

@@ -21,7 +21,8 @@ LIMITED = """
 import resource, sys
 import numpy as np
 from PIL import Image
-from bdflow_rt.containers import Picture, write_picture
+from bdflow_rt.containers import write_picture
+from bdflow_rt.picture import Picture
 from bdflow_rt.errors import DiskFullError
 Image.init()
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))

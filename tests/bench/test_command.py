@@ -23,8 +23,8 @@ from tests.support import ROOT
         (["latency", "--size", "63x65"], 2, "latency: Input image of downscale has shape (1, 65, 63, 3)"),
         (["latency", "--size", "512"], 2, "'512' is no size such as 512x384"),
         (["latency", "--size", "0x64"], 2, "'0x64' is no size"),
-        (["smooth", "--model", "absent", "--output", "x.json"], 6, "smooth: There is no model 'absent'"),
-        (["graphics", "--model", "plain@1", "--folder", "absent", "--output", "x.json"], 3, "'absent' is not a folder"),
+        (["drawn", "--model", "absent", "--folder", "docs", "--output", "x"], 3, "holds no pictures"),
+        (["drawn", "--model", "plain@1", "--folder", "absent", "--output", "x"], 3, "'absent' is not a folder"),
     ],
 )
 def test_wrong_input_is_one_line_and_an_exit_code(zoo: Path, arguments: list[str], code: int, said: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from bdflow_rt.bench import demo
-from bdflow_rt.bench.comparison import CAPTION_HEIGHT, GAP, busiest_window, comparison
+from bdflow_rt.bench.demo import CAPTION_HEIGHT, GAP, busiest_window, comparison
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
 from tests.cli.build import contents
 from tests.support import ROOT, photo

@@ -14,8 +14,9 @@ from PIL import Image
 
 from bdflow_rt import decode_png, encode_png
 from bdflow_rt.bench import rate_distortion
-from bdflow_rt.bench.rate_distortion import Original, lpips_distance, mean_of, measure_model
+from bdflow_rt.bench.rate_distortion import Original, mean_of, measure_model
 from bdflow_rt.evaluate.codecs import AVIF, JPEG, WEBP, decode, encode_png_plain, encode_webp_lossless
+from bdflow_rt.evaluate.quality import Judges
 from bdflow_rt.metrics import bicubic_downscale, psnr_y
 from bdflow_rt.picture import Picture
 from bdflow_rt.rescaler import Rescaler
@@ -33,7 +34,7 @@ def rescaler(zoo: Path) -> Iterator[Rescaler]:
 
 
 def test_a_models_figures_are_those_of_its_files(rescaler: Rescaler) -> None:
-    found = measure_model(Original(Picture(HR), None), rescaler, [])
+    found = measure_model(Original(Picture(HR)), rescaler, [])
     packet = rescaler.downscale(HR)
     png = encode_png(packet)
     assert found["psnr_y"] == psnr_y(rescaler.upscale(decode_png(png)), HR, border=4)
@@ -48,7 +49,7 @@ def test_a_models_figures_are_those_of_its_files(rescaler: Rescaler) -> None:
 
 @pytest.mark.parametrize("model", ["bdflow-x4", "tiny-x2", "plain"])
 def test_no_rival_gets_more_bytes_and_none_could_have_used_more(zoo: Path, model: str) -> None:
-    original = Original(Picture(HR), None)
+    original = Original(Picture(HR))
     with Rescaler.from_pretrained(model) as rescaler:
         found = measure_model(original, rescaler, [JPEG, WEBP, AVIF])
         scale = rescaler.card.interface.scale
@@ -68,7 +69,7 @@ def test_no_rival_gets_more_bytes_and_none_could_have_used_more(zoo: Path, model
 
 
 def test_both_pictures_without_us_are_a_plain_small_one_and_a_file_as_good_as_ours(rescaler: Rescaler) -> None:
-    found = measure_model(Original(Picture(HR), None), rescaler, [WEBP])
+    found = measure_model(Original(Picture(HR)), rescaler, [WEBP])
     scale = rescaler.card.interface.scale
     data = encode_png_plain(bicubic_downscale(HR, scale=scale))
     assert np.array_equal(decode(data), bicubic_downscale(HR, scale=scale))
@@ -77,7 +78,7 @@ def test_both_pictures_without_us_are_a_plain_small_one_and_a_file_as_good_as_ou
 
 
 def test_a_file_that_is_as_good_is_the_smallest_one() -> None:
-    original = Original(Picture(HR), None)
+    original = Original(Picture(HR))
     wanted = psnr_y(decode(WEBP.encode(Picture(HR), 60)), HR, border=2)
     found = original.at_least(WEBP, wanted, border=2)
     assert found is not None
@@ -89,12 +90,12 @@ def test_a_file_that_is_as_good_is_the_smallest_one() -> None:
 
 
 def test_a_codec_without_a_file_that_small_has_no_figures() -> None:
-    assert Original(Picture(HR), None).at_most(JPEG, 50, border=2) is None
+    assert Original(Picture(HR)).at_most(JPEG, 50, border=2) is None
 
 
 def test_a_grey_picture_is_scored_as_its_own_luma(rescaler: Rescaler) -> None:
     grey = np.repeat(photo(41, 47, 6)[:, :, :1], 3, axis=2)
-    found = measure_model(Original(Picture(grey, "grey"), None), rescaler, [WEBP])
+    found = measure_model(Original(Picture(grey, "grey")), rescaler, [WEBP])
     restored = rescaler.upscale(rescaler.downscale(grey[:, :, 0]))
     assert found["psnr_y"] == psnr_y(restored[:, :, 0], grey[:, :, 0], border=4)
 
@@ -118,7 +119,7 @@ def test_the_command_measures_and_its_result_fills_the_tables(
     arguments = ["--folder", str(folder), "--model", "tiny-x2", "--model", "bdflow-x4", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", ["rate_distortion", *arguments])
     rate_distortion.main()
-    assert "LPIPS is left out" in capsys.readouterr().err
+    assert "LPIPS" in capsys.readouterr().err
     result = json.loads(output.read_text())
     (one,) = result["sets"]
     assert (one["folder"], one["pictures"], result["lpips"]) == ("S", 2, None)
@@ -130,7 +131,9 @@ def test_the_command_measures_and_its_result_fills_the_tables(
     sizes = [len(JPEG.encode(Picture(photo(*size, index)), 30)) for index, size in enumerate(sides)]
     assert one["curves"]["jpeg"]["30"]["bytes"] == pytest.approx(sum(sizes) / 2)
     monkeypatch.setattr(measured, "RESULTS", tmp_path)
-    tables = {name: make() for name, make in report.PAGES[report.QUALITY_PAGE].items() if "rate" in name}
+    tables = {
+        name: make() for name, make in report.PAGES[measured.ROOT / "docs" / "quality.md"].items() if "rate" in name
+    }
     assert len(tables["rate"]) == 2 + 4
     assert f"| {one['models']['tiny-x2@1']['psnr_y']:.2f} dB |" in tables["rate"][2]
     assert "LPIPS was not measured." in tables["rate-settings"][0]
@@ -143,7 +146,7 @@ def test_lpips_is_measured_where_its_weights_are(monkeypatch: pytest.MonkeyPatch
     from bdflow_rt.metrics.lpips import Lpips
 
     monkeypatch.setenv("BDFLOW_DATA", str(data_dir()))
-    original = Original(Picture(HR), lpips_distance())
+    original = Original(Picture(HR), Judges.found().lpips)
     data = JPEG.encode(original.picture, 20)
     one, other = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 255 for x in (decode(data), HR))
     expected = float(Lpips("alex")(one, other))
@@ -151,4 +154,4 @@ def test_lpips_is_measured_where_its_weights_are(monkeypatch: pytest.MonkeyPatch
     assert expected > 0.01
     assert original.lpips(HR) == pytest.approx(0, abs=1e-7)
     # Too small for the network: left out, not an error.
-    assert Original(Picture(HR[:30]), lpips_distance()).lpips(HR[:30]) is None
+    assert Original(Picture(HR[:30]), Judges.found().lpips).lpips(HR[:30]) is None

@@ -13,13 +13,6 @@ from tests.support import photo
 
 
 @pytest.fixture
-def zoo(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Tiny models, in BDFLOW_ZOO of this process."""
-    monkeypatch.setenv("BDFLOW_ZOO", str(tiny_zoo))
-    return tiny_zoo
-
-
-@pytest.fixture
 def hr() -> npt.NDArray[np.uint8]:
     """(63, 65, 3) uint8: no side is a multiple of anything."""
     return photo(63, 65, 1)

@@ -193,7 +193,7 @@ def test_a_stripped_engine_is_given_the_weights_of_its_model_where_that_is_insta
     [
         (("nothing",), 6, "There is no model"),
         (("plain", "--profile", "1081p"), 2, "1081p"),
-        (("plain", "--top", "-1"), 2, "--top is -1"),
+        (("plain", "--top", "-1"), 2, "top is -1"),
     ],
 )
 def test_what_cannot_be_inspected_is_said_in_one_line(

@@ -26,7 +26,7 @@ WHEEL_VARIABLE = "BDFLOW_TENSORRT11_BINDINGS"
 NOT_OF_PYBIND = {"__buffer__", "__iter__", "__len__", "__int__", "__members__"}
 """Members that are no methods with named arguments there."""
 CALLERS = (
-    "export/flavours.py", "export/tensorrt.py", "export/timing_cache.py", "bdflow_rt/engines/refit.py",
+    "export/flavours.py", "export/tensorrt.py", "export/timing_cache.py", "bdflow_rt/engines/tensorrt/refit.py",
     "bdflow_rt/engines/shaped.py", "bdflow_rt/engines/tensorrt/engine.py", "bdflow_rt/engines/tensorrt/library.py",
     "bdflow_rt/evaluate/inspect.py",
 )  # fmt: skip

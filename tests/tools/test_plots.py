@@ -100,7 +100,7 @@ def test_the_committed_plot_is_of_the_committed_result_and_is_shown(name: str) -
 
 
 def test_the_verdict_counts_rows_won_and_lost(result: dict[str, Any]) -> None:
-    text = "\n".join(report_rate.rate_verdict())
+    text = "\n".join(report_rate.verdict())
     assert "- Against JPEG, ours has the better PSNR-Y in 2 of 4 rows (-1.00 to +1.00 dB)" in text
     assert "- Against AVIF, ours has the better PSNR-Y in 4 of 4 rows (+2.00 to +3.00 dB)" in text
     assert "the better LPIPS in 4 of 4 rows (-0.030 to -0.020)" in text

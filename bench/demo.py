@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.bench.command import run_command
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.containers.png import read_packet
-from bdflow_rt.errors import BdflowError, MissingFileError, UnwritableOutputError
+from bdflow_rt.errors import MissingFileError, UnwritableOutputError
 from bdflow_rt.files import write_atomically
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, psnr_y
 from bdflow_rt.rescaler import Rescaler
@@ -132,15 +133,10 @@ def _enlarged(lr: np.ndarray, scale: int, height: int, width: int) -> np.ndarray
     return lr.repeat(scale, axis=0).repeat(scale, axis=1)[:height, :width]
 
 
-def main() -> int:
+def main() -> None:
     """Take the picture named on the command line, or the default one."""
-    try:
-        run(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default_photograph())
-    except BdflowError as error:
-        sys.stderr.write(f"demo: {error}\n")
-        return error.exit_code
-    return 0
+    run(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default_photograph())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("demo", main))

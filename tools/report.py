@@ -55,7 +55,6 @@ PAGES: dict[pathlib.Path, Tables] = {
         "search-loss": report_training.search_table("loss"),
         "robustness-settings": report_training.robustness_settings,
         "robustness": report_training.robustness_table,
-        "curves": report_training.curve_table,
     },
 }
 

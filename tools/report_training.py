@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bdflow_rt.cli.output import markdown
-from tools.measured import read, read_all
+from tools.measured import read
 
 ROBUSTNESS_QUALITIES = (50, 75, 90)
 """Of JPEG, in the table."""
@@ -101,15 +101,3 @@ def robustness_table() -> list[str]:
     at = [head for quality in ROBUSTNESS_QUALITIES for head in (f"at {quality}: PSNR-Y", "kB")]
     heads = ["trained with", "bits", "lossless", "LR to bicubic", *at, "at equal LR bytes", "at equal bytes"]
     return markdown(heads, cells)
-
-
-def curve_table() -> list[str]:
-    """First and last validations of every kept run (`training/NAME-WEIGHTS.json`)."""
-    rows = []
-    for one in read_all("training/*.json"):
-        if points := [point for point in one["validations"] if point["psnr_y"] is not None]:
-            shown = [*points[: -1 : max(1, len(points) // 6)], points[-1]]
-            curve = ", ".join(f"{point['step']:,}: {point['psnr_y']:.2f}" for point in shown)
-            steps, minutes = f"{points[-1]['step']:,}", f"{points[-1]['elapsed_s'] / 60:.0f}"
-            rows.append([one["model"], one["started_from"] or "the Haar pyramid", steps, minutes, curve])
-    return markdown(["model", "started from", "steps", "minutes", "PSNR-Y by steps"], rows)

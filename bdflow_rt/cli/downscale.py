@@ -7,7 +7,7 @@ import pathlib
 import time
 
 from bdflow_rt.cli.options import add_engine_options, add_output_options, add_refine, engine_options
-from bdflow_rt.cli.output import note, print_json, progress_callback
+from bdflow_rt.cli.output import describe_run, print_result, progress_callback
 from bdflow_rt.zoo import DEFAULT_MODEL
 
 
@@ -41,23 +41,14 @@ def run(args: argparse.Namespace) -> int:
         result = {
             "input": str(args.input),
             "output": str(args.output),
-            "model": rescaler.card.id,
-            "backend": rescaler.backend,
-            "precision": rescaler.precision,
+            **describe_run(rescaler, started),
             "hr_size": [packet.header.width, packet.header.height],
             "lr_size": [width, height],
             "refine": args.refine,
             "input_bytes": input_bytes,
             "output_bytes": output_bytes,
-            "seconds": round(time.monotonic() - started, 3),
         }
-    if args.json:
-        print_json(result)
-    elif not args.quiet:
-        note(
-            f"{args.output}: {packet.header.width} x {packet.header.height} -> {width} x {height}, "
-            f"{output_bytes} bytes, {result['seconds']} s ({result['model']}, {result['backend']})"
-        )
-        if rescaler.precision != "fp32":
-            note(f"precision {rescaler.precision}: {rescaler.precision_reason}")
+    hr_width, hr_height = result["hr_size"]
+    what = f"{hr_width} x {hr_height} -> {width} x {height}, {output_bytes} bytes"
+    print_result(args, result, what, rescaler)
     return 0

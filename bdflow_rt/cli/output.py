@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from bdflow_rt.errors import UnwritableOutputError
+
+if TYPE_CHECKING:
+    from bdflow_rt.rescaler import Rescaler
 
 T = TypeVar("T")
 
@@ -55,6 +60,26 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bo
     """The lines of a Markdown table; with `numbers` all columns but the first are aligned to the right."""
     rule = "|---" + ("|---:" if numbers else "|---") * (len(heads) - 1) + "|"
     return [f"| {' | '.join(heads)} |", rule, *(f"| {' | '.join(cells)} |" for cells in rows)]
+
+
+def describe_run(rescaler: Rescaler, started: float) -> dict[str, Any]:
+    """What ran, and the seconds since `time.monotonic()` was `started`, for a result in JSON."""
+    return {
+        "model": rescaler.card.id,
+        "backend": rescaler.backend,
+        "precision": rescaler.precision,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def print_result(args: argparse.Namespace, result: dict[str, Any], what: str, rescaler: Rescaler) -> None:
+    """Print a result with `--json`, else a note of what was written, and of a precision that is not float32."""
+    if args.json:
+        print_json(result)
+    elif not args.quiet:
+        note(f"{args.output}: {what}, {result['seconds']} s ({result['model']}, {result['backend']})")
+        if rescaler.precision != "fp32":
+            note(f"precision {rescaler.precision}: {rescaler.precision_reason}")
 
 
 def abandon(stream: TextIO) -> None:

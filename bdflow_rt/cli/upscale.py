@@ -7,7 +7,7 @@ import pathlib
 import time
 
 from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options
-from bdflow_rt.cli.output import note, print_json, progress_callback
+from bdflow_rt.cli.output import describe_run, print_result, progress_callback
 from bdflow_rt.errors import ArgumentError
 
 
@@ -59,18 +59,10 @@ def run(args: argparse.Namespace) -> int:
         result = {
             "input": str(args.input),
             "output": str(args.output),
-            "model": rescaler.card.id,
-            "backend": rescaler.backend,
-            "precision": rescaler.precision,
+            **describe_run(rescaler, started),
             "hr_size": [width, height],
             "input_bytes": input_bytes,
             "output_bytes": output_bytes,
-            "seconds": round(time.monotonic() - started, 3),
         }
-    if args.json:
-        print_json(result)
-    elif not args.quiet:
-        note(f"{args.output}: {width} x {height}, {result['seconds']} s ({result['model']}, {result['backend']})")
-        if rescaler.precision != "fp32":
-            note(f"precision {rescaler.precision}: {rescaler.precision_reason}")
+    print_result(args, result, f"{width} x {height}", rescaler)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import io
 from collections.abc import Callable
@@ -134,14 +135,8 @@ def smallest_quality(is_enough: Callable[[int], bool]) -> int | None:
     Args:
         is_enough: whether a quality is; must not become false again as the quality rises.
     """
-    too_low, enough = QUALITIES.start - 1, QUALITIES.stop
-    while enough - too_low > 1:
-        middle = (too_low + enough) // 2
-        if is_enough(middle):
-            enough = middle
-        else:
-            too_low = middle
-    return enough if enough in QUALITIES else None
+    index = bisect.bisect_left(QUALITIES, True, key=is_enough)
+    return QUALITIES[index] if index < len(QUALITIES) else None
 
 
 def largest_quality(size_of: Callable[[int], int], limit: int) -> int | None:
@@ -152,11 +147,5 @@ def largest_quality(size_of: Callable[[int], int], limit: int) -> int | None:
             was seen to at its lowest qualities, the answer fits and the next quality does not.
         limit: in bytes.
     """
-    fits, too_large = QUALITIES.start - 1, QUALITIES.stop
-    while too_large - fits > 1:
-        middle = (fits + too_large) // 2
-        if size_of(middle) <= limit:
-            fits = middle
-        else:
-            too_large = middle
-    return fits if fits in QUALITIES else None
+    index = bisect.bisect_right(QUALITIES, limit, key=size_of)
+    return QUALITIES[index - 1] if index else None

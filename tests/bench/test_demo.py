@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from bdflow_rt.bench import demo
+from bdflow_rt.bench.command import run_command
 from bdflow_rt.bench.demo import CAPTION_HEIGHT, GAP, busiest_window, comparison
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
 from tests.cli.build import contents
@@ -23,7 +24,7 @@ from tests.support import ROOT, photo
 def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["demo", *arguments])
-    return demo.main()
+    return run_command("demo", demo.main)
 
 
 def test_a_picture_goes_down_and_up_and_the_numbers_are_of_the_files(

@@ -52,20 +52,3 @@ def test_a_trial_that_diverged_has_no_figures(results: pathlib.Path) -> None:
     head, rule, _, row = report_training.search_table("optimiser")()
     assert row == "| `optimizer = sgd` | diverged |  |  | 15.5 |"
     assert row.count("|") == head.count("|") == rule.count("|")
-
-
-def test_the_curve_ends_with_the_last_validation(results: pathlib.Path) -> None:
-    points = [{"step": step, "elapsed_s": 60.0 * step, "psnr_y": 30 + step / 10} for step in range(1, 21)]
-    run = {"model": "m@1", "started_from": None, "validations": points}
-    (results / "training" / "m@1.json").write_text(json.dumps(run))
-    (row,) = report_training.curve_table()[2:]
-    assert row.startswith("| m@1 | the Haar pyramid | 20 | 20 | 1: 30.10, ")
-    assert row.endswith(", 20: 32.00 |")
-
-
-def test_a_run_without_validations_has_no_row(results: pathlib.Path) -> None:
-    points = [{"step": 1, "elapsed_s": 60.0, "psnr_y": None}]
-    for name, validations in (("a@1", []), ("b@1", points)):
-        run = {"model": name, "started_from": None, "validations": validations}
-        (results / "training" / f"{name}.json").write_text(json.dumps(run))
-    assert report_training.curve_table()[2:] == []

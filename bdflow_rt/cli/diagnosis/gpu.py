@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, run_tool
+from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, guarded, run_tool
 
 _FIELDS = ("name", "driver_version", "memory.total", "compute_cap")
 
@@ -31,6 +31,11 @@ answer({
     "devices": count.value,
 })
 """
+
+
+def gpu() -> dict[str, Any]:
+    """What both see."""
+    return {"nvidia_smi": guarded(nvidia_smi), "libcuda": guarded(libcuda)}
 
 
 def nvidia_smi() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,34 +33,8 @@ def collect() -> dict[str, Any]:
     `backend="auto"` means here, or None) and "reason"; its "backends" are those of `explain_backends`.
     """
     with ThreadPoolExecutor(max_workers=4) as pool:
-        slow = {
-            "packages": pool.submit(guarded, packages.packages),
-            "nvidia_smi": pool.submit(guarded, gpu.nvidia_smi),
-            "libcuda": pool.submit(guarded, gpu.libcuda),
-            "zoo": pool.submit(guarded, models.zoo),
-            "backend": pool.submit(guarded, lambda: ask_python(_EXPLAIN)),
-            "caches": pool.submit(guarded, compiled.caches),
-            "flavours": pool.submit(guarded, compiled.flavours),
-            "kernels": pool.submit(guarded, compiled.kernels),
-            "runs": pool.submit(guarded, runs.runs),
-        }
-        report: dict[str, Any] = {
-            "schema": SCHEMA,
-            "bdflow": guarded(_bdflow),
-            "python": guarded(system.python),
-            "system": guarded(system.system),
-            "cpu": guarded(system.cpu),
-            "memory": guarded(system.memory),
-            "caches": slow["caches"].result(),
-            "environment": guarded(system.environment),
-            "packages": slow["packages"].result(),
-            "gpu": {"nvidia_smi": slow["nvidia_smi"].result(), "libcuda": slow["libcuda"].result()},
-            "flavours": slow["flavours"].result(),
-            "kernels": slow["kernels"].result(),
-            "zoo": slow["zoo"].result(),
-            "backend": slow["backend"].result(),
-            "runs": slow["runs"].result(),
-        }
+        answers = {name: pool.submit(guarded, probe) for name, probe in _PROBES.items()}
+    report: dict[str, Any] = {"schema": SCHEMA, **{name: answer.result() for name, answer in answers.items()}}
     report["backend"]["backends"] = guarded(lambda: explain_backends(report))
     report["problems"] = find_problems(report)
     report["usable"] = guarded(lambda: is_usable(report)) is True
@@ -76,3 +51,21 @@ def _bdflow() -> dict[str, Any]:
         "checkout": str(location.parent) if (location.parent / "setup.py").is_file() else None,
         "installed": packages.installed().get("bdflow-rt"),
     }
+
+
+_PROBES: dict[str, Callable[[], Any]] = {
+    "bdflow": _bdflow,
+    "python": system.python,
+    "system": system.system,
+    "cpu": system.cpu,
+    "memory": system.memory,
+    "caches": compiled.caches,
+    "environment": system.environment,
+    "packages": packages.packages,
+    "gpu": gpu.gpu,
+    "flavours": compiled.flavours,
+    "kernels": compiled.kernels,
+    "zoo": models.zoo,
+    "backend": lambda: ask_python(_EXPLAIN),
+    "runs": runs.runs,
+}

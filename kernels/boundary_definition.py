@@ -1,6 +1,6 @@
 """What the boundary-aware mask (BAM) is made of: the constants, the options, the levels.
 
-Everything is exact integer arithmetic, so that NumPy, OpenCV, PyTorch and CUDA agree on every bit.
+Everything is exact integer arithmetic, so that NumPy, OpenCV and CUDA agree on every bit.
 
 Source: paper, section 3.2; the choices it leaves open (blur, sectors, ties, levels) follow OpenCV's Canny.
 """

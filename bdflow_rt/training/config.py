@@ -172,7 +172,7 @@ class TrainConfig:
 
     def baw_active(self, progress: float) -> bool:
         """Whether edges weigh more in the reconstruction loss at this progress 0..1 of the run (paper, eq. 4)."""
-        return self.loss.baw and self.loss.reconstruction > 0 and progress >= self.baw_after
+        return self.loss.baw and self.loss.reconstruction > 0 and self.baw_after < 1 and progress >= self.baw_after
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, as stored in checkpoints and model cards."""

@@ -29,6 +29,7 @@ class TrainStep(nn.Module):
 
     Raises:
         TrainingConfigError: it is to be compiled, but there is no C++ compiler.
+        BackendError: edges are to weigh more, which needs CuPy where the network is on a GPU.
     """
 
     def __init__(self, model: Network, config: TrainConfig, *, lpips: nn.Module | None = None) -> None:
@@ -51,6 +52,9 @@ class TrainStep(nn.Module):
             _check_compiler()
             self._down = torch.compile(self._down, dynamic=False)
             self._up = torch.compile(self._up, dynamic=False)
+        if config.baw_active(1.0):  # what it needs is missed here, not after a third of the run
+            picture = torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device=next(model.parameters()).device)
+            boundary_aware_weight(picture, model.config.mask())
 
     def forward(self, crops: Tensor, progress: float, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Crops to the loss and its parts.

@@ -74,18 +74,12 @@ def _assert_close(found: list[Any], wanted: list[Any], *, tolerance: float = 1e-
         assert (one - other).norm() <= tolerance * other.norm() + 1e-6
 
 
-@pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("case", CASES)
-def test_the_graph_gives_the_steps_loss_and_gradients(
-    case: str, kernels: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_graph_gives_the_steps_loss_and_gradients(case: str) -> None:
     """Before and after the boundary-aware weight sets in, back again, with weights that move in between."""
-    from bdflow_rt.training import boundary
     from bdflow_rt.training.graphed import Gradients, GraphedGradients
     from bdflow_rt.training.optimizers import Optimizer
 
-    if not kernels:
-        monkeypatch.setattr(boundary, "_takes_kernel", lambda x: False)
     step = _step(case)
     graphed, plain = GraphedGradients(step, clip=1.0), Gradients(step, clip=1.0)
     optimizer = Optimizer("muon", step.model, learning_rate=1e-3)

@@ -111,6 +111,12 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     assert learning_rate(config, step=99, progress=1) == learning_rate(config, step=99, progress=7) == 0.5
 
 
+def test_edges_weigh_more_from_a_share_of_the_run_on_or_never() -> None:
+    config = TrainConfig(baw_after=0.3)
+    assert [config.baw_active(progress) for progress in (0, 0.29, 0.3, 1)] == [False, False, True, True]
+    assert not TrainConfig(baw_after=1).baw_active(1)
+
+
 def test_progress_goes_by_steps_or_by_minutes() -> None:
     assert progress_of(iterations=200, minutes=None, step=50, elapsed_s=1e9) == 0.25
     assert progress_of(iterations=200, minutes=2, step=10**9, elapsed_s=30) == 0.25

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 import torch
-from torch import nn
 
 from bdflow_rt.errors import (
     ArgumentError,
@@ -21,8 +20,6 @@ from bdflow_rt.errors import (
 )
 from bdflow_rt.metrics.lpips import Lpips
 from bdflow_rt.models.io import check_name
-from bdflow_rt.models.network import build_network
-from bdflow_rt.training.bf16 import SLOWER, bf16_time
 from bdflow_rt.training.config import TrainConfig
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.distributed import Ranks, process_group
@@ -85,8 +82,6 @@ def train_model(
     check_name(name, version)
     device = _choose_device(device)
     with process_group(device) as (ranks, device):
-        if ranks.first:
-            _advise(config, device, say=say)
         signalled = _train(
             Trainer(
                 config,
@@ -143,20 +138,6 @@ def _choose_device(device: str) -> str:
             "number. 'bdflow doctor' says more."
         )
     return device
-
-
-def _advise(config: TrainConfig, device: str, *, say: Callable[[str], None]) -> None:
-    """Say so where the configuration's precision costs time on this processor instead of saving it."""
-    if config.precision != "bf16" or device != "cpu":
-        return
-    with torch.device("meta"):
-        network = build_network(config.model)
-    widths = [module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d)]
-    if (slower := bf16_time(max(widths, default=1))) > SLOWER:
-        say(
-            f"bfloat16 takes {slower:.1f} times as long as float32 on this processor; a run with precision = "
-            '"fp32" gets further in the same time'
-        )
 
 
 def _open_pool(data: Sequence[pathlib.Path], cache: pathlib.Path, ranks: Ranks) -> PicturePool:

@@ -1,12 +1,13 @@
 """Writing whole files: a failed or killed write leaves the old file, never half of the new one.
 
-And what a process is started with: descriptors 0 to 2, and the streams of Python on them.
+And what JSON can hold, and what a process is started with: descriptors 0 to 2, and the streams of Python on them.
 """
 
 from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import secrets
 import stat
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from bdflow_rt.errors import ArgumentError, DiskFullError, OutputError, OutputExistsAsInputError, UnwritableOutputError
 
@@ -191,6 +192,15 @@ def _fill(file: BinaryIO, content: bytes | Writer) -> None:
         content(file)
     else:
         file.write(content)
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: None for NaN and the infinities, such as the PSNR of equal pictures."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sync_folder(folder: Path) -> None:

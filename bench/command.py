@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from bdflow_rt.errors import BdflowError, UnwritableOutputError
-from bdflow_rt.files import standard_streams, write_atomically
+from bdflow_rt.files import finite, standard_streams, write_atomically
 
 
 def run_command(name: str, command: Callable[[], None]) -> int:
@@ -34,13 +33,4 @@ def write_result(path: pathlib.Path, result: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UnwritableOutputError(f"The folder '{path.parent}' cannot be made: {error.strerror}.") from None
-    write_atomically(path, (json.dumps(_finite(result), indent=2, allow_nan=False) + "\n").encode())
-
-
-def _finite(value: Any) -> Any:
-    """JSON has neither NaN nor infinity, which is the PSNR of equal pictures."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_atomically(path, (json.dumps(finite(result), indent=2, allow_nan=False) + "\n").encode())

@@ -20,6 +20,7 @@ from bdflow_rt.errors import MissingFileError, ShapeError
 from bdflow_rt.evaluate.codecs import Codec, through
 from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.evaluate.reference import LPIPS_MIN_SIZE, Reference
+from bdflow_rt.files import finite
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
 from bdflow_rt.metrics.niqe import MIN_SIZE as BLIND_MIN_SIZE
 from bdflow_rt.metrics.ssim import WINDOW as SSIM_WINDOW
@@ -161,12 +162,12 @@ def evaluate(
         "backend": rescaler.backend,
         "refine": refine,
         "through": None if codec is None else f"{codec[0].key}:{codec[1]}",
-        "means": _finite(means),
+        "means": finite(means),
         "left_out": [
             {**asdict(one), "columns": list(one.columns)}
             for one in _left_out(measured, judges, scale=rescaler.card.interface.scale)
         ],
-        "pictures": [_finite(asdict(one)) for one in measured],
+        "pictures": [finite(asdict(one)) for one in measured],
     }
 
 
@@ -273,8 +274,3 @@ def _mean(measured: list[PictureQuality], name: str) -> float | None:
 
 def _described(score: float) -> float | None:
     return None if math.isnan(score) else score
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: a perfect score becomes null."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.select import choose_precision, open_engine, select
 from bdflow_rt.errors import BackendError, BackendUnavailableError, OutsideProfileError, VerificationError
+from bdflow_rt.files import finite
 from bdflow_rt.metrics import psnr_y
 from bdflow_rt.options import Backend, Flavour, Precision
 from bdflow_rt.picture import UInt8Array, sample_picture
@@ -199,9 +200,9 @@ def _measure(pair: _Pair, picture: UInt8Array, expected: Arrays) -> dict[str, An
     return {
         "downscale": differences,
         "upscale": {"image": _difference(restored, expected["image"])},
-        "psnr_to_reference_db": _finite(psnr_y(restored, expected["image"], border=0)),
-        "psnr_to_original_db": _finite(own_db),
-        "reference_psnr_to_original_db": _finite(reference_db),
+        "psnr_to_reference_db": finite(psnr_y(restored, expected["image"], border=0)),
+        "psnr_to_original_db": finite(own_db),
+        "reference_psnr_to_original_db": finite(reference_db),
         "loss_db": min(reference_db, ROUNDING_DB) - min(own_db, ROUNDING_DB),
     }
 
@@ -214,11 +215,6 @@ def _difference(a: NDArray[Any], b: NDArray[Any]) -> dict[str, int]:
 def share(found: Mapping[str, int]) -> float:
     """Of the values that differ."""
     return found["differing"] / found["values"]
-
-
-def _finite(decibels: float) -> float | None:
-    """JSON has no infinity: None is for equal pictures."""
-    return decibels if math.isfinite(decibels) else None
 
 
 def _faults(one: dict[str, Any], limits: Limits) -> Iterator[str]:

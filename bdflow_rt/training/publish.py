@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bdflow_rt.errors import CheckpointError
+from bdflow_rt.files import finite
 from bdflow_rt.models.io import Storage, save_model
 from bdflow_rt.models.network import build_network
 from bdflow_rt.training.checkpoint import load_checkpoint
@@ -48,7 +48,7 @@ def publish(
             "setbacks": state["setbacks"],
             "seed": config.seed,
             "data": data,
-            "validation": _plain(state.get("validation")),
+            "validation": _rounded(state.get("validation")),
             "training": _without_folders(config),
         }
         if state.get("started_from"):
@@ -108,10 +108,9 @@ def _by_name(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plain(validation: dict[str, Any] | None) -> dict[str, Any] | None:
-    """JSON has no infinity, which is the PSNR of equal pictures; the codec is named where there was one."""
+def _rounded(validation: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A validation for a card; the codec is named where there was one."""
     if validation is None:
         return None
-    figures = {key: value for key, value in validation.items() if key != "through"}
-    plain: dict[str, Any] = {key: round(value, 4) if math.isfinite(value) else None for key, value in figures.items()}
-    return plain if validation.get("through") is None else {**plain, "through": validation["through"]}
+    figures = {key: value for key, value in validation.items() if value is not None}
+    return finite({key: value if key == "through" else round(value, 4) for key, value in figures.items()})

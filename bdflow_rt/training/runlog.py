@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import pathlib
 from typing import Any
 
 from bdflow_rt.errors import OutputError, UnreadableFileError
+from bdflow_rt.files import finite
 
 
 class RunLog:
@@ -39,7 +39,7 @@ class RunLog:
         Raises:
             OutputError: the log cannot be written.
         """
-        line = json.dumps(_finite(entry), allow_nan=False) + "\n"
+        line = json.dumps(finite(entry), allow_nan=False) + "\n"
         try:
             with self._path.open("a", encoding="utf-8") as log:
                 log.write(line)
@@ -74,9 +74,3 @@ def read_history(path: pathlib.Path) -> list[dict[str, Any]]:
             history = [earlier for earlier in history if earlier["step"] <= entry["step"]]
         history.append(entry)
     return history
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -58,11 +58,6 @@ class LossWeights:
                 raise TrainingConfigError(f"Loss weight {field.name} is {value!r}; it must be finite and at least 0.")
 
 
-def lr_guidance_loss(lr: Tensor, reference: Tensor) -> Tensor:
-    """Mean square of the difference, both (N, 3, h, w) in [0, 1]."""
-    return (lr - reference).square().mean()
-
-
 def reconstruction_loss(restored: Tensor, hr: Tensor, weight: Tensor | float) -> Tensor:
     """Mean of weight * |difference|, both (N, 3, H, W) in [0, 1].
 
@@ -81,11 +76,6 @@ def luma_loss(restored: Tensor, hr: Tensor) -> Tensor:
 def _luma_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
     # Made once: a copy from the host has no place in a CUDA graph.
     return torch.tensor(LUMA, device=device, dtype=dtype).view(1, 3, 1, 1)
-
-
-def boundary_loss(value: Tensor, target: Tensor) -> Tensor:
-    """Mean square of the difference, both (N, 1, h, w) in units of the highest level."""
-    return (value - target).square().mean()
 
 
 def latent_loss(latent: Tensor) -> Tensor:
@@ -119,8 +109,8 @@ def total_loss(
         lpips: perceptual distance of two pictures in [0, 1], (N,) or a scalar; needed unless its weight is 0.
 
     Returns:
-        The loss, a scalar; and its parts by name, without gradient. Parts are as the functions above give them,
-        before the weight; "reconstruction" is the plain mean absolute error also where BAW is used.
+        The loss, a scalar; and its parts by name, without gradient, before the weight: "lr" and "boundary" are mean
+        squares, the others as the functions above give them, "reconstruction" without BAW.
 
     Raises:
         ArgumentError: an input that a weight asks for is missing.
@@ -133,7 +123,7 @@ def total_loss(
         parts[name] = value.detach()
 
     if weights.lr:
-        add("lr", lr_guidance_loss(lr, lr_reference), weights.lr)
+        add("lr", (lr - lr_reference).square().mean(), weights.lr)
     if weights.reconstruction:
         if baw is None:
             add("reconstruction", reconstruction_loss(restored, hr, 1.0), weights.reconstruction)
@@ -145,8 +135,8 @@ def total_loss(
     if weights.lpips:
         add("lpips", _required("lpips", lpips)(restored, hr).mean(), weights.lpips)
     if weights.boundary and (boundary_value is not None or boundary_target is not None):
-        value = _required("boundary_value", boundary_value)
-        add("boundary", boundary_loss(value, _required("boundary_target", boundary_target)), weights.boundary)
+        value, target = _required("boundary_value", boundary_value), _required("boundary_target", boundary_target)
+        add("boundary", (value - target).square().mean(), weights.boundary)
     if weights.latent:
         add("latent", latent_loss(_required("latent", latent)), weights.latent)
     if not terms:

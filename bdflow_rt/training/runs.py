@@ -30,16 +30,6 @@ from bdflow_rt.training.validate import read_folder
 MODEL_FOLDER = "model"
 
 
-class Interruption:
-    """Which signal asked the run to end, if any."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def __bool__(self) -> bool:
-        return self.number != 0
-
-
 def train_model(
     config: TrainConfig,
     *,
@@ -103,11 +93,11 @@ def train_model(
 
 def _train(trainer: Trainer) -> int:
     """Train to the end of the schedule, or to a signal, whose number is returned; the trainer ends with the call."""
-    with _signals() as interruption:
-        trainer.train(stop=lambda: bool(interruption))
+    with _signals() as received:
+        trainer.train(stop=lambda: bool(received))
     if trainer.progress >= 1:
         return 0
-    return interruption.number or signal.SIGTERM  # another process had the signal
+    return received[0] if received else signal.SIGTERM  # another process had the signal
 
 
 def _publish(output: pathlib.Path, *, name: str, version: int, say: Callable[[str], None]) -> None:
@@ -142,12 +132,9 @@ def _choose_device(device: str) -> str:
 
 def _open_pool(data: Sequence[pathlib.Path], cache: pathlib.Path, ranks: Ranks) -> PicturePool:
     """Rank 0 decodes the pictures, the others find them done."""
-    if not ranks.first:
-        ranks.wait()
-        return PicturePool(data, cache=cache)
-    pool = PicturePool(data, cache=cache)
+    pool = PicturePool(data, cache=cache) if ranks.first else None
     ranks.wait()
-    return pool
+    return pool or PicturePool(data, cache=cache)
 
 
 def _perceptual(config: TrainConfig) -> Lpips | None:
@@ -163,20 +150,20 @@ def _perceptual(config: TrainConfig) -> Lpips | None:
 
 
 @contextmanager
-def _signals() -> Iterator[Interruption]:
-    interruption = Interruption()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+def _signals() -> Iterator[list[int]]:
+    """The numbers of the signals that asked the run to end; after the first they end it at once."""
+    received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
-        interruption.number = number
+        received.append(number)
         restore()
 
     def restore() -> None:
         for number, handler in earlier.items():
             signal.signal(number, handler)
 
-    earlier = {number: signal.signal(number, handle) for number in numbers}
+    earlier = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield interruption
+        yield received
     finally:
         restore()

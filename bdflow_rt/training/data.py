@@ -213,12 +213,10 @@ def _decode_all(sources: Sequence[pathlib.Path], raw: BinaryIO) -> dict[str, Any
         shapes.append((picture.shape[0], picture.shape[1]))
         licences.append(candidate.licence)
     if not shapes:
-        named, left_out = (
-            ", ".join(map(str, sources)),
-            "".join(f"; {n} are {why}" for why, n in count_by(excluded).items()),
-        )
+        left_out = "".join(f"; {n} are {why}" for why, n in count_by(excluded).items())
         raise TrainingDataError(
-            f"No pictures to train on in {named}{left_out}; looked for {', '.join(sorted(PICTURE_SUFFIXES))}."
+            f"No pictures to train on in {', '.join(map(str, sources))}{left_out}; looked for "
+            f"{', '.join(sorted(PICTURE_SUFFIXES))}."
         )
     counts = {"licences": count_by(licences), "excluded": count_by(excluded)}
     return {"pictures": pictures, "shapes": shapes, "crc32": crc, **counts}

@@ -8,6 +8,7 @@ pointed at.
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import lzma
 import os
@@ -103,8 +104,8 @@ class Rules:
     """
 
     def __init__(self) -> None:
-        self._manifests: dict[pathlib.Path, dict[str, dict[str, Any]] | None] = {}
-        self._splits: dict[pathlib.Path, list[Split]] = {}
+        self._read_manifest = functools.cache(_read_manifest)
+        self._read_splits = functools.cache(_read_splits)
 
     def judge(self, path: pathlib.Path, name: str, file: str, data: bytes) -> Candidate:
         """Whether a picture may be trained on.
@@ -150,16 +151,6 @@ class Rules:
 
     def _nearest_manifest(self, trail: list[pathlib.Path]) -> pathlib.Path | None:
         return next((folder / MANIFEST for folder in trail if self._read_manifest(folder / MANIFEST) is not None), None)
-
-    def _read_manifest(self, path: pathlib.Path) -> dict[str, dict[str, Any]] | None:
-        if path not in self._manifests:
-            self._manifests[path] = _read_manifest(path) if path.is_file() else None
-        return self._manifests[path]
-
-    def _read_splits(self, folder: pathlib.Path) -> list[Split]:
-        if folder not in self._splits:
-            self._splits[folder] = [Split.read(path) for path in sorted(folder.glob(SPLITS))]
-        return self._splits[folder]
 
 
 def candidates(sources: Sequence[pathlib.Path]) -> Iterator[Candidate]:
@@ -220,8 +211,8 @@ def _read(path: pathlib.Path) -> bytes:
 
 
 def _read_manifest(path: pathlib.Path) -> dict[str, dict[str, Any]] | None:
-    """The rows by file name; None where the file is an object, as the manifests of web pages and extensions are."""
-    rows = _read_json(path)
+    """The rows by file name; None without a file, or where it is an object, as manifests of web pages are."""
+    rows = _read_json(path) if path.is_file() else {}
     if isinstance(rows, dict):
         return None
     try:
@@ -231,6 +222,10 @@ def _read_manifest(path: pathlib.Path) -> dict[str, dict[str, Any]] | None:
     if len(by_name) != len(rows):
         raise _not_a(path, "manifest", "it lists a file twice, and which row counts is not clear")
     return by_name
+
+
+def _read_splits(folder: pathlib.Path) -> list[Split]:
+    return [Split.read(path) for path in sorted(folder.glob(SPLITS))]
 
 
 def _read_json(path: pathlib.Path) -> Any:

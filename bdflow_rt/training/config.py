@@ -174,6 +174,12 @@ class TrainConfig:
         """Whether edges weigh more in the reconstruction loss at this progress 0..1 of the run (paper, eq. 4)."""
         return self.loss.baw and self.loss.reconstruction > 0 and self.baw_after < 1 and progress >= self.baw_after
 
+    def rate(self, *, step: int, progress: float) -> float:
+        """The learning rate: a cosine over progress 0..1 of the run, after a linear warm-up by steps."""
+        span = self.learning_rate - self.final_learning_rate
+        cosine = self.final_learning_rate + span * (1 + math.cos(math.pi * progress)) / 2
+        return cosine * min(1.0, (step + 1) / (self.warmup + 1))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, as stored in checkpoints and model cards."""
         data = {**dataclasses.asdict(self), "model": {"arch": self.model.arch, **self.model.to_dict()}}
@@ -203,15 +209,6 @@ class TrainConfig:
             raise TrainingConfigError(f"The training configuration is at fault: {error}") from None
 
     @classmethod
-    def read(cls, path: pathlib.Path) -> TrainConfig:
-        """Read a TOML file.
-
-        Raises:
-            TrainingConfigError: it is missing, is not TOML, or holds an impossible value.
-        """
-        return cls.from_dict(read_toml(path))
-
-    @classmethod
     def find(cls, name: str) -> TrainConfig:
         """Read a TOML file by its path, or one that ships by its name.
 
@@ -226,7 +223,7 @@ class TrainConfig:
                 f"There is no training configuration {name!r}. Give the path of a TOML file, or one of: "
                 f"{', '.join(shipped_configs())}."
             )
-        return cls.read(path)
+        return cls.from_dict(read_toml(path))
 
 
 def read_toml(path: pathlib.Path) -> dict[str, Any]:

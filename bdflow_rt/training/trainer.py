@@ -33,7 +33,6 @@ from bdflow_rt.training.initial import start_from
 from bdflow_rt.training.jpeg import Jpeg
 from bdflow_rt.training.optimizers import Optimizer
 from bdflow_rt.training.runlog import RunLog
-from bdflow_rt.training.schedule import learning_rate, progress_of
 from bdflow_rt.training.step import TrainStep
 from bdflow_rt.training.validate import Validation, validate
 
@@ -65,6 +64,10 @@ class Trainer:
 
     With iterations, one process, a CPU and the same pictures and number of threads, a resumed run ends with the
     weights of an unbroken one, bit for bit, however many workers there are.
+
+    Attributes:
+        setbacks: how often the run has diverged and gone on from its last good checkpoint, at half the learning rate.
+        data: what it has been trained on, as `PicturePool.describe` has it; `before` has what its part before saw.
 
     Raises:
         CheckpointError: nothing to resume, something in the way, or a checkpoint of another network.
@@ -109,12 +112,12 @@ class Trainer:
         except OSError as error:
             raise UnwritableOutputError(f"The run's folder {folder} cannot be made: {error.strerror}.") from None
         self._started_from: str | None = None
-        self._data: dict[str, Any] = pool.describe()
+        self.data: dict[str, Any] = pool.describe()
         self.model, self.averaged = self._new_networks(resume=resume)
         self._optimizer = Optimizer(config.optimizer, self.model, learning_rate=config.learning_rate)
         self._step = TrainStep(self.model, config, lpips=None if lpips is None else lpips.to(self._device))
         self.step, self.elapsed_s = 0, 0.0
-        self._setbacks, self._attempts, self._saved_at = 0, 0, 0
+        self.setbacks, self._attempts, self._saved_at = 0, 0, 0
         self._pixels_seen = 0
         self._last: Validation | None = None
         self._earlier: list[dict[str, Any]] = []
@@ -130,21 +133,10 @@ class Trainer:
         return self.folder / CHECKPOINT_FILE
 
     @property
-    def setbacks(self) -> int:
-        """How often the run has diverged and gone on from its last good checkpoint, at half the learning rate."""
-        return self._setbacks
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """What the run has been trained on, as `PicturePool.describe` has it; `before` has what its part before saw."""
-        return self._data
-
-    @property
     def progress(self) -> float:
-        """0 at the start of the run, 1 at its end."""
-        return progress_of(
-            iterations=self.config.iterations, minutes=self._minutes, step=self.step, elapsed_s=self.elapsed_s
-        )
+        """0 at the start of the run, 1 at its end; by minutes, pauses between resumed parts do not count."""
+        by_steps = self.step / self.config.iterations
+        return min(1.0, by_steps if self._minutes is None else self.elapsed_s / (60 * self._minutes))
 
     def train(self, *, stop: Callable[[], bool] = lambda: False) -> Validation | None:
         """Train to the end of the schedule, or until `stop()` says so; a checkpoint is written either way.
@@ -158,7 +150,8 @@ class Trainer:
         if self._ranks.first:
             self._runlog = RunLog(self.folder / LOG_FILE)
         self._say(f"training x{self.config.model.interface().scale} from step {self.step} on {self._device}")
-        self._save_start()
+        if not self.checkpoint.exists():
+            self._save()
         try:
             self._start_stretch()
             self._clock = time.monotonic()  # only now, so that the shortest run takes a step
@@ -186,7 +179,7 @@ class Trainer:
         if self.config.start_from is not None and not resume:
             card = start_from(model, self.config.start_from)
             self._started_from = card.id
-            self._data["started_from"] = {
+            self.data["started_from"] = {
                 "model": card.id,
                 "training_data": [dataclasses.asdict(row) for row in card.training_data],
                 "pixels_seen": card.pixels_seen,
@@ -254,8 +247,7 @@ class Trainer:
 
     @torch.no_grad()
     def _update(self) -> None:
-        rate = learning_rate(self.config, step=self.step, progress=self.progress) * 0.5**self._setbacks
-        self._optimizer.step(rate)
+        self._optimizer.step(self.config.rate(step=self.step, progress=self.progress) * 0.5**self.setbacks)
         # Early on the average would be dominated by the start; a shorter memory lets it follow.
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay)
@@ -294,9 +286,9 @@ class Trainer:
                 f"({self.config.clip}), or raise warmup ({self.config.warmup})."
             )
         self._batches.close()
-        spent_s, setbacks = self.elapsed_s, self._setbacks + 1
+        spent_s, setbacks = self.elapsed_s, self.setbacks + 1
         self._restore()
-        self.elapsed_s, self._setbacks = spent_s, setbacks  # time does not go back, and what was learnt is kept
+        self.elapsed_s, self.setbacks = spent_s, setbacks  # time does not go back, and what was learnt is kept
         self._say(f"diverged: back to step {self.step} with the learning rate halved")
         self._start_stretch()
 
@@ -331,10 +323,6 @@ class Trainer:
     def _to_device(self, crops: Tensor) -> Tensor:
         return crops.to(self._device, non_blocking=True, memory_format=torch.channels_last)
 
-    def _save_start(self) -> None:
-        if not self.checkpoint.exists():
-            self._save()
-
     def _save(self) -> None:
         """Keep the present weights as good ones."""
         self._saved_at, self._attempts = self.step, 0
@@ -345,13 +333,13 @@ class Trainer:
             {
                 "config": self.config.to_dict(),
                 "started_from": self._started_from,
-                "data": self._data,
+                "data": self.data,
                 "earlier": self._earlier,
                 "validation": None if self._last is None else dataclasses.asdict(self._last),
                 "step": self.step,
                 "elapsed_s": self.elapsed_s,
                 "pixels_seen": self._pixels_seen,
-                "setbacks": self._setbacks,
+                "setbacks": self.setbacks,
                 "model": self.model.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
@@ -366,7 +354,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])
             self._optimizer.load_state_dict(state["optimizer"])
-            self.step, self.elapsed_s, self._setbacks = state["step"], state["elapsed_s"], state["setbacks"]
+            self.step, self.elapsed_s, self.setbacks = state["step"], state["elapsed_s"], state["setbacks"]
             self._pixels_seen = state["pixels_seen"]
             validation = state.get("validation")
             self._last = None if validation is None else Validation(**validation)
@@ -383,15 +371,15 @@ class Trainer:
         for key, value in changed.items():
             self._say(f"from here on {key} is {new[key]}, and was {value}; the model's card will name both")
         self._earlier = before.get("earlier", []) + ([{"until_step": self.step, **changed}] if changed else [])
-        data = before.get("data", self._data)
-        if {key: data.get(key) for key in self._data} == self._data:
-            self._data = data
+        data = before.get("data", self.data)
+        if {key: data.get(key) for key in self.data} == self.data:
+            self.data = data
         else:
-            differing = {key for key, value in self._data.items() if data.get(key) != value}
+            differing = {key for key, value in self.data.items() if data.get(key) != value}
             keys = sorted(differing & {"sources", "pictures"}, reverse=True) or sorted(differing)
-            now, then = ({key: one.get(key) for key in keys} for one in (self._data, data))
+            now, then = ({key: one.get(key) for key in keys} for one in (self.data, data))
             self._say(f"from here on data is {now}, and was {then}; the model's card will name both")
-            self._data = {**self._data, "before": data}
+            self.data = {**self.data, "before": data}
 
 
 def _check_validation(pictures: list[NDArray[np.uint8]], *, scale: int) -> None:

@@ -13,7 +13,6 @@ from bdflow_rt.errors import TrainingConfigError
 from bdflow_rt.models.network import build_network
 from bdflow_rt.training.config import MAX_SEED, TrainConfig, shipped_configs
 from bdflow_rt.training.losses import LossWeights
-from bdflow_rt.training.schedule import learning_rate, progress_of
 from bdflow_rt.training.step import TrainStep
 from bdflow_rt.zoo.arch.bdflow import paper_config
 from bdflow_rt.zoo.interface import SCALES
@@ -63,7 +62,7 @@ def test_an_unknown_name_lists_the_shipped_ones() -> None:
 def test_lpips_weights_belong_to_the_losses(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text('[loss]\nlpips = 1\nlpips_weights = "alex.npz"')
-    config = TrainConfig.read(path)
+    config = TrainConfig.find(str(path))
     assert config.lpips_weights == "alex.npz"
     assert config.to_dict()["loss"]["lpips_weights"] == "alex.npz"
     assert TrainConfig.from_dict(config.to_dict()) == config
@@ -106,9 +105,9 @@ def test_a_file_that_is_no_toml_raises(tmp_path: pathlib.Path, text: bytes) -> N
 
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     config = TrainConfig(learning_rate=1.0, final_learning_rate=0.5, warmup=3)
-    assert [learning_rate(config, step=step, progress=0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert learning_rate(config, step=99, progress=0.5) == pytest.approx(0.75)
-    assert learning_rate(config, step=99, progress=1) == learning_rate(config, step=99, progress=7) == 0.5
+    assert [config.rate(step=step, progress=0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert config.rate(step=99, progress=0.5) == pytest.approx(0.75)
+    assert config.rate(step=99, progress=1) == 0.5
 
 
 def test_edges_weigh_more_from_a_share_of_the_run_on_or_never() -> None:
@@ -117,10 +116,15 @@ def test_edges_weigh_more_from_a_share_of_the_run_on_or_never() -> None:
     assert not TrainConfig(baw_after=1).baw_active(1)
 
 
-def test_progress_goes_by_steps_or_by_minutes() -> None:
-    assert progress_of(iterations=200, minutes=None, step=50, elapsed_s=1e9) == 0.25
-    assert progress_of(iterations=200, minutes=2, step=10**9, elapsed_s=30) == 0.25
-    assert progress_of(iterations=200, minutes=2, step=0, elapsed_s=500) == 1
+@pytest.mark.parametrize(
+    ("minutes", "step", "elapsed_s", "progress"), [(None, 50, 1e9, 0.25), (2, 10**9, 30, 0.25), (2, 0, 500, 1)]
+)
+def test_progress_goes_by_steps_or_by_minutes(
+    tmp_path: pathlib.Path, minutes: float | None, step: int, elapsed_s: float, progress: float
+) -> None:
+    run = trainer(tmp_path, small_config(iterations=200), "run", minutes=minutes)
+    run.step, run.elapsed_s = step, elapsed_s
+    assert run.progress == progress
 
 
 def test_the_largest_seed_seeds_the_network_and_z(tmp_path: pathlib.Path) -> None:

@@ -164,7 +164,7 @@ def test_spoilt_weights_are_never_saved_over_good_ones(tmp_path: pathlib.Path, v
     spoiler.run = run = trainer(tmp_path, small_config(), "run")
     run.train(stop=spoiler)
     assert run.step == 12
-    assert run._setbacks == 1
+    assert run.setbacks == 1
     events = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in events if entry["event"] == "start"] == [0, after - 4]
     for weights in load_checkpoint(run.checkpoint)["model"].values():
@@ -227,7 +227,7 @@ def test_a_gradient_that_is_not_finite_does_no_harm(tmp_path: pathlib.Path) -> N
     run.train()
     assert poisoned == [3]
     assert run.step == 6
-    assert run._setbacks == 0
+    assert run.setbacks == 0
     assert all(weights.isfinite().all() for weights in run.model.parameters())
 
 
@@ -247,7 +247,7 @@ def test_the_onset_of_baw_is_no_divergence(tmp_path: pathlib.Path) -> None:
     entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = {entry["step"]: entry["loss"] for entry in entries if entry["event"] == "step"}
     assert losses[31] > 3 * max(losses[step] for step in range(1, 31))
-    assert run._setbacks == 0
+    assert run.setbacks == 0
     assert load_checkpoint(run.checkpoint)["step"] == 60
 
 

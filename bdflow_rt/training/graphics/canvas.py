@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.metrics.psnr import LUMA
+
 Pixels = NDArray[np.uint8]
 """(H, W, 3) or a mask of (H, W)."""
 Plane = NDArray[np.float32]
@@ -25,7 +27,6 @@ Colour = tuple[int, int, int]
 Random = np.random.Generator
 Item = TypeVar("Item")
 
-LUMA = (0.299, 0.587, 0.114)
 BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
 

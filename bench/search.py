@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.errors import ArgumentError, DivergedError, TrainingConfigError, UnreadableFileError
 from bdflow_rt.evaluate.environment import environment
-from bdflow_rt.training.config import TrainConfig, read_toml
+from bdflow_rt.training.config import TrainConfig, check_keys, read_toml
 from bdflow_rt.training.data import PicturePool
 from bdflow_rt.training.trainer import CHECKPOINT_FILE, Trainer
 from bdflow_rt.training.validate import read_folder, validate
@@ -54,7 +54,7 @@ def read_trials(path: pathlib.Path) -> list[Trial]:
     """
     try:
         data = read_toml(path)
-        _check_keys(path, data, {"base", "trial"})
+        check_keys(str(path), data, {"base", "trial"})
         trials = [_trial(path, one, data["base"]) for one in data["trial"]]
     except (TypeError, AttributeError) as error:
         raise TrainingConfigError(f"{path} cannot be read as a list of trials: {error}") from None
@@ -70,7 +70,7 @@ def read_trials(path: pathlib.Path) -> list[Trial]:
 
 def _trial(path: pathlib.Path, table: dict[str, Any], base: dict[str, Any]) -> Trial:
     # A key that is misspelt would otherwise make a second base, and a wrong row of the tables.
-    _check_keys(path, table, {"name", "group", "change"})
+    check_keys(str(path), table, {"name", "group", "change"})
     name, group = table["name"], table["group"]
     # The name becomes that of a folder.
     if not (isinstance(name, str) and re.fullmatch(r"[\w.-]*\w", name) and isinstance(group, str)):
@@ -79,11 +79,6 @@ def _trial(path: pathlib.Path, table: dict[str, Any], base: dict[str, Any]) -> T
             "digits and any of . _ - alone."
         )
     return Trial(name, group, TrainConfig.from_dict(_merged(base, table.get("change", {}))))
-
-
-def _check_keys(path: pathlib.Path, table: dict[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(table) - known):
-        raise TrainingConfigError(f"Unknown key {unknown[0]!r} in {path}; known here: {', '.join(sorted(known))}.")
 
 
 def run_folder(trial: Trial, runs: pathlib.Path) -> pathlib.Path:

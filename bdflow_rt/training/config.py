@@ -36,6 +36,13 @@ MAX_LEARNING_RATE = 1e30
 """Runs diverge long before; beyond it an update may be no float32."""
 MAX_CROP_PIXELS = 1 << 28
 """Of all crops of a step: a network needs some hundred times their bytes, and cutting them would take minutes."""
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("batch", "iterations", "checkpoint_every", "validate_every", "log_every"), (1, math.inf)),
+    **dict.fromkeys(("warmup", "temperature"), (0, math.inf)),
+    **dict.fromkeys(("baw_after", "graphics"), (0, 1)),
+    "workers": (0, MAX_WORKERS), "seed": (0, MAX_SEED), "learning_rate": (0, MAX_LEARNING_RATE),
+}  # fmt: skip
+"""Smallest and largest value of a setting."""
 SHIPPED = pathlib.Path(__file__).parent / "configs"
 
 
@@ -111,30 +118,20 @@ class TrainConfig:
             if getattr(self, name) not in get_args(known):
                 allowed = " or ".join(map(repr, get_args(known)))
                 raise TrainingConfigError(f"{name} is {getattr(self, name)!r}; it must be {allowed}.")
-        for name in ("batch", "iterations", "checkpoint_every", "validate_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("workers", "warmup", "seed"):
-            if getattr(self, name) < 0:
-                raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at least 0.")
-        for name, most in (("workers", MAX_WORKERS), ("seed", MAX_SEED), ("learning_rate", MAX_LEARNING_RATE)):
-            if getattr(self, name) > most:
-                raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be at most {most}.")
+        for name, (least, most) in RANGES.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                bound = f"at least {least}" if value < least else f"at most {most}"
+                raise TrainingConfigError(f"{name} is {value}; it must be {bound}.")
         if self.batch * self.crop**2 > MAX_CROP_PIXELS:
             raise TrainingConfigError(
                 f"batch is {self.batch} and crop {self.crop}, {self.batch * self.crop**2:,} pixels; at most "
                 f"{MAX_CROP_PIXELS:,} are allowed."
             )
-        for name, whole in (("baw_after", "the run"), ("graphics", "the crops")):
-            if not 0 <= getattr(self, name) <= 1:
-                raise TrainingConfigError(f"{name} is {getattr(self, name)}; it must be a share of {whole}, 0 to 1.")
         if not 0 < self.final_learning_rate <= self.learning_rate:
             raise TrainingConfigError(
                 f"learning_rate is {self.learning_rate} and final_learning_rate {self.final_learning_rate}; "
                 "0 < final <= first is needed."
             )
-        if self.temperature < 0:
-            raise TrainingConfigError(f"temperature is {self.temperature}; it must be at least 0.")
         if not 1 <= self.codec_lowest_quality <= self.codec_highest_quality <= 100:
             raise TrainingConfigError(
                 f"codec_lowest_quality is {self.codec_lowest_quality} and codec_highest_quality "
@@ -200,8 +197,8 @@ class TrainConfig:
                 raise TrainingConfigError(f"{name} is {table!r}; it must be a table of keys, [{name}].")
         model, loss = dict(model), dict(loss)
         weights = loss.pop("lpips_weights", None)
-        _check_keys("the training configuration", data, set(_names(cls)) - {"model", "loss", "lpips_weights"})
-        _check_keys("[loss]", loss, {*_names(LossWeights), "lpips_weights"})
+        check_keys("the training configuration", data, set(_names(cls)) - {"model", "loss", "lpips_weights"})
+        check_keys("[loss]", loss, {*_names(LossWeights), "lpips_weights"})
         try:
             network = find_architecture(model.pop("arch", BDFlowConfig.arch)).from_dict(model)
             return cls(model=network, loss=LossWeights(**loss), lpips_weights=weights, **data)
@@ -247,6 +244,7 @@ def _names(kind: type) -> list[str]:
     return [item.name for item in dataclasses.fields(kind)]
 
 
-def _check_keys(place: str, data: dict[str, Any], known: set[str]) -> None:
+def check_keys(place: str, data: dict[str, Any], known: set[str]) -> None:
+    """Raise TrainingConfigError where a table has a key that is not known, such as a misspelt one."""
     if unknown := sorted(set(data) - known):
         raise TrainingConfigError(f"Unknown key {unknown[0]!r} in {place}; known: {', '.join(sorted(known))}.")

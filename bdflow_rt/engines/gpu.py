@@ -1,13 +1,10 @@
-"""The little that an engine needs of a GPU: memory, copies, streams, graphs, and the kernels on the way in and out.
-
-`CudaDevice` has it from CuPy. The engine takes the protocol, so that its calls can be checked where there is no GPU.
-"""
+"""The little that an engine needs of a GPU, by CuPy: memory, copies, streams, graphs, the kernels in and out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,112 +27,41 @@ _TO_DEVICE, _TO_HOST = 1, 2
 """cudaMemcpyKind."""
 
 
-class Graph(Protocol):
-    """Captured work."""
+class Stamp:
+    """A point in a stream's work, as a CUDA event."""
 
-    def launch(self, stream: int) -> None:
-        """Start it on a stream, given by its address."""
-        ...
+    def __init__(self, stream: int) -> None:
+        import cupy
 
-
-class Stamp(Protocol):
-    """A point in a stream's work."""
+        self._event = cupy.cuda.Event(disable_timing=True)
+        self._event.record(as_cupy_stream(stream))
 
     def is_reached(self) -> bool:
         """Whether everything before it is done."""
-        ...
+        return bool(self._event.done)
 
     def wait(self) -> None:
         """Make the host wait for it."""
-        ...
+        self._event.synchronize()
 
     def hold(self, stream: int) -> None:
         """Make a stream's further work wait for it."""
-        ...
+        as_cupy_stream(stream).wait_event(self._event)
 
 
-class Device(Protocol):
-    """One GPU. Arrays have the properties of CuPy's; streams are addresses; nothing makes the host wait but `wait`."""
+class Graph:
+    """Captured work: CuPy's graph."""
 
-    index: int
-    name: str
-    compute_capability: str
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
 
-    def active(self) -> AbstractContextManager[Any]:
-        """Make it the thread's current device."""
-        ...
-
-    def new_stream(self) -> int:
-        """A stream that does not wait for the default stream; it lives until `end_stream` or as long as this object."""
-        ...
-
-    def end_stream(self, stream: int) -> None:
-        """Give a stream of `new_stream` back; its work is done."""
-        ...
-
-    def empty(self, size: int) -> Any:
-        """(size,) uint8, its address a multiple of 256."""
-        ...
-
-    def view(self, memory: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """The beginning of such memory as an array."""
-        ...
-
-    def address(self, array: Any) -> int:
-        """Of the first element."""
-        ...
-
-    def pinned(self, size: int) -> NDArray[np.uint8]:
-        """(size,) uint8 in the host's memory, for copies that do not make it wait."""
-        ...
-
-    def upload(self, source: NDArray[Any], target: Any, stream: int) -> None:
-        """From pinned to the GPU's memory; both contiguous and of one size."""
-        ...
-
-    def download(self, source: Any, target: NDArray[Any], stream: int) -> None:
-        """From the GPU's to pinned memory; both contiguous and of one size."""
-        ...
-
-    def copy(self, source: Any, target: Any, stream: int) -> None:
-        """Between arrays of this GPU of one shape and dtype, of any strides."""
-        ...
-
-    def invert(self, array: Any, stream: int) -> None:
-        """Replace every uint8 x by 255 - x."""
-        ...
-
-    def stamp(self, stream: int) -> Stamp:
-        """The point that a stream has come to."""
-        ...
-
-    def capture(self, stream: int, work: Callable[[], None]) -> Graph:
-        """What `work` puts on a stream that is not a default one, as a graph; nothing of it runs."""
-        ...
-
-    def borrow(self, array: Any, stream: int, name: str) -> Any:
-        """Any library's array on this GPU as one of this device's kind, used on `stream`."""
-        ...
-
-    def stream_of(self, stream: Any, array: Any) -> int:
-        """The address of any library's stream; of None, that of the array's library."""
-        ...
-
-    def empty_like(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
-        """New memory, of the library of `array`."""
-        ...
-
-    def ingest(self, frames: Any, planes: Any, *, multiple: int, stream: int) -> None:
-        """The kernel `ingest`."""
-        ...
-
-    def egress(self, planes: Any, frames: Any, *, stream: int) -> None:
-        """The kernel `egress`."""
-        ...
+    def launch(self, stream: int) -> None:
+        """Start it on a stream, given by its address."""
+        self._graph.launch(stream=as_cupy_stream(stream))
 
 
 class CudaDevice:
-    """A `Device` by CuPy.
+    """One GPU. Arrays are CuPy's; streams are addresses; nothing makes the host wait but `Stamp.wait`.
 
     Args:
         index: of the GPU.
@@ -158,11 +84,13 @@ class CudaDevice:
         self._streams: dict[int, Any] = {}
 
     def active(self) -> AbstractContextManager[Any]:
+        """Make it the thread's current device."""
         import cupy
 
         return cupy.cuda.Device(self.index)
 
     def new_stream(self) -> int:
+        """A stream that does not wait for the default stream; it lives until `end_stream` or as long as this object."""
         import cupy
 
         stream = cupy.cuda.Stream(non_blocking=True)
@@ -170,53 +98,63 @@ class CudaDevice:
         return int(stream.ptr)
 
     def end_stream(self, stream: int) -> None:
+        """Give a stream of `new_stream` back; its work is done."""
         del self._streams[stream]  # CuPy destroys it with its object
 
     def empty(self, size: int) -> Any:
-        """See `Device.empty`; CuPy's pools hand out multiples of 512."""
+        """(size,) uint8, its address a multiple of 256: CuPy's pools hand out multiples of 512."""
         import cupy
 
         return cupy.empty(size, np.uint8)
 
     def view(self, memory: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """The beginning of such memory as an array."""
         import cupy
 
         return cupy.ndarray(shape, dtype, memory.data)
 
     def address(self, array: Any) -> int:
+        """Of the first element."""
         return int(array.data.ptr)
 
     def pinned(self, size: int) -> NDArray[np.uint8]:
+        """(size,) uint8 in the host's memory, for copies that do not make it wait."""
         import cupy
 
         return np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
 
     def upload(self, source: NDArray[Any], target: Any, stream: int) -> None:
+        """From pinned to the GPU's memory; both contiguous and of one size."""
         from cupy.cuda import runtime
 
         runtime.memcpyAsync(target.data.ptr, source.ctypes.data, source.nbytes, _TO_DEVICE, stream)
 
     def download(self, source: Any, target: NDArray[Any], stream: int) -> None:
+        """From the GPU's to pinned memory; both contiguous and of one size."""
         from cupy.cuda import runtime
 
         runtime.memcpyAsync(target.ctypes.data, source.data.ptr, source.nbytes, _TO_HOST, stream)
 
     def copy(self, source: Any, target: Any, stream: int) -> None:
+        """Between arrays of this GPU of one shape and dtype, of any strides."""
         import cupy
 
         with as_cupy_stream(stream):
             cupy.copyto(target, source)
 
     def invert(self, array: Any, stream: int) -> None:
+        """Replace every uint8 x by 255 - x."""
         import cupy
 
         with as_cupy_stream(stream):
             cupy.invert(array, out=array)
 
     def stamp(self, stream: int) -> Stamp:
-        return _Event(stream)
+        """The point that a stream has come to."""
+        return Stamp(stream)
 
     def capture(self, stream: int, work: Callable[[], None]) -> Graph:
+        """What `work` puts on a stream that is not a default one, as a graph; nothing of it runs."""
         chosen = as_cupy_stream(stream)
         with chosen:
             chosen.begin_capture()
@@ -228,9 +166,10 @@ class CudaDevice:
                     chosen.end_capture()
                 raise
             captured = chosen.end_capture()
-        return _CudaGraph(captured)
+        return Graph(captured)
 
     def borrow(self, array: Any, stream: int, name: str) -> Any:
+        """Any library's array on this GPU as CuPy's, used on `stream`."""
         if not is_on_gpu(array, name=name):
             raise DeviceMismatchError(f"{name} is a NumPy array; pass GPU arrays here, or call `run`.")
         if (device := device_of(array)) != self.index:
@@ -238,42 +177,17 @@ class CudaDevice:
         return borrow(array, stream=stream, name=name)
 
     def stream_of(self, stream: Any, array: Any) -> int:
+        """The address of any library's stream; of None, that of the array's library."""
         return stream_address(stream, array=array, device=self.index)
 
     def empty_like(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
+        """New memory, of the library of `array`."""
         return empty_like_library(array, shape, dtype, stream=stream)
 
     def ingest(self, frames: Any, planes: Any, *, multiple: int, stream: int) -> None:
+        """The kernel `ingest`."""
         ingest(frames, multiple=multiple, out=planes, stream=stream)
 
     def egress(self, planes: Any, frames: Any, *, stream: int) -> None:
+        """The kernel `egress`."""
         egress(planes, out=frames, stream=stream)
-
-
-class _Event:
-    """A CUDA event as a `Stamp`."""
-
-    def __init__(self, stream: int) -> None:
-        import cupy
-
-        self._event = cupy.cuda.Event(disable_timing=True)
-        self._event.record(as_cupy_stream(stream))
-
-    def is_reached(self) -> bool:
-        return bool(self._event.done)
-
-    def wait(self) -> None:
-        self._event.synchronize()
-
-    def hold(self, stream: int) -> None:
-        as_cupy_stream(stream).wait_event(self._event)
-
-
-class _CudaGraph:
-    """CuPy's graph, launched by the address of a stream."""
-
-    def __init__(self, graph: Any) -> None:
-        self._graph = graph
-
-    def launch(self, stream: int) -> None:
-        self._graph.launch(stream=as_cupy_stream(stream))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.engines.gpu import Device, Graph
+from bdflow_rt.engines.gpu import CudaDevice, Graph
 from bdflow_rt.engines.tensorrt.library import Extents, LoadedEngine
 from bdflow_rt.errors import BackendError, EngineMismatchError, OutsideProfileError
 from bdflow_rt.zoo.card import ModelCard
@@ -100,7 +100,7 @@ class Buffers:
     Every size of picture uses the beginnings of the same buffers: only one runs at a time.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: CudaDevice) -> None:
         self._device = device
         self._memory: dict[str, Any] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.engines.gpu import CudaDevice, Graph, Stamp
 from bdflow_rt.kernels import egress, ingest
 
 GARBAGE = 0xA5
@@ -23,8 +24,8 @@ class ContractError(AssertionError):
     """A call that the real API forbids."""
 
 
-class StandInDevice:
-    """A GPU of host memory; NumPy arrays stand for GPU arrays."""
+class StandInDevice(CudaDevice):
+    """A GPU of host memory; NumPy arrays stand for GPU arrays. It overrides every method, so that nothing real runs."""
 
     def __init__(self, *, graphs: str = "live") -> None:
         self.index, self.name, self.compute_capability = 0, "Stand-in GPU", "8.9"
@@ -161,7 +162,7 @@ class StandInDevice:
         raise ContractError(f"{size} bytes at {address:#x} are not allocated")
 
 
-class StandInStamp:
+class StandInStamp(Stamp):
     """A point in a stream's work."""
 
     def __init__(self, device: StandInDevice, stream: int, position: int) -> None:
@@ -179,7 +180,7 @@ class StandInStamp:
         self._device.enqueue(stream, lambda: self._device.run_until(self._stream, self._position))
 
 
-class StandInGraph:
+class StandInGraph(Graph):
     """Captured work; one with no steps gives what the last launch left, as a graph with stale addresses does."""
 
     def __init__(self, device: StandInDevice, steps: list[Callable[[], Any]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bdflow_rt.engines.select import is_installed
-from tests.engines import standin, standin_refit, standin_types
+from tests.engines import standin, standin_gpu, standin_refit, standin_types
 from tests.export.test_api_surface import TYPINGS, surface
 
 MODULES = (standin, standin_refit, standin_types)
@@ -41,3 +41,16 @@ def test_every_method_takes_what_the_real_one_takes(kind: str, method: str) -> N
 def test_every_member_of_an_enumeration_is_a_real_one(name: str) -> None:
     library: Any = pytest.importorskip("tensorrt_rtx")
     assert set(KINDS[name].__members__) <= set(getattr(library, name).__members__)
+
+
+@pytest.mark.parametrize("kind", [standin_gpu.StandInDevice, standin_gpu.StandInStamp, standin_gpu.StandInGraph])
+def test_the_stand_in_gpu_overrides_every_method_of_the_real_one(kind: type) -> None:
+    """A method that it inherited would call CUDA."""
+    (real,) = kind.__bases__
+    methods = {name for name, value in vars(real).items() if inspect.isfunction(value) and not name.startswith("_")}
+    assert methods
+    for name in (*methods, "__init__"):
+        assert name in vars(kind)
+    for name in methods:
+        parameters, expected = (list(inspect.signature(getattr(one, name)).parameters) for one in (kind, real))
+        assert parameters == expected, name

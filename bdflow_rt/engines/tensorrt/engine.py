@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX: the kernels `ingest` and `egress` around a core engine, on one stream, in one CUDA graph.
 
-No PyTorch: memory, streams and graphs are CuPy's, behind `gpu.Device`.
+No PyTorch: memory, streams and graphs are CuPy's, behind `gpu.CudaDevice`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bdflow_rt.engines.cache import EngineCache
 from bdflow_rt.engines.engine import check_finite, check_inputs, closed, run_error
-from bdflow_rt.engines.gpu import DEFAULT_STREAMS, CudaDevice, Device, Graph, Stamp
+from bdflow_rt.engines.gpu import DEFAULT_STREAMS, CudaDevice, Graph, Stamp
 from bdflow_rt.engines.shaped import (
     WORKSPACE,
     Batch,
@@ -63,7 +63,7 @@ class TensorRTEngine:
         self.direction = direction
         self.graph_reason: str | None = None
         self._card = card
-        self._device: Device = loaded.device
+        self._device = loaded.device
         check_tensors(loaded, card, direction)
         self._shaped: OrderedDict[Batch, Shaped] = OrderedDict()
         self._loaded: LoadedEngine | None = loaded
@@ -352,7 +352,7 @@ def open_tensorrt(
     flavour: Flavour,
     index: int = 0,
     cache: EngineCache | None = None,
-    device: Device | None = None,
+    device: CudaDevice | None = None,
 ) -> TensorRTEngine:
     """The engine for a model on this machine, from the cache.
 

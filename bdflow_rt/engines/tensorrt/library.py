@@ -14,7 +14,7 @@ import numpy as np
 
 from bdflow_rt.engines.cache import CachedEngine, EngineCache
 from bdflow_rt.engines.cache_entry import EngineKey
-from bdflow_rt.engines.gpu import Device
+from bdflow_rt.engines.gpu import CudaDevice
 from bdflow_rt.engines.select import INSTALL, import_backend, is_installed
 from bdflow_rt.engines.tensorrt.refit import put_weights
 from bdflow_rt.errors import (
@@ -89,7 +89,7 @@ class LoadedEngine:
         self,
         cached: CachedEngine,
         *,
-        device: Device,
+        device: CudaDevice,
         library: Any,
         card: ModelCard | None = None,
         cache: EngineCache | None = None,
@@ -236,7 +236,7 @@ class LoadedEngine:
             raise self.failure("takes no runtime cache", EngineLoadError)
 
 
-def _check_origin(key: EngineKey, device: Device, library: Any) -> None:
+def _check_origin(key: EngineKey, device: CudaDevice, library: Any) -> None:
     if key.flavour_version != library.__version__:
         raise EngineMismatchError(
             f"The {key} was built by version {key.flavour_version}; {library.__version__} is installed. {_rebuild(key)}"

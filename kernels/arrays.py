@@ -1,17 +1,32 @@
-"""What kernels ask of the arrays they read and write: shape, dtype, and how the elements lie in memory."""
+"""What kernels ask of their arguments: whole numbers; of arrays shape, dtype, and how the elements lie in memory."""
 
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
 
-from bdflow_rt.errors import ArrayTooLargeError, DTypeError, EmptyImageError, LayoutError, ShapeError
-from bdflow_rt.kernels.launch import MAX_ELEMENTS, address, check_size
+from bdflow_rt.errors import ArgumentError, ArrayTooLargeError, DTypeError, EmptyImageError, LayoutError, ShapeError
+from bdflow_rt.kernels.launch import MAX_ELEMENTS, address
 
 FLOATS = ("float16", "float32")
 BYTES = ("uint8",)
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A Python integer from any integer, NumPy's too.
+
+    Raises:
+        ArgumentError: it is none; a bool and 2.0 are none either.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"{name} is {value!r}; it must be a whole number.") from None
 
 
 def check_array(name: str, array: Any, *, axes: str, dtypes: tuple[str, ...]) -> None:
@@ -38,7 +53,11 @@ def check_array(name: str, array: Any, *, axes: str, dtypes: tuple[str, ...]) ->
         raise EmptyImageError(f"{name} has shape {tuple(array.shape)} and so no elements.")
     if not any(array.dtype == np.dtype(dtype) for dtype in dtypes):
         raise DTypeError(f"{name} is {array.dtype}; it must be {' or '.join(dtypes)}. Convert it first.")
-    check_size(**{name: array})
+    if (count := math.prod(array.shape)) > MAX_ELEMENTS:
+        raise ArrayTooLargeError(
+            f"{name} has shape {tuple(array.shape)}, {count} elements; a kernel takes at most {MAX_ELEMENTS}. "
+            "Split the batch."
+        )
     check_alignment(name, array)
 
 

@@ -13,8 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.errors import ArgumentError
-from bdflow_rt.kernels.options import is_whole
+from bdflow_rt.errors import check_whole
 
 LUMA_WEIGHTS = (9798, 19235, 3735)
 """Red, green and blue of OpenCV's RGB2GRAY, in units of 2^-15."""
@@ -27,7 +26,7 @@ TAN_22_5 = 13573
 SECTOR_SHIFT = 15
 GRADIENT_BOUND = 2048
 """Above every magnitude: |gx| and |gy| are at most 4 * 255. A threshold beyond it leaves no edge, as the bound does."""
-_MEASURE_MAX = np.iinfo(np.int32).max
+_MEASURE_MAX = _OPTION_MAX = np.iinfo(np.int32).max
 
 
 Norm = Literal[1, 2]
@@ -50,11 +49,8 @@ def level_table(*, threshold: int, bits: int, norm: Norm, saturation: int) -> ND
 
 def check_options(*, threshold: int, bits: int = 1, norm: int = 2, saturation: int | None = None) -> None:
     """Raise ArgumentError unless the options of `boundary_mask` are allowed."""
-    if not is_whole(threshold) or threshold < 0:
-        raise ArgumentError(f"threshold is {threshold!r}; it must be a whole number of at least 0.")
-    if not is_whole(bits) or not 1 <= bits <= 8:
-        raise ArgumentError(f"bits is {bits!r}; it must be 1 to 8.")
-    if not is_whole(norm) or norm not in (1, 2):
-        raise ArgumentError(f"norm is {norm!r}; it must be 1 or 2.")
-    if saturation is not None and (not is_whole(saturation) or saturation <= threshold):
-        raise ArgumentError(f"saturation is {saturation!r}; it must be a whole number above threshold, {threshold}.")
+    check_whole("threshold", threshold, 0, _OPTION_MAX)
+    check_whole("bits", bits, 1, 8)
+    check_whole("norm", norm, 1, 2)
+    if saturation is not None:
+        check_whole("saturation", saturation, threshold + 1, _OPTION_MAX)

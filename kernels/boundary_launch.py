@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from bdflow_rt.errors import ArgumentError, ArrayTooLargeError, DTypeError, EmptyImageError, ShapeError
-from bdflow_rt.kernels.arrays import check_alignment
-from bdflow_rt.kernels.boundary_definition import GRADIENT_BOUND, Norm, check_options
+from bdflow_rt.errors import ArrayTooLargeError, ShapeError
+from bdflow_rt.kernels.arrays import check_array
+from bdflow_rt.kernels.boundary_definition import GRADIENT_BOUND, Norm
 from bdflow_rt.kernels.compile import Kernel
-from bdflow_rt.kernels.launch import Launch, address, check_size, strides
-from bdflow_rt.kernels.options import is_whole
+from bdflow_rt.kernels.launch import Launch, address, strides
 
 CELLS = (1, 2, 4, 8, 16, 32, 64)
 """Sides of the cells whose maximum the kernel can write."""
@@ -25,7 +24,7 @@ _STRIDED, _PACKED, _LOOSE, _ROWS = range(4)
 
 
 def _kernel(pixels: str, norm: int, out: str) -> Kernel:
-    return Kernel("boundary_mask.cuh", f"bdflow::boundary_mask<{pixels}, {norm}, {out}>")
+    return Kernel("boundary_mask.cuh", f"bdflow::boundary_mask<{pixels}, {norm}, {out}>", _THREADS)
 
 
 KERNELS = tuple(
@@ -36,7 +35,7 @@ KERNELS = tuple(
 def mask_launch(
     pixels: Any, out: Any, *, threshold: int, bits: int, norm: Norm, saturation: int, cell: int = 1
 ) -> Launch:
-    """The launch that writes the boundary-aware mask of a batch.
+    """The launch that writes the boundary-aware mask of a batch. All was checked: `check_pixels`, `check_options`.
 
     Args:
         pixels: (N, H, W, C) uint8 or float16 in [0, 1], C = 3 for RGB or 1 for grey, any strides; a planar batch comes
@@ -44,13 +43,7 @@ def mask_launch(
         out: (N, ceil(H/cell), ceil(W/cell)) uint8, contiguous; gets levels 0 to 2^bits - 1.
         threshold, bits, norm, saturation: as for `boundary_mask`.
         cell: one of CELLS; above 1, `out` gets the maximum of each cell x cell pixels.
-
-    Raises:
-        ArgumentError: an option has a value not listed.
-        ShapeError, EmptyImageError, DTypeError, LayoutError, ArrayTooLargeError: `pixels` is of another kind.
     """
-    check_options(threshold=threshold, bits=bits, norm=norm, saturation=saturation)
-    check_cell(cell)
     steps = (1 << bits) - 1
     # With a larger range, level 2 would already start at steps * threshold + steps * bound, above steps * magnitude.
     reach = min(saturation - threshold, steps * GRADIENT_BOUND)
@@ -64,32 +57,21 @@ def magnitude_launch(pixels: Any, out: Any, *, threshold: int, norm: Norm) -> La
         pixels: as for `mask_launch`.
         out: (N, H, W) float32, contiguous.
         threshold, norm: as for `boundary_mask`.
-
-    Raises:
-        ArgumentError, ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError: as `mask_launch`.
     """
-    check_options(threshold=threshold, norm=norm)
     return _launch(pixels, out, threshold=threshold, norm=norm, steps=1, reach=1, shift=0)
 
 
-def check_cell(cell: int) -> None:
-    """Raise ArgumentError unless it is one of CELLS."""
-    if not is_whole(cell) or cell not in CELLS:
-        raise ArgumentError(f"cell is {cell!r}; it must be one of {', '.join(map(str, CELLS))}.")
-
-
 def check_pixels(pixels: Any) -> None:
-    """Refuse what `mask_launch` does not take; raises what it says."""
+    """Refuse what `mask_launch` does not take.
+
+    Raises:
+        ShapeError, EmptyImageError, DTypeError, LayoutError, ArrayTooLargeError: it is of another kind.
+    """
     if pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
         raise ShapeError(
             f"The image has shape {tuple(pixels.shape)}; it must be (N, H, W, 3) RGB or (N, H, W, 1) grey."
         )
-    if 0 in pixels.shape:
-        raise EmptyImageError(f"The image has shape {tuple(pixels.shape)} and so no pixels.")
-    if np.dtype(pixels.dtype) not in _TYPES:
-        raise DTypeError(f"The image is {pixels.dtype}; it must be uint8, or float16 in [0, 1]. Convert it first.")
-    check_size(image=pixels)
-    check_alignment("The image", pixels)
+    check_array("The image", pixels, axes="(N, H, W, C)", dtypes=("uint8", "float16"))
     if max(pixels.shape) > _MAX_SIDE:
         raise ArrayTooLargeError(
             f"The image has shape {tuple(pixels.shape)}; a side has at most {_MAX_SIDE} pixels. Cut the picture."
@@ -97,7 +79,6 @@ def check_pixels(pixels: Any) -> None:
 
 
 def _launch(pixels: Any, out: Any, *, threshold: int, norm: int, steps: int, reach: int, shift: int) -> Launch:
-    check_pixels(pixels)
     n, height, width, channels = pixels.shape
     threshold = min(threshold, GRADIENT_BOUND)
     across, down = -(-width // _TILE), -(-height // _TILE)

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.errors import ArgumentError, EmptyImageError, ShapeError
+from bdflow_rt.kernels.arrays import whole_number
 from bdflow_rt.kernels.boundary_definition import Norm, check_options
-from bdflow_rt.kernels.boundary_launch import check_cell, check_pixels, magnitude_launch, mask_launch
+from bdflow_rt.kernels.boundary_launch import CELLS, check_pixels, magnitude_launch, mask_launch
 from bdflow_rt.kernels.boundary_opencv import picture_magnitude, picture_mask
-from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
+from bdflow_rt.kernels.device import Output, run
 from bdflow_rt.kernels.launch import Launch
-from bdflow_rt.kernels.options import whole_number
 
 Layout = Literal["HWC", "CHW"]
 
@@ -68,7 +68,8 @@ def boundary_mask(
         for name, value in (("threshold", threshold), ("bits", bits), ("saturation", saturation), ("cell", cell))
     )
     check_options(threshold=threshold, bits=bits, norm=norm, saturation=saturation)
-    check_cell(cell)
+    if cell not in CELLS:
+        raise ArgumentError(f"cell is {cell!r}; it must be one of {', '.join(map(str, CELLS))}.")
 
     def twin(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         mask = picture_mask(picture, threshold=threshold, bits=bits, norm=norm, saturation=saturation)
@@ -147,12 +148,6 @@ def _run(
     twin: Callable[[NDArray[np.uint8]], NDArray[Any]],
     plan: Callable[[Any, Any], Launch],
 ) -> Any:
-    if not use_gpu({"image": image}, {"out": out}, stream):
-        pixels = _as_pixels(image, layout)
-        maps = [twin(picture) for picture in _pictures(pixels)]
-        result = np.stack(maps) if image.ndim == 4 else maps[0]
-        return run_twin({"image": image}, {"out": out}, [result])[0]
-
     def check(source: Any) -> list[Output]:
         n, height, width, _ = _as_pixels(source, layout).shape
         size = -(-height // cell), -(-width // cell)
@@ -161,7 +156,11 @@ def _run(
     def launch_plan(source: Any, target: Any) -> Launch:
         return plan(_as_pixels(source, layout), target if source.ndim == 4 else target[None])
 
-    return run_on_gpu({"image": image}, {"out": out}, stream, check=check, plan=launch_plan)[0]
+    def maps(source: Any) -> NDArray[Any]:
+        found = [twin(picture) for picture in _pictures(_as_pixels(source, layout))]
+        return np.stack(found) if source.ndim == 4 else found[0]
+
+    return run({"image": image}, {"out": out}, stream, check=check, plan=launch_plan, twin=maps)[0]
 
 
 def _as_pixels(image: Any, layout: Layout | None) -> Any:

@@ -28,10 +28,12 @@ class Kernel:
     Attributes:
         source: file in kernels/cuda.
         expression: what C++ calls it, such as "bdflow::haar_forward<float, 4>".
+        threads: per block at most, as its __launch_bounds__ says.
     """
 
     source: str
     expression: str
+    threads: int = 256
 
 
 @dataclass(frozen=True)

@@ -39,18 +39,50 @@ class Output:
     pitched: bool = False
 
 
-def use_gpu(inputs: dict[str, Any], outputs: dict[str, Any], stream: Any) -> bool:
-    """Whether the inputs are GPU arrays.
+def run(
+    inputs: dict[str, Any],
+    outputs: dict[str, Any],
+    stream: Any,
+    *,
+    check: Callable[..., Sequence[Output]],
+    plan: Callable[..., Launch],
+    twin: Callable[..., Any],
+) -> tuple[Any, ...]:
+    """Compute by a kernel where the inputs are on a GPU, and by its twin where they are NumPy's.
 
     Args:
-        inputs: by the argument's name.
-        outputs: by the argument's name; None where the caller gave none.
-        stream: the caller's; there must be none with NumPy arrays.
+        inputs: arrays by the argument's name.
+        outputs: the caller's, by the argument's name; None where the caller gave none.
+        stream: the caller's, or None; there must be none with NumPy arrays.
+        check: takes the inputs as arrays of CuPy or NumPy, raises what is wrong with them, and says what every output
+            has to be.
+        plan: takes the inputs and the outputs as CuPy arrays.
+        twin: takes the inputs as NumPy arrays, and returns the output or a tuple of them.
+
+    Returns:
+        The outputs: the caller's own, or new ones of the library that the first input comes from.
 
     Raises:
-        DeviceMismatchError: some arrays are on the GPU and some are not.
         ArgumentError: not an array, or NumPy arrays with a stream.
+        CudaUnavailableError: no GPU.
+        DeviceMismatchError: arrays or stream of different GPUs, or some arrays on the GPU and some not.
+        ShapeError, DTypeError, LayoutError, OverlapError: an output does not suit.
     """
+    if _use_gpu(inputs, outputs, stream):
+        return _run_on_gpu(inputs, outputs, stream, check=check, plan=plan)
+    expected = dict(zip(outputs, check(*inputs.values()), strict=True))
+    check_outputs({name: out for name, out in outputs.items() if out is not None}, expected, inputs)
+    computed = twin(*inputs.values())
+    results = list(computed if isinstance(computed, tuple) else (computed,))
+    for index, out in enumerate(outputs.values()):
+        if out is not None:
+            out[...] = results[index]
+            results[index] = out
+    return tuple(results)
+
+
+def _use_gpu(inputs: dict[str, Any], outputs: dict[str, Any], stream: Any) -> bool:
+    """Whether the inputs are GPU arrays; raises what `run` says of arrays on different sides."""
     given = inputs | {name: array for name, array in outputs.items() if array is not None}
     where = {name: is_on_gpu(array, name=name) for name, array in given.items()}
     first, on_gpu = next(iter(where.items()))
@@ -65,7 +97,7 @@ def use_gpu(inputs: dict[str, Any], outputs: dict[str, Any], stream: Any) -> boo
     return on_gpu
 
 
-def run_on_gpu(
+def _run_on_gpu(
     inputs: dict[str, Any],
     outputs: dict[str, Any],
     stream: Any,
@@ -73,23 +105,7 @@ def run_on_gpu(
     check: Callable[..., Sequence[Output]],
     plan: Callable[..., Launch],
 ) -> tuple[Any, ...]:
-    """Check, allocate what the caller did not give, and launch on the device of the inputs.
-
-    Args:
-        inputs: GPU arrays by the argument's name.
-        outputs: the caller's, by the argument's name, or None.
-        stream: the caller's, or None.
-        check: takes the inputs as CuPy arrays, raises what is wrong with them, and says what every output has to be.
-        plan: takes the inputs and the outputs as CuPy arrays.
-
-    Returns:
-        The outputs: the caller's own, or new ones of the library that the first input comes from.
-
-    Raises:
-        CudaUnavailableError: no GPU.
-        DeviceMismatchError: arrays or stream of different GPUs.
-        ShapeError, DTypeError, LayoutError, OverlapError: an output does not suit.
-    """
+    """Check, allocate what the caller did not give, and launch on the device of the inputs."""
     first, leader = next(iter(inputs.items()))
     device = device_of(leader)
     for name, array in (inputs | outputs).items():
@@ -117,24 +133,6 @@ def run_on_gpu(
         targets = [given[name] if name in given else borrow(made, stream=chosen) for name, made in results.items()]
         launch(plan(*sources.values(), *targets), stream=chosen)
     return tuple(results.values())
-
-
-def run_twin(
-    inputs: dict[str, Any], outputs: dict[str, Any], results: Sequence[np.ndarray[Any, Any]], *, pitched: bool = False
-) -> tuple[Any, ...]:
-    """A twin's results, in the caller's NumPy arrays where there are any.
-
-    Raises:
-        ShapeError, DTypeError, LayoutError, OverlapError: an output does not suit.
-    """
-    expected = {
-        name: Output(result.shape, result.dtype, pitched) for name, result in zip(outputs, results, strict=True)
-    }
-    check_outputs({name: out for name, out in outputs.items() if out is not None}, expected, inputs)
-    for out, result in zip(outputs.values(), results, strict=True):
-        if out is not None:
-            out[...] = result
-    return tuple(result if out is None else out for out, result in zip(outputs.values(), results, strict=True))
 
 
 def check_outputs(given: dict[str, Any], expected: dict[str, Output], inputs: dict[str, Any]) -> None:

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from bdflow_rt.errors import ShapeError
 from bdflow_rt.kernels.arrays import FLOATS, check_array
 from bdflow_rt.kernels.compile import Kernel
-from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
-from bdflow_rt.kernels.launch import GRID_Y, Launch, address, strides
+from bdflow_rt.kernels.device import Output, run
+from bdflow_rt.kernels.launch import Launch, address, strides
 
-_THREADS = 256
 _TYPES = {np.dtype(np.float16): ("__half", 4), np.dtype(np.float32): ("float", 2)}
 """C++ type, and cells per thread where rows are aligned: two loads of 16 bytes."""
 KERNELS = tuple(
@@ -47,14 +46,7 @@ def haar_forward(x: Any, *, out: Any = None, stream: Any = None) -> Any:
 
     Source: paper, eq. 5; convention of IRN, so its checkpoints fit.
     """
-    if not use_gpu({"x": x}, {"out": out}, stream):
-        return run_twin({"x": x}, {"out": out}, [haar_forward_reference(x)])[0]
-
-    def check(source: Any) -> list[Output]:
-        check_forward(source)
-        return [Output(forward_shape(source), source.dtype)]
-
-    return run_on_gpu({"x": x}, {"out": out}, stream, check=check, plan=forward_launch)[0]
+    return run({"x": x}, {"out": out}, stream, check=check_forward, plan=forward_launch, twin=haar_forward_reference)[0]
 
 
 def haar_inverse(bands: Any, *, out: Any = None, stream: Any = None) -> Any:
@@ -71,19 +63,13 @@ def haar_inverse(bands: Any, *, out: Any = None, stream: Any = None) -> Any:
     Raises:
         As `haar_forward`; ShapeError if the channels are not a multiple of 4.
     """
-    if not use_gpu({"bands": bands}, {"out": out}, stream):
-        return run_twin({"bands": bands}, {"out": out}, [haar_inverse_reference(bands)])[0]
-
-    def check(source: Any) -> list[Output]:
-        check_inverse(source)
-        return [Output(inverse_shape(source), source.dtype)]
-
-    return run_on_gpu({"bands": bands}, {"out": out}, stream, check=check, plan=inverse_launch)[0]
+    return run(
+        {"bands": bands}, {"out": out}, stream, check=check_inverse, plan=inverse_launch, twin=haar_inverse_reference
+    )[0]
 
 
 def haar_forward_reference(x: NDArray[Any]) -> NDArray[Any]:
-    """NumPy twin of `haar_forward`: sums in float32, rounded once."""
-    check_forward(x)
+    """NumPy twin of `haar_forward`: sums in float32, rounded once. Its arguments were checked."""
     a, b, c, d = (x[:, :, row::2, column::2].astype(np.float32) for row in (0, 1) for column in (0, 1))
     top, bottom, left, right = a + b, c + d, a - b, c - d
     bands = np.concatenate((top + bottom, left + right, top - bottom, left - right), axis=1)
@@ -91,8 +77,7 @@ def haar_forward_reference(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def haar_inverse_reference(bands: NDArray[Any]) -> NDArray[Any]:
-    """NumPy twin of `haar_inverse`: sums in float32, rounded once."""
-    check_inverse(bands)
+    """NumPy twin of `haar_inverse`: sums in float32, rounded once. Its arguments were checked."""
     average, horizontal, vertical, diagonal = np.split(bands.astype(np.float32), 4, axis=1)
     top, bottom, left, right = average + vertical, average - vertical, horizontal + diagonal, horizontal - diagonal
     n, channels, height, width = average.shape
@@ -103,7 +88,7 @@ def haar_inverse_reference(bands: NDArray[Any]) -> NDArray[Any]:
 
 
 def forward_launch(x: Any, out: Any) -> Launch:
-    """The launch that writes the bands of x to `out`, a contiguous array of `forward_shape(x)`; both were checked."""
+    """The launch that writes the bands of x to `out`, contiguous; both were checked."""
     n, channels, height, width = x.shape
     return _launch("forward", x, out, (n, channels, height // 2, width // 2))
 
@@ -112,18 +97,6 @@ def inverse_launch(bands: Any, out: Any) -> Launch:
     """The launch that writes the picture of `bands` to `out`, contiguous; both were checked."""
     n, channels, height, width = bands.shape
     return _launch("inverse", bands, out, (n, channels // 4, height, width))
-
-
-def forward_shape(x: Any) -> tuple[int, int, int, int]:
-    """Of the bands of x."""
-    n, channels, height, width = x.shape
-    return n, 4 * channels, height // 2, width // 2
-
-
-def inverse_shape(bands: Any) -> tuple[int, int, int, int]:
-    """Of the picture of these bands."""
-    n, channels, height, width = bands.shape
-    return n, channels // 4, 2 * height, 2 * width
 
 
 def _launch(direction: str, source: Any, out: Any, shape: tuple[int, int, int, int]) -> Launch:
@@ -139,24 +112,24 @@ def _launch(direction: str, source: Any, out: Any, shape: tuple[int, int, int, i
         and address(out) % (2 * most * source.dtype.itemsize) == 0
     )
     cells = most if aligned else 1
-    items = height * (width // cells)
-    return Launch(
-        kernel=Kernel("haar.cuh", f"bdflow::haar_{direction}<{name}, {cells}>"),
-        grid=(-(-items // _THREADS), min(n * channels, GRID_Y), 1),
-        block=(_THREADS, 1, 1),
-        arguments=(source, out, *(np.int32(value) for value in shape), *steps),
-    )
+    kernel = Kernel("haar.cuh", f"bdflow::haar_{direction}<{name}, {cells}>")
+    arguments = source, out, *map(np.int32, shape), *steps
+    return Launch.over(kernel, height * (width // cells), n * channels, arguments)
 
 
-def check_forward(x: Any) -> None:
-    """Refuse what `haar_forward` does not take; raises what it says."""
+def check_forward(x: Any) -> list[Output]:
+    """Refuse what `haar_forward` does not take; raises what it says. Returns what its output has to be."""
     check_array("x", x, axes="(N, C, H, W)", dtypes=FLOATS)
-    if x.shape[2] % 2 or x.shape[3] % 2:
+    n, channels, height, width = x.shape
+    if height % 2 or width % 2:
         raise ShapeError(f"x has shape {tuple(x.shape)}; height and width must be even. Pad it by one row or column.")
+    return [Output((n, 4 * channels, height // 2, width // 2), x.dtype)]
 
 
-def check_inverse(bands: Any) -> None:
-    """Refuse what `haar_inverse` does not take; raises what it says."""
+def check_inverse(bands: Any) -> list[Output]:
+    """Refuse what `haar_inverse` does not take; raises what it says. Returns what its output has to be."""
     check_array("bands", bands, axes="(N, 4C, h, w)", dtypes=FLOATS)
-    if bands.shape[1] % 4:
+    n, channels, height, width = bands.shape
+    if channels % 4:
         raise ShapeError(f"bands has shape {tuple(bands.shape)}; the channels must be four bands of as many each.")
+    return [Output((n, channels // 4, 2 * height, 2 * width), bands.dtype)]

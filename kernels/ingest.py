@@ -14,27 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.errors import ArgumentError, DTypeError
-from bdflow_rt.kernels.arrays import BYTES, check_array, check_result, check_rows, check_shape
+from bdflow_rt.kernels.arrays import BYTES, check_array, check_result, check_rows, check_shape, whole_number
 from bdflow_rt.kernels.colour import Levels, Matrix, check_colour, rgb_of_nv12, to_rgb
 from bdflow_rt.kernels.compile import Kernel
-from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
+from bdflow_rt.kernels.device import Output, run
 from bdflow_rt.kernels.haar import haar_forward_reference
-from bdflow_rt.kernels.launch import GRID_Y, Launch, address, strides
-from bdflow_rt.kernels.options import is_whole, whole_number
+from bdflow_rt.kernels.launch import PLANE_TYPES, Launch, address, rows_aligned, strides
 
 PlaneType = Literal["float16", "float32"]
 
-_THREADS = 256
-_TYPES: dict[np.dtype[Any], tuple[str, tuple[int, ...]]] = {
-    np.dtype(np.float16): ("__half", (4, 2, 1)),
-    np.dtype(np.float32): ("float", (2, 1)),
-}
-"""C++ type, and cells per thread: 8 bytes per store at best."""
 _MULTIPLES = (2, 4, 8, 16, 32, 64)
 KERNELS = tuple(
     Kernel("ingest.cuh", f"bdflow::{name}<{scalar}, {cells}>")
     for name in ("ingest", "ingest_nv12")
-    for scalar, choices in _TYPES.values()
+    for scalar, choices in PLANE_TYPES.values()
     for cells in choices
 )
 
@@ -59,16 +52,11 @@ def ingest(frames: Any, *, multiple: int = 2, dtype: PlaneType = "float16", out:
         LayoutError, OverlapError: `out` is not contiguous, or shares memory with the frames.
         DeviceMismatchError, BackendUnavailableError: as `haar_forward`.
     """
-    plane_type, multiple = _plane_type(dtype), whole_number("multiple", multiple)
-    if not use_gpu({"frames": frames}, {"out": out}, stream):
-        planes = ingest_reference(frames, multiple=multiple, dtype=dtype)
-        return run_twin({"frames": frames}, {"out": out}, [planes])[0]
-
-    def check(source: Any) -> list[Output]:
-        check_ingest(source, multiple=multiple)
-        return [Output(ingest_shape(*source.shape[:3], multiple=multiple), plane_type)]
-
-    return run_on_gpu({"frames": frames}, {"out": out}, stream, check=check, plan=ingest_launch)[0]
+    multiple = whole_number("multiple", multiple)
+    check, twin = (
+        functools.partial(function, multiple=multiple, dtype=dtype) for function in (check_ingest, ingest_reference)
+    )
+    return run({"frames": frames}, {"out": out}, stream, check=check, plan=ingest_launch, twin=twin)[0]
 
 
 def ingest_nv12(
@@ -101,39 +89,19 @@ def ingest_nv12(
 
     Source: ITU-R BT.601-7 and BT.709-6; ranges of ITU-T H.273, section 8.3.
     """
-    plane_type, multiple = _plane_type(dtype), whole_number("multiple", multiple)
-    inputs = {"luma": luma, "chroma": chroma}
-    if not use_gpu(inputs, {"out": out}, stream):
-        planes = ingest_nv12_reference(luma, chroma, multiple=multiple, matrix=matrix, levels=levels, dtype=dtype)
-        return run_twin(inputs, {"out": out}, [planes])[0]
-
-    def check(grey: Any, colour: Any) -> list[Output]:
-        check_ingest_nv12(grey, colour, multiple=multiple, matrix=matrix, levels=levels)
-        return [Output(ingest_shape(*grey.shape, multiple=multiple), plane_type)]
-
+    multiple = whole_number("multiple", multiple)
+    check, twin = (
+        functools.partial(function, multiple=multiple, matrix=matrix, levels=levels, dtype=dtype)
+        for function in (check_ingest_nv12, ingest_nv12_reference)
+    )
     plan = functools.partial(ingest_nv12_launch, matrix=matrix, levels=levels)
-    return run_on_gpu(inputs, {"out": out}, stream, check=check, plan=plan)[0]
+    return run({"luma": luma, "chroma": chroma}, {"out": out}, stream, check=check, plan=plan, twin=twin)[0]
 
 
 def ingest_reference(
     frames: NDArray[np.uint8], *, multiple: int, dtype: PlaneType = "float16"
 ) -> NDArray[np.float16] | NDArray[np.float32]:
-    """NumPy twin of `ingest`: first Haar level of x/255.
-
-    The bands of the levels are exact; one multiplication by float32(1/255) rounds them, the dtype once more.
-
-    Args:
-        frames: (N, H, W, 3) uint8 RGB.
-        multiple: power of two, 2 to 64, to which the frames are padded.
-        dtype: of the planes.
-
-    Returns:
-        (N, 12, h, w), band-major: R, G, B of A, then of H, V and D.
-
-    Raises:
-        ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError, ArgumentError: as `check_ingest`.
-    """
-    check_ingest(frames, multiple=multiple)
+    """NumPy twin of `ingest`. Its arguments were checked."""
     planes = _padded(np.moveaxis(frames, -1, 1).astype(np.float32), multiple)
     return (haar_forward_reference(planes) * np.float32(1 / 255)).astype(dtype)
 
@@ -147,23 +115,7 @@ def ingest_nv12_reference(
     levels: Levels,
     dtype: PlaneType = "float16",
 ) -> NDArray[np.float16] | NDArray[np.float32]:
-    """NumPy twin of `ingest_nv12`: first Haar level of the RGB picture, clamped to [0, 1] and not rounded to 8 bits.
-
-    Args:
-        luma: (N, H, W) uint8.
-        chroma: (N, ceil(H/2), ceil(W/2), 2) uint8, Cb before Cr; replicated over 2x2 pixels.
-        multiple: power of two, 2 to 64, to which the frames are padded.
-        matrix: standard of the colour coefficients.
-        levels: "limited" (luma 16..235) or "full".
-        dtype: of the planes.
-
-    Returns:
-        (N, 12, h, w), as `ingest_reference`.
-
-    Raises:
-        ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError, LayoutError, ArgumentError: as `check_ingest_nv12`.
-    """
-    check_ingest_nv12(luma, chroma, multiple=multiple, matrix=matrix, levels=levels)
+    """NumPy twin of `ingest_nv12`. Its arguments were checked."""
     rgb = rgb_of_nv12(luma, chroma, matrix=matrix, levels=levels)
     return haar_forward_reference(_padded(rgb, multiple)).astype(dtype)
 
@@ -173,14 +125,14 @@ def ingest_launch(frames: Any, out: Any) -> Launch:
     n, height, width, _ = frames.shape
     steps = strides(frames)
     contiguous = steps[3] == 1 and (steps[2] == 3 or width == 1)
-    cells, aligned = _cells(out, lambda size: contiguous and _rows_aligned(frames, size))
+    cells, aligned = _cells(out, lambda size: contiguous and rows_aligned(frames, size))
     sizes = (n, height, width, *out.shape[2:], aligned)
     return _launch("ingest", out, cells, (frames, out, *map(np.int32, sizes), *steps))
 
 
 def ingest_nv12_launch(luma: Any, chroma: Any, out: Any, *, matrix: Matrix, levels: Levels) -> Launch:
     """The launch that writes the planes of luma and chroma to `out`; all were checked."""
-    cells, aligned = _cells(out, lambda size: _rows_aligned(luma, size) and _rows_aligned(chroma, size))
+    cells, aligned = _cells(out, lambda size: rows_aligned(luma, size) and rows_aligned(chroma, size))
     sizes = (*luma.shape, *out.shape[2:], aligned)
     steps = (*strides(luma)[:2], *strides(chroma)[:2])
     arguments = (luma, chroma, out, *map(np.int32, sizes), *steps, *to_rgb(matrix=matrix, levels=levels))
@@ -192,53 +144,49 @@ def ingest_shape(count: int, height: int, width: int, *, multiple: int) -> tuple
     return count, 12, -(-height // multiple) * multiple // 2, -(-width // multiple) * multiple // 2
 
 
-def check_ingest(frames: Any, *, multiple: int) -> None:
-    """Refuse what `ingest` does not take.
+def check_ingest(frames: Any, *, multiple: int, dtype: PlaneType = "float16") -> list[Output]:
+    """Refuse what `ingest` does not take, and return what its output has to be.
 
     Raises:
-        ShapeError, EmptyImageError, DTypeError: frames are not (N, H, W, 3) uint8, or empty.
+        ShapeError, EmptyImageError, DTypeError: frames are not (N, H, W, 3) uint8, or empty; dtype is no plane type.
         ArrayTooLargeError: frames or their planes have more than 2^31 - 1 elements.
         ArgumentError: multiple is none of 2, 4, ..., 64.
     """
     check_array("frames", frames, axes="(N, H, W, 3)", dtypes=BYTES)
-    _check_padding(frames.shape[:3], multiple)
+    return _output(frames.shape[:3], multiple, dtype)
 
 
-def check_ingest_nv12(luma: Any, chroma: Any, *, multiple: int, matrix: str, levels: str) -> None:
-    """Refuse what `ingest_nv12` does not take.
+def check_ingest_nv12(
+    luma: Any, chroma: Any, *, multiple: int, matrix: str, levels: str, dtype: PlaneType = "float16"
+) -> list[Output]:
+    """Refuse what `ingest_nv12` does not take, and return what its output has to be.
 
     Raises:
-        ShapeError, EmptyImageError, DTypeError: luma is not (N, H, W) uint8, or chroma does not fit it.
+        ShapeError, EmptyImageError, DTypeError: luma is not (N, H, W) uint8, or chroma does not fit it; dtype is no
+            plane type.
         LayoutError: the pixels of a row do not follow one another; rows may lie apart.
         ArrayTooLargeError: an array or the planes have more than 2^31 - 1 elements.
         ArgumentError: multiple, matrix or levels is not an allowed one.
     """
     check_colour(matrix=matrix, levels=levels)
-    check_nv12(luma, chroma)
-    _check_padding(luma.shape, multiple)
-
-
-def check_nv12(luma: Any, chroma: Any) -> None:
-    """Refuse luma and chroma that are no NV12 frames; raises as `check_ingest_nv12` of the two."""
     check_array("luma", luma, axes="(N, H, W)", dtypes=BYTES)
     check_array("chroma", chroma, axes="(N, h, w, 2)", dtypes=BYTES)
     n, height, width = luma.shape
     check_shape("chroma", chroma, (n, (height + 1) // 2, (width + 1) // 2, 2))
     check_rows("luma", luma)
     check_rows("chroma", chroma)
+    return _output(luma.shape, multiple, dtype)
 
 
-def _plane_type(dtype: Any) -> np.dtype[Any]:
-    for kind in _TYPES:
-        if kind == dtype:
-            return kind
-    raise DTypeError(f"dtype is {dtype!r}; planes are 'float16' or 'float32'.")
-
-
-def _check_padding(size: tuple[int, int, int], multiple: int) -> None:
-    if not is_whole(multiple) or multiple not in _MULTIPLES:
+def _output(size: tuple[int, int, int], multiple: int, dtype: Any) -> list[Output]:
+    if multiple not in _MULTIPLES:
         raise ArgumentError(f"multiple is {multiple!r}; it must be one of {', '.join(map(str, _MULTIPLES))}.")
-    check_result("out", ingest_shape(*size, multiple=multiple))
+    for kind in PLANE_TYPES:
+        if kind == dtype:
+            shape = ingest_shape(*size, multiple=multiple)
+            check_result("out", shape)
+            return [Output(shape, kind)]
+    raise DTypeError(f"dtype is {dtype!r}; planes are 'float16' or 'float32'.")
 
 
 def _padded(planes: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:
@@ -251,21 +199,13 @@ def _cells(out: Any, rows_aligned: Callable[[int], bool]) -> tuple[int, bool]:
     size = out.dtype.itemsize
     choices = [
         cells
-        for cells in _TYPES[np.dtype(out.dtype)][1]
+        for cells in PLANE_TYPES[np.dtype(out.dtype)][1]
         if out.shape[3] % cells == 0 and address(out) % (cells * size) == 0
     ]
     return next(((cells, True) for cells in choices if rows_aligned(2 * cells)), (min(2, choices[0]), False))
 
 
-def _rows_aligned(array: Any, size: int) -> bool:
-    return address(array) % size == 0 and not any(step % size for step in strides(array)[:2])
-
-
 def _launch(name: str, out: Any, cells: int, arguments: tuple[Any, ...]) -> Launch:
     n, _, height, width = out.shape
-    return Launch(
-        kernel=Kernel("ingest.cuh", f"bdflow::{name}<{_TYPES[np.dtype(out.dtype)][0]}, {cells}>"),
-        grid=(-(-height * (width // cells) // _THREADS), min(n, GRID_Y), 1),
-        block=(_THREADS, 1, 1),
-        arguments=arguments,
-    )
+    kernel = Kernel("ingest.cuh", f"bdflow::{name}<{PLANE_TYPES[np.dtype(out.dtype)][0]}, {cells}>")
+    return Launch.over(kernel, height * (width // cells), n, arguments)

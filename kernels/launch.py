@@ -12,13 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from bdflow_rt.errors import ArrayTooLargeError, BackendError, shorten
+from bdflow_rt.errors import BackendError, shorten
 from bdflow_rt.kernels.compile import Kernel, load
 
 MAX_ELEMENTS = 2**31 - 1
 """Of one array: kernels count elements in 32 bits."""
 GRID_Y = 65535
 """CUDA's limit of a grid's second and third axis."""
+PLANE_TYPES: dict[np.dtype[Any], tuple[str, tuple[int, ...]]] = {
+    np.dtype(np.float16): ("__half", (4, 2, 1)),
+    np.dtype(np.float32): ("float", (2, 1)),
+}
+"""Of `ingest` and `egress`: C++ type, and cells per thread: at best 8 bytes at once."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,11 @@ class Launch:
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     arguments: tuple[Any, ...]
+
+    @classmethod
+    def over(cls, kernel: Kernel, items: int, count: int, arguments: tuple[Any, ...]) -> Launch:
+        """A thread per item, for each of `count` pictures or planes; where they are too many, the kernel loops."""
+        return cls(kernel, (-(-items // kernel.threads), min(count, GRID_Y), 1), (kernel.threads, 1, 1), arguments)
 
 
 def launch(plan: Launch, *, stream: int) -> None:
@@ -73,22 +83,17 @@ def _function(kernel: Kernel, device: int) -> Any:
     return load(kernel, device)
 
 
-def check_size(**arrays: Any) -> None:
-    """Raise ArrayTooLargeError if an array has more elements than kernels can count."""
-    for name, array in arrays.items():
-        if (count := int(np.prod(array.shape, dtype=object))) > MAX_ELEMENTS:
-            raise ArrayTooLargeError(
-                f"{name} has shape {tuple(array.shape)}, {count} elements; a kernel takes at most {MAX_ELEMENTS}. "
-                "Split the batch."
-            )
-
-
 def strides(array: Any) -> tuple[np.int64, ...]:
     """Of an array, in elements, as kernels take them; an axis of length 1 has the stride 0."""
     size = array.dtype.itemsize
     return tuple(
         np.int64(step // size if length > 1 else 0) for step, length in zip(array.strides, array.shape, strict=True)
     )
+
+
+def rows_aligned(array: Any, size: int) -> bool:
+    """Whether axis 1 of every element of axis 0 begins at a multiple of so many bytes; of uint8."""
+    return address(array) % size == 0 and not any(step % size for step in strides(array)[:2])
 
 
 def address(array: Any) -> int:

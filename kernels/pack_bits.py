@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.errors import ArgumentError, ShapeError
-from bdflow_rt.kernels.arrays import BYTES, check_array, check_contiguous, check_result, check_shape
+from bdflow_rt.errors import ArgumentError, ShapeError, check_whole
+from bdflow_rt.kernels.arrays import BYTES, check_array, check_contiguous, check_result, check_shape, whole_number
 from bdflow_rt.kernels.compile import Kernel
-from bdflow_rt.kernels.device import Output, run_on_gpu, run_twin, use_gpu
-from bdflow_rt.kernels.launch import GRID_Y, Launch, address
-from bdflow_rt.kernels.options import is_whole, whole_number
+from bdflow_rt.kernels.device import Output, run
+from bdflow_rt.kernels.launch import Launch, address
 
-_THREADS = 256
 _GROUP = 8
 """Levels per thread: the fewest that fill whole bytes at every number of bits."""
 _BLOCK = 1 << 20
@@ -48,15 +46,10 @@ def pack_bits(levels: Any, *, bits: int, out: Any = None, stream: Any = None) ->
         OverlapError, DeviceMismatchError, BackendUnavailableError: as `haar_forward`.
     """
     bits = whole_number("bits", bits)
-    if not use_gpu({"levels": levels}, {"out": out}, stream):
-        return run_twin({"levels": levels}, {"out": out}, [pack_bits_reference(levels, bits=bits)])[0]
-
-    def check(source: Any) -> list[Output]:
-        check_pack_bits(source, bits=bits)
-        return [Output(packed_shape(*source.shape, bits=bits), np.dtype(np.uint8))]
-
-    plan = functools.partial(pack_bits_launch, bits=bits)
-    return run_on_gpu({"levels": levels}, {"out": out}, stream, check=check, plan=plan)[0]
+    check, plan, twin = (
+        functools.partial(function, bits=bits) for function in (check_pack_bits, pack_bits_launch, pack_bits_reference)
+    )
+    return run({"levels": levels}, {"out": out}, stream, check=check, plan=plan, twin=twin)[0]
 
 
 def unpack_bits(packed: Any, *, bits: int, height: int, width: int, out: Any = None, stream: Any = None) -> Any:
@@ -79,33 +72,20 @@ def unpack_bits(packed: Any, *, bits: int, height: int, width: int, out: Any = N
     bits, height, width = (
         whole_number(name, value) for name, value in (("bits", bits), ("height", height), ("width", width))
     )
-    if not use_gpu({"packed": packed}, {"out": out}, stream):
-        levels = unpack_bits_reference(packed, bits=bits, height=height, width=width)
-        return run_twin({"packed": packed}, {"out": out}, [levels])[0]
-
-    def check(source: Any) -> list[Output]:
-        check_unpack_bits(source, bits=bits, height=height, width=width)
-        return [Output((source.shape[0], height, width), np.dtype(np.uint8))]
-
+    check, twin = (
+        functools.partial(function, bits=bits, height=height, width=width)
+        for function in (check_unpack_bits, unpack_bits_reference)
+    )
     plan = functools.partial(unpack_bits_launch, bits=bits)
-    return run_on_gpu({"packed": packed}, {"out": out}, stream, check=check, plan=plan)[0]
+    return run({"packed": packed}, {"out": out}, stream, check=check, plan=plan, twin=twin)[0]
 
 
 def pack_bits_reference(levels: NDArray[np.uint8], *, bits: int) -> NDArray[np.uint8]:
-    """NumPy twin of `pack_bits`.
-
-    Args:
-        levels: (N, h, w) uint8, below 2^bits. The kernel cannot refuse larger ones: it keeps their low bits.
-        bits: per level, 1 to 8.
-
-    Returns:
-        (N, ceil(h*w*bits/8)) uint8.
+    """NumPy twin of `pack_bits`, but that it refuses levels of which the kernel keeps the low bits.
 
     Raises:
-        ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError, LayoutError, ArgumentError: as `check_pack_bits`.
-        ArgumentError: a level is 2^bits or more.
+        ArgumentError: a level is 2^bits or more. All else was checked.
     """
-    check_pack_bits(levels, bits=bits)
     if (largest := int(levels.max())) >> bits:
         raise ArgumentError(
             f"levels has the value {largest}; {bits} bits hold 0 to {2**bits - 1}. Quantise to fewer levels, or pack "
@@ -115,20 +95,7 @@ def pack_bits_reference(levels: NDArray[np.uint8], *, bits: int) -> NDArray[np.u
 
 
 def unpack_bits_reference(packed: NDArray[np.uint8], *, bits: int, height: int, width: int) -> NDArray[np.uint8]:
-    """NumPy twin of `unpack_bits`: undoes `pack_bits`. Unused last bits are ignored.
-
-    Args:
-        packed: (N, ceil(height*width*bits/8)) uint8.
-        bits: per level, 1 to 8.
-        height, width: of a picture.
-
-    Returns:
-        (N, height, width) uint8, below 2^bits.
-
-    Raises:
-        ShapeError, EmptyImageError, DTypeError, ArrayTooLargeError, LayoutError, ArgumentError: as `check_unpack_bits`.
-    """
-    check_unpack_bits(packed, bits=bits, height=height, width=width)
+    """NumPy twin of `unpack_bits`. Its arguments were checked."""
     return np.stack([unpack_picture(data, bits=bits, height=height, width=width) for data in packed])
 
 
@@ -172,8 +139,8 @@ def packed_shape(count: int, height: int, width: int, *, bits: int) -> tuple[int
     return count, packed_size(height * width, bits)
 
 
-def check_pack_bits(levels: Any, *, bits: int) -> None:
-    """Refuse what `pack_bits` does not take; values are not looked at.
+def check_pack_bits(levels: Any, *, bits: int) -> list[Output]:
+    """Refuse what `pack_bits` does not take, and return what its output has to be; values are not looked at.
 
     Raises:
         ShapeError, EmptyImageError, DTypeError: levels are not (N, h, w) uint8, or empty.
@@ -181,13 +148,14 @@ def check_pack_bits(levels: Any, *, bits: int) -> None:
         LayoutError: levels are not contiguous.
         ArgumentError: bits is not 1 to 8.
     """
-    _check_bits(bits)
+    check_whole("bits", bits, 1, 8)
     check_array("levels", levels, axes="(N, h, w)", dtypes=BYTES)
     check_contiguous("levels", levels)
+    return [Output(packed_shape(*levels.shape, bits=bits), np.dtype(np.uint8))]
 
 
-def check_unpack_bits(packed: Any, *, bits: int, height: int, width: int) -> None:
-    """Refuse what `unpack_bits` does not take.
+def check_unpack_bits(packed: Any, *, bits: int, height: int, width: int) -> list[Output]:
+    """Refuse what `unpack_bits` does not take, and return what its output has to be.
 
     Raises:
         ShapeError, EmptyImageError, DTypeError: packed is not (N, bytes) uint8, or has not as many bytes as height x
@@ -196,27 +164,21 @@ def check_unpack_bits(packed: Any, *, bits: int, height: int, width: int) -> Non
         LayoutError: packed is not contiguous.
         ArgumentError: bits is not 1 to 8.
     """
-    _check_bits(bits)
+    check_whole("bits", bits, 1, 8)
     check_array("packed", packed, axes="(N, bytes)", dtypes=BYTES)
     if height < 1 or width < 1:
         raise ShapeError(f"A picture of {height} x {width} has no levels; both must be at least 1.")
     check_shape("packed", packed, packed_shape(packed.shape[0], height, width, bits=bits))
-    check_result("out", (packed.shape[0], height, width))
+    shape = packed.shape[0], height, width
+    check_result("out", shape)
     check_contiguous("packed", packed)
-
-
-def _check_bits(bits: int) -> None:
-    if not is_whole(bits) or not 1 <= bits <= 8:
-        raise ArgumentError(f"bits is {bits!r}; it must be 1 to 8.")
+    return [Output(shape, np.dtype(np.uint8))]
 
 
 def _launch(name: str, levels: Any, packed: Any, arrays: tuple[Any, Any], bits: int) -> Launch:
     n, height, width = levels.shape
     pixels = height * width
     aligned = address(levels) % _GROUP == 0 and (n == 1 or pixels % _GROUP == 0)
-    return Launch(
-        kernel=Kernel("pack_bits.cuh", f"bdflow::{name}<{bits}>"),
-        grid=(-(-pixels // (_GROUP * _THREADS)), min(n, GRID_Y), 1),
-        block=(_THREADS, 1, 1),
-        arguments=(*arrays, *map(np.int32, (n, pixels, packed.shape[1], aligned))),
-    )
+    kernel = Kernel("pack_bits.cuh", f"bdflow::{name}<{bits}>")
+    arguments = *arrays, *map(np.int32, (n, pixels, packed.shape[1], aligned))
+    return Launch.over(kernel, -(-pixels // _GROUP), n, arguments)

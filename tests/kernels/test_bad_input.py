@@ -11,7 +11,7 @@ import torch
 
 from bdflow_rt import kernels
 from bdflow_rt.errors import ArgumentError, DeviceMismatchError, LayoutError, OverlapError
-from bdflow_rt.kernels.boundary_launch import mask_launch
+from bdflow_rt.kernels.boundary_launch import check_pixels
 
 FRAMES = np.zeros((1, 8, 16, 3), np.uint8)
 PLANES = np.zeros((1, 12, 4, 8), np.float16)
@@ -120,4 +120,4 @@ def test_half_precision_pixels_at_odd_addresses_are_refused() -> None:
     with pytest.raises(LayoutError, match="multiples of its 2 bytes"):
         kernels.boundary_mask(pixels, layout="HWC")
     with pytest.raises(LayoutError):
-        mask_launch(pixels, LEVELS, threshold=50, bits=1, norm=2, saturation=255)
+        check_pixels(pixels)

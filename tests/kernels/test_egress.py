@@ -367,7 +367,7 @@ def test_more_elements_than_a_kernel_counts_raise():
 def test_unknown_colours_raise():
     planes = np.zeros((1, 12, 2, 2), np.float16)
     with pytest.raises(ArgumentError, match="levels is 'pc'"):
-        egress_nv12_reference(planes, height=4, width=4, matrix="bt601", levels="pc")
+        egress_nv12(planes, height=4, width=4, matrix="bt601", levels="pc")
 
 
 def test_unsuitable_outputs_raise():

@@ -20,12 +20,12 @@ from bdflow_rt.errors import (
 from bdflow_rt.kernels import haar_forward, haar_inverse
 from bdflow_rt.kernels.haar import (
     KERNELS,
+    check_forward,
+    check_inverse,
     forward_launch,
-    forward_shape,
     haar_forward_reference,
     haar_inverse_reference,
     inverse_launch,
-    inverse_shape,
 )
 from bdflow_rt.models.layers import haar as module
 from tests.support import photo
@@ -40,14 +40,14 @@ def random(shape, dtype, seed=0):
 
 
 def run_forward(x, seed=0):
-    out = guarded(forward_shape(x), x.dtype)
+    out = guarded(check_forward(x)[0].shape, x.dtype)
     run(forward_launch(x, out.array), kernels=KERNELS, seed=seed)
     out.check()
     return out.array
 
 
 def run_inverse(bands, seed=0):
-    out = guarded(inverse_shape(bands), bands.dtype)
+    out = guarded(check_inverse(bands)[0].shape, bands.dtype)
     run(inverse_launch(bands, out.array), kernels=KERNELS, seed=seed)
     out.check()
     return out.array
@@ -89,7 +89,7 @@ def test_views_with_strides_and_odd_addresses_equal_their_twins(dtype):
 def test_vector_accesses_are_chosen_only_where_every_one_is_aligned(dtype, width):
     cells = {np.float16: 4, np.float32: 2}[dtype]
     x = guarded((2, 3, 4, 2 * width), dtype).array
-    out = guarded(forward_shape(x), dtype).array
+    out = guarded(check_forward(x)[0].shape, dtype).array
     vector = f", {cells}>" if width % cells == 0 else ", 1>"
     assert forward_launch(x, out).kernel.expression.endswith(vector)
     shifted = guarded((2, 3, 4, 2 * width + 2), dtype).array[..., 2:]
@@ -103,7 +103,7 @@ def test_more_planes_than_a_grid_has_blocks(rows):
     many = np.broadcast_to(np.float16(0), (257, 256, 2, 2))
     assert forward_launch(many, np.empty(0, np.float16)).grid == (1, 65535, 1)
     x = random((2, 7, 6, 10), np.float16)
-    bands, restored = np.empty(forward_shape(x), x.dtype), np.empty_like(x)
+    bands, restored = np.empty(check_forward(x)[0].shape, x.dtype), np.empty_like(x)
     for plan in (forward_launch(x, bands), inverse_launch(bands, restored)):
         run(dataclasses.replace(plan, grid=(plan.grid[0], rows, 1)), kernels=KERNELS)
     np.testing.assert_array_equal(bands, haar_forward_reference(x))

@@ -13,7 +13,6 @@ import pathlib
 import pkgutil
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -22,17 +21,12 @@ from typing import Any
 
 import bdflow_rt.kernels
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.errors import KernelCompileError
 from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.kernels.compile import ARCHITECTURES, Compiled, Kernel, Resources, compile_kernel, resources
 
 WARP = 32
 _REGISTER_UNIT, _REGISTERS, _PARTITIONS = 256, 65536, 4
 """Registers are given to a warp in such units, out of so many per multiprocessor, in so many equal parts."""
-_MAX_THREADS = 0x05
-"""EIATTR_MAX_THREADS: what __launch_bounds__ says, in the .nv.info section of a kernel."""
-_SIZED = 0x04
-"""EIFMT_SVAL: the attribute's value is the size of what follows."""
 
 
 @dataclass(frozen=True)
@@ -92,25 +86,6 @@ def occupancy(used: Resources, *, threads: int, architecture: int) -> float:
     return min(limits.blocks, by_registers, by_shared, limits.warps // warps) * warps / limits.warps
 
 
-def max_threads(compiled: Compiled) -> int:
-    """Threads per block that the kernel was compiled for.
-
-    Raises:
-        KernelCompileError: the kernel has no __launch_bounds__.
-    """
-    info = _sections(compiled.cubin).get(f".nv.info.{compiled.name}", b"")
-    offset = 0
-    while offset + 4 <= len(info):
-        form, attribute, value = struct.unpack_from("<BBH", info, offset)
-        offset += 4
-        if form == _SIZED:
-            if attribute == _MAX_THREADS:
-                x, y, z = struct.unpack_from("<3I", info, offset)
-                return int(x * y * z)
-            offset += value
-    raise KernelCompileError(f"{compiled.name} does not say how many threads a block has; add __launch_bounds__.")
-
-
 def instructions(compiled: Compiled) -> int | None:
     """Machine instructions of the kernel without padding, loops counted once; None where nvdisasm is not installed."""
     nvdisasm = _nvdisasm()
@@ -137,24 +112,12 @@ def measure(kernel: Kernel, architecture: int) -> dict[str, Any]:
         CompilerMissingError, UnsupportedArchitectureError, KernelCompileError: as `compile_kernel`.
     """
     compiled = compile_kernel(kernel, architecture)
-    used, threads = resources(compiled), max_threads(compiled)
+    used = resources(compiled)
     return {
         **asdict(used),
-        "threads": threads,
-        "occupancy": round(occupancy(used, threads=threads, architecture=architecture), 4),
+        "threads": kernel.threads,
+        "occupancy": round(occupancy(used, threads=kernel.threads, architecture=architecture), 4),
         "instructions": instructions(compiled),
-    }
-
-
-def _sections(elf: bytes) -> dict[str, bytes]:
-    """Sections of a 64-bit little-endian ELF file by name."""
-    (table,) = struct.unpack_from("<Q", elf, 0x28)
-    size, count, names = struct.unpack_from("<HHH", elf, 0x3A)
-    headers = [struct.unpack_from("<IIQQQQ", elf, table + size * index) for index in range(count)]
-    text = headers[names][4]
-    return {
-        elf[text + name : elf.index(b"\0", text + name)].decode(): elf[offset : offset + length]
-        for name, _, _, _, offset, length in headers
     }
 
 
@@ -169,6 +132,8 @@ def _nvdisasm() -> str | None:
 
 def main() -> None:
     """Compile everything and write one JSON file."""
+    from cupy.cuda import nvrtc
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path)
     args = parser.parse_args()
@@ -178,16 +143,11 @@ def main() -> None:
         }
         for kernel in all_kernels()
     }
-    result = {**environment(), "nvrtc": _nvrtc_version(), "kernels": table}
+    version = ".".join(map(str, nvrtc.getVersion()))
+    result = {**environment(), "nvrtc": version, "kernels": table}
     if args.output:
         write_result(args.output, result)
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
-
-
-def _nvrtc_version() -> str:
-    from cupy.cuda import nvrtc
-
-    return ".".join(map(str, nvrtc.getVersion()))
 
 
 if __name__ == "__main__":

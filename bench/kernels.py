@@ -23,7 +23,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -62,7 +62,7 @@ class Case:
     function: Callable[..., Any]
     inputs: tuple[NDArray[Any], ...]
     rivals: Rivals | None = None
-    opencv: bool = field(default=False)
+    opencv: bool = False
 
     def run(self, inputs: tuple[Any, ...], out: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
         """The outputs as a tuple, also where there is one."""

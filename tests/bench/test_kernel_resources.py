@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 
 import pytest
 
-from bdflow_rt.bench.kernel_resources import LIMITS, all_kernels, instructions, max_threads, measure, occupancy
-from bdflow_rt.errors import KernelCompileError
-from bdflow_rt.kernels.compile import ARCHITECTURES, Compiled, Kernel, Resources, compile_kernel
+from bdflow_rt.bench.kernel_resources import LIMITS, all_kernels, instructions, measure, occupancy
+from bdflow_rt.kernels.compile import ARCHITECTURES, Kernel, Resources, compile_kernel
 from tests.support_shim import _cuda_headers
 
 SMALL = Kernel("haar.cuh", "bdflow::haar_forward<float, 1>")
@@ -99,8 +99,9 @@ def test_machine_code_says_threads_and_instructions(architecture: int) -> None:
     assert 8 < row["instructions"] <= len(compiled.cubin) // 16
 
 
-def test_a_kernel_without_launch_bounds_is_named() -> None:
+@pytest.mark.parametrize("kernel", {kernel.expression.partition("<")[0]: kernel for kernel in all_kernels()}.values())
+def test_threads_are_those_of_the_launch_bounds(kernel: Kernel) -> None:
+    """In the kernel's section of the machine code, attribute 5 (EIATTR_MAX_THREADS) has a size of 12 bytes: x, y, z."""
     pytest.importorskip("cupy")
-    compiled = compile_kernel(SMALL, 90)
-    with pytest.raises(KernelCompileError, match="other does not say how many threads"):
-        max_threads(Compiled(name="other", log="", cubin=compiled.cubin))
+    attribute = struct.pack("<BBH3I", 0x04, 0x05, 12, kernel.threads, 1, 1)
+    assert attribute in compile_kernel(kernel, 90).cubin

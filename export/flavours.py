@@ -18,29 +18,14 @@ AMPERE_PLUS = "8.0+"
 _TURING = "7.5"
 
 
-@dataclass(frozen=True)
-class FlavourInfo:
-    """What differs between the flavours.
-
-    Attributes:
-        name: as users write it.
-        ahead_of_time: plans are made for a list of compute capabilities, without a GPU, and finished where they run.
-        timing_cache, version_compatible, hardware_compatible: whether there is such a thing.
-    """
-
-    name: Flavour
-    ahead_of_time: bool
-    timing_cache: bool
-    version_compatible: bool
-    hardware_compatible: bool
-
-
 # In TensorRT-RTX 1.7 the timing cache does nothing (its bytes cannot be read), levels of hardware compatibility are
 # ignored, and version-compatible plans need a lean runtime that its wheel lacks.
-FLAVOURS: dict[Flavour, FlavourInfo] = {
-    "tensorrt": FlavourInfo("tensorrt", False, True, True, True),
-    "tensorrt-rtx": FlavourInfo("tensorrt-rtx", True, False, False, False),
+RTX_LACKS = {
+    "version_compatible": "Build again after an update, which takes seconds",
+    "hardware_compatible": "Its engines run on every GPU it supports; compute_capabilities narrows that down",
+    "timing_cache": "It measures nothing when it builds",
 }
+"""Options that TensorRT-RTX would ignore, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +45,6 @@ class Target:
     device: int | None = None
 
 
-def flavour_info(name: str) -> FlavourInfo:
-    """What is known of a flavour.
-
-    Raises:
-        ArgumentError: there is none of that name.
-    """
-    for info in FLAVOURS.values():
-        if info.name == name:
-            return info
-    raise ArgumentError(f"flavour is {name!r:.100}; it must be one of {', '.join(FLAVOURS)}.")
-
-
 def current_gpu() -> CudaDevice:
     """The GPU that is current in this thread.
 
@@ -86,12 +59,12 @@ def current_gpu() -> CudaDevice:
 
 
 def choose_target(
-    info: FlavourInfo, api: Any, *, capabilities: Sequence[str] = (), hardware_compatible: str | None = None
+    flavour: Flavour, api: Any, *, capabilities: Sequence[str] = (), hardware_compatible: str | None = None
 ) -> Target:
     """Where a plan is to run.
 
     Args:
-        info: of the flavour.
+        flavour: "tensorrt-rtx" builds ahead of time, for a list of capabilities and without a GPU.
         api: its package.
         capabilities: compute capabilities as "8.9"; none is this machine's GPU, or, without one, what the flavour
             takes by itself. Only where the flavour builds ahead of time.
@@ -102,18 +75,18 @@ def choose_target(
         UnsupportedArchitectureError: the flavour does not know a capability.
         CudaUnavailableError: the flavour needs a GPU and there is none.
     """
-    if info.ahead_of_time:
-        return _ahead_of_time(info, api, capabilities)
+    if flavour == "tensorrt-rtx":
+        return _ahead_of_time(api, capabilities)
     if capabilities:
         raise ArgumentError(
-            f"Flavour {info.name} builds for the GPU of this machine only, not for compute capabilities "
+            f"Flavour {flavour} builds for the GPU of this machine only, not for compute capabilities "
             f"{', '.join(capabilities)}. Build on such a GPU, or take flavour tensorrt-rtx."
         )
     try:
         gpu = current_gpu()
     except CudaUnavailableError as error:
         raise CudaUnavailableError(
-            f"Flavour {info.name} builds on the GPU that is to run the engine, and tensorrt-rtx without one. {error}"
+            f"Flavour {flavour} builds on the GPU that is to run the engine, and tensorrt-rtx without one. {error}"
         ) from error
     if hardware_compatible == "ampere-plus":
         if float(gpu.compute_capability) < 8:
@@ -126,7 +99,7 @@ def choose_target(
     return Target(name, gpu.compute_capability, device=gpu.index)
 
 
-def _ahead_of_time(info: FlavourInfo, api: Any, capabilities: Sequence[str]) -> Target:
+def _ahead_of_time(api: Any, capabilities: Sequence[str]) -> Target:
     known = {f"{name[2:-1]}.{name[-1]}": name for name in api.ComputeCapability.__members__ if name.startswith("SM")}
     try:
         gpu: CudaDevice | None = current_gpu()
@@ -136,7 +109,7 @@ def _ahead_of_time(info: FlavourInfo, api: Any, capabilities: Sequence[str]) -> 
     wanted = tuple(dict.fromkeys(capabilities))
     if not wanted and gpu and gpu.compute_capability not in known:
         raise UnsupportedArchitectureError(
-            f"{info.name} {api.__version__} does not support {gpu.name} (compute capability "
+            f"TensorRT-RTX {api.__version__} does not support {gpu.name} (compute capability "
             f"{gpu.compute_capability}), only {', '.join(known)}. Take flavour tensorrt; or, to build for another "
             "machine, say for which compute capabilities."
         )
@@ -144,7 +117,7 @@ def _ahead_of_time(info: FlavourInfo, api: Any, capabilities: Sequence[str]) -> 
         wanted = (_TURING,)  # the default leaves Turing out
     if unknown := [one for one in wanted if one not in known]:
         raise UnsupportedArchitectureError(
-            f"{info.name} {api.__version__} cannot build for compute capability {unknown[0]!r:.100}; it knows "
+            f"TensorRT-RTX {api.__version__} cannot build for compute capability {unknown[0]!r:.100}; it knows "
             f"{', '.join(known)}."
         )
     return Target(ANY_GPU, ",".join(wanted) or ANY_GPU, wanted, device)

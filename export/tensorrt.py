@@ -20,7 +20,7 @@ from bdflow_rt.engines.cache_entry import EngineKey
 from bdflow_rt.engines.tensorrt.library import load_library
 from bdflow_rt.errors import ArgumentError, CudaUnavailableError, EngineBuildError, EngineParseError, shorten
 from bdflow_rt.export.dequantize import dequantize, learned_weights
-from bdflow_rt.export.flavours import FlavourInfo, Target, choose_target, flavour_info, flavour_logger
+from bdflow_rt.export.flavours import RTX_LACKS, Target, choose_target, flavour_logger
 from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.export.precision import build_half_graph, check_precision
 from bdflow_rt.export.profiles import Profile
@@ -122,7 +122,7 @@ class EngineBuild:
     card: ModelCard
     direction: Direction
     kind: GraphKind
-    flavour: FlavourInfo
+    flavour: Flavour
     version: str
     target: Target
     profile: Profile
@@ -160,15 +160,18 @@ class EngineBuild:
             CorruptModelError, WeightsHashError: the model is damaged.
         """
         options = options or BuildOptions()
-        info = flavour_info(flavour)
-        _check_features(info, options)
-        api = load_library(info.name)
+        if flavour not in get_args(Flavour):
+            raise ArgumentError(f"flavour is {flavour!r:.100}; it must be one of {', '.join(get_args(Flavour))}.")
+        for name, instead in RTX_LACKS.items() if flavour == "tensorrt-rtx" else ():
+            if getattr(options, name):
+                raise ArgumentError(f"Flavour {flavour} has no {name}. {instead}: leave the option out.")
+        api = load_library(flavour)
         target = choose_target(
-            info, api, capabilities=options.compute_capabilities, hardware_compatible=options.hardware_compatible
+            flavour, api, capabilities=options.compute_capabilities, hardware_compatible=options.hardware_compatible
         )
         if options.strip and target.device is None:
             raise CudaUnavailableError(
-                f"Flavour {info.name} {api.__version__} builds engines that take their weights later only where there "
+                f"Flavour {flavour} {api.__version__} builds engines that take their weights later only where there "
                 "is a GPU, for which it compiles what lays them out. Build there, or keep the weights in the engine."
             )
         card.check_weights()
@@ -176,7 +179,7 @@ class EngineBuild:
             graph = build_half_graph(card, direction, kind=kind, say=say)
         else:
             graph = dequantize(read_graph(card, direction, kind=kind), card)
-        return cls(card, direction, kind, info, api.__version__, target, profile, options, graph)
+        return cls(card, direction, kind, flavour, api.__version__, target, profile, options, graph)
 
     @property
     def key(self) -> EngineKey:
@@ -187,7 +190,7 @@ class EngineBuild:
             identity=self.card.identity,
             direction=self.direction,
             kind=self.kind,
-            flavour=self.flavour.name,
+            flavour=self.flavour,
             flavour_version=self.version,
             gpu=self.target.gpu,
             compute_capability=self.target.compute_capability,
@@ -212,7 +215,7 @@ class EngineBuild:
         return run_cancellable(lambda: self._build(state), state)
 
     def _build(self, state: BuildState) -> BuiltEngine:
-        api, options = load_library(self.flavour.name), self.options
+        api, options = load_library(self.flavour), self.options
         if self.target.device is not None:  # threads begin on device 0
             from cupy.cuda import runtime
 
@@ -232,7 +235,7 @@ class EngineBuild:
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 raise EngineBuildError(
-                    f"{self.flavour.name} {self.version} cannot build the {self.direction} engine of {self.card.id} "
+                    f"{self.flavour} {self.version} cannot build the {self.direction} engine of {self.card.id} "
                     f"for {self.profile}: {_last_words(logger)}"
                 )
             inputs = _describe(network, "input")
@@ -271,17 +274,26 @@ class EngineBuild:
             level = api.HardwareCompatibilityLevel.__members__[_LEVELS[options.hardware_compatible]]
             config.hardware_compatibility_level = level
         if options.strip:
-            _mark_weights(network, learned_weights(self.graph, self.card))
+            for name in learned_weights(self.graph, self.card):
+                if not network.mark_weights_refittable(name):
+                    raise EngineBuildError(
+                        f"TensorRT does not know the weights {name!r} of the graph, so they cannot be left out. Build "
+                        "without `strip`."
+                    )
             config.set_flag(api.BuilderFlag.REFIT_INDIVIDUAL)
             config.set_flag(api.BuilderFlag.STRIP_PLAN)
         if self.target.capabilities:
-            _set_capabilities(api, cast("tensorrt_rtx.IBuilderConfig", config), self.target.capabilities)
+            config_rtx = cast("tensorrt_rtx.IBuilderConfig", config)
+            config_rtx.num_compute_capabilities = len(self.target.capabilities)
+            for index, capability in enumerate(self.target.capabilities):
+                member = api.ComputeCapability.__members__[f"SM{capability.replace('.', '')}"]
+                config_rtx.set_compute_capability(member, index)
         names = [network.get_input(index).name for index in range(network.num_inputs)]
         sizes = builder.create_optimization_profile()
         for name, (low, best, high) in self.profile.shapes(self.card, names).items():
             sizes.set_shape(name, api.Dims(low), api.Dims(best), api.Dims(high))
         if config.add_optimization_profile(sizes) < 0:
-            raise EngineBuildError(f"{self.flavour.name} {self.version} does not accept the sizes {self.profile}.")
+            raise EngineBuildError(f"{self.flavour} {self.version} does not accept the sizes {self.profile}.")
         return config
 
 
@@ -318,39 +330,6 @@ def parsed_network(graph: onnx.ModelProto, card: ModelCard, api: Any) -> Iterato
     # The folder is gone, so that a build that is killed leaves none. The network's weights point into the parser's copy
     # or mapping of its files, which last without their names: the parser, this local, has to outlive the build.
     yield network
-
-
-def _check_features(info: FlavourInfo, options: BuildOptions) -> None:
-    """Refuse what a flavour would ignore."""
-    missing = {
-        "version_compatible": options.version_compatible and not info.version_compatible,
-        "hardware_compatible": options.hardware_compatible is not None and not info.hardware_compatible,
-        "timing_cache": options.timing_cache is not None and not info.timing_cache,
-    }
-    instead = {
-        "version_compatible": "Build again after an update, which takes seconds",
-        "hardware_compatible": "Its engines run on every GPU it supports; compute_capabilities narrows that down",
-        "timing_cache": "It measures nothing when it builds",
-    }
-    for name, is_missing in missing.items():
-        if is_missing:
-            raise ArgumentError(f"Flavour {info.name} has no {name}. {instead[name]}: leave the option out.")
-
-
-def _mark_weights(network: tensorrt.INetworkDefinition, names: list[str]) -> None:
-    """Name what may be given later."""
-    for name in names:
-        if not network.mark_weights_refittable(name):
-            raise EngineBuildError(
-                f"TensorRT does not know the weights {name!r} of the graph, so they cannot be left out. Build without "
-                "`strip`."
-            )
-
-
-def _set_capabilities(api: Any, config: tensorrt_rtx.IBuilderConfig, capabilities: tuple[str, ...]) -> None:
-    config.num_compute_capabilities = len(capabilities)
-    for index, capability in enumerate(capabilities):
-        config.set_compute_capability(api.ComputeCapability.__members__[f"SM{capability.replace('.', '')}"], index)
 
 
 def _describe(network: Any, side: Literal["input", "output"]) -> dict[str, dict[str, Any]]:

@@ -6,22 +6,23 @@ import re
 from typing import TYPE_CHECKING
 
 from bdflow_rt.cache import Blob
-from bdflow_rt.export.flavours import FlavourInfo, current_gpu
+from bdflow_rt.export.flavours import current_gpu
+from bdflow_rt.options import Flavour
 
 if TYPE_CHECKING:
     import tensorrt
 
 
-def timing_cache(info: FlavourInfo, version: str) -> Blob | None:
+def timing_cache(flavour: Flavour, version: str) -> Blob | None:
     """The blob for this flavour, version and GPU; None where the flavour has no timing cache.
 
     Raises:
         CudaUnavailableError: the flavour has one, and there is no GPU.
     """
-    if not info.timing_cache:
+    if flavour == "tensorrt-rtx":
         return None
     gpu = current_gpu()
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{info.name} {version} {gpu.name} {gpu.compute_capability}").lower()
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{flavour} {version} {gpu.name} {gpu.compute_capability}").lower()
     return Blob("timing", f"{name}.timing")
 
 

@@ -84,12 +84,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace) -> BuildOptions:
     from bdflow_rt.engines.tensorrt.library import load_library
-    from bdflow_rt.export.flavours import flavour_info
     from bdflow_rt.export.tensorrt import BuildOptions
     from bdflow_rt.export.timing_cache import timing_cache
 
-    info = flavour_info(args.flavour)
-    version = load_library(info.name).__version__
+    version = load_library(args.flavour).__version__
     return BuildOptions(
         precision=args.precision,
         workspace_mib=args.workspace_mib,
@@ -98,7 +96,7 @@ def _options(args: argparse.Namespace) -> BuildOptions:
         hardware_compatible=args.hardware_compatible,
         strip=args.strip,
         compute_capabilities=tuple(part.strip() for part in args.compute_capability.split(",") if part.strip()),
-        timing_cache=timing_cache(info, version),
+        timing_cache=timing_cache(args.flavour, version),
     )
 
 

@@ -30,7 +30,7 @@ from bdflow_rt.errors import (
     WeightsHashError,
 )
 from bdflow_rt.export import flavours
-from bdflow_rt.export.flavours import FLAVOURS, choose_target
+from bdflow_rt.export.flavours import choose_target
 from bdflow_rt.export.half import to_half
 from bdflow_rt.export.onnx import read_graph
 from bdflow_rt.export.profiles import parse_profile
@@ -310,7 +310,7 @@ def test_ahead_of_time_the_gpu_at_hand_can_run_the_engine(
     monkeypatch: pytest.MonkeyPatch, capability: str, asked: tuple[str, ...]
 ) -> None:
     put_gpu(monkeypatch, capability)
-    target = choose_target(FLAVOURS["tensorrt-rtx"], load_library("tensorrt-rtx"))
+    target = choose_target("tensorrt-rtx", load_library("tensorrt-rtx"))
     assert (target.gpu, target.capabilities, target.device) == (ANY_GPU, asked, 1)
 
 
@@ -320,32 +320,32 @@ def test_a_gpu_that_tensorrt_rtx_does_not_support_is_named_unless_another_is_mea
     monkeypatch: pytest.MonkeyPatch, capability: str
 ) -> None:
     put_gpu(monkeypatch, capability)
-    info, api = FLAVOURS["tensorrt-rtx"], load_library("tensorrt-rtx")
+    api = load_library("tensorrt-rtx")
     with pytest.raises(UnsupportedArchitectureError, match=f"NVIDIA Test.*{capability}"):
-        choose_target(info, api)
-    assert choose_target(info, api, capabilities=("8.9",)).compute_capability == "8.9"
+        choose_target("tensorrt-rtx", api)
+    assert choose_target("tensorrt-rtx", api, capabilities=("8.9",)).compute_capability == "8.9"
 
 
 def test_tensorrt_builds_for_the_gpu_at_hand_or_for_those_like_it(monkeypatch: pytest.MonkeyPatch) -> None:
     put_gpu(monkeypatch, "9.0")
-    info = FLAVOURS["tensorrt"]
-    found = [choose_target(info, None, hardware_compatible=how) for how in (None, "same-capability", "ampere-plus")]
+    asked = (None, "same-capability", "ampere-plus")
+    found = [choose_target("tensorrt", None, hardware_compatible=how) for how in asked]
     assert [(target.gpu, target.compute_capability) for target in found] == [
         ("NVIDIA Test", "9.0"), (ANY_GPU, "9.0"), (ANY_GPU, "8.0+"),
     ]  # fmt: skip
     with pytest.raises(ArgumentError, match="of this machine only"):
-        choose_target(info, None, capabilities=("8.9",))
+        choose_target("tensorrt", None, capabilities=("8.9",))
 
 
 def test_ampere_and_later_cannot_be_built_on_turing(monkeypatch: pytest.MonkeyPatch) -> None:
     put_gpu(monkeypatch, "7.5")
     with pytest.raises(UnsupportedArchitectureError, match="same-capability"):
-        choose_target(FLAVOURS["tensorrt"], None, hardware_compatible="ampere-plus")
+        choose_target("tensorrt", None, hardware_compatible="ampere-plus")
 
 
 def test_tensorrt_without_a_gpu_is_refused_with_the_way_out(no_gpu: None) -> None:
     with pytest.raises(CudaUnavailableError, match="tensorrt-rtx without one"):
-        choose_target(FLAVOURS["tensorrt"], None)
+        choose_target("tensorrt", None)
 
 
 @needs_rtx

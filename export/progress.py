@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from bdflow_rt.options import Progress
@@ -38,14 +39,18 @@ class BuildState:
     def start(self, name: str, parent: str | None, steps: int) -> None:
         """A phase begins."""
         with self._lock:
-            self._phases[name] = _Phase(parent, steps)
+            self._phases[name] = _Phase(None if parent is None else self._phases.get(parent), steps)
 
     def step(self, name: str, step: int) -> bool:
-        """A step of a phase is complete; False asks TensorRT to stop."""
+        """A step of a phase is complete, and that part of the running step of its parent; False asks to stop."""
         with self._lock:
-            if name in self._phases:
-                self._phases[name].done = step + 1
-            self._report(int(TOTAL * max((self._share(phase) for phase in self._roots()), default=0)))
+            phase, share = self._phases.get(name), 0.0
+            if phase is not None:
+                phase.done = step + 1
+            while phase is not None:
+                share = min((phase.done + share) / max(phase.steps, 1), 1.0)
+                phase = phase.parent
+            self._report(int(TOTAL * share))
         return not self._cancelled.is_set()
 
     def finish(self, name: str) -> None:
@@ -67,18 +72,9 @@ class BuildState:
                 self.fault, self._progress = error, None
                 self.cancel()
 
-    def _roots(self) -> list[str]:
-        return [name for name, phase in self._phases.items() if phase.parent not in self._phases]
-
-    def _share(self, name: str) -> float:
-        """Part of a phase that is done, 0 to 1, with what its running step has done of itself."""
-        phase = self._phases[name]
-        children = [self._share(child) for child, other in self._phases.items() if other.parent == name]
-        return min((phase.done + max(children, default=0.0)) / max(phase.steps, 1), 1.0)
-
 
 class _Phase:
-    def __init__(self, parent: str | None, steps: int) -> None:
+    def __init__(self, parent: _Phase | None, steps: int) -> None:
         self.parent, self.steps, self.done = parent, steps, 0
 
 
@@ -110,35 +106,29 @@ def run_cancellable(work: Callable[[], T], state: BuildState) -> T:
     Raises:
         What the progress or the work raises; KeyboardInterrupt and the like once the work has stopped.
     """
-    results: list[T] = []
-    faults: list[BaseException] = []
-    ended = threading.Event()
+    result: Future[T] = Future()
 
     def call() -> None:
         try:
-            results.append(work())
+            result.set_result(work())
         except BaseException as error:
-            faults.append(error)
-        finally:
-            ended.set()
+            result.set_exception(error)
 
     worker = threading.Thread(target=call, name="bdflow-build", daemon=True)
     try:
         worker.start()
-        ended.wait()
+        result.exception()  # waits; what the work raised is raised below
         worker.join()
     except BaseException:
         state.cancel()
         # An interrupt may even come while the thread starts, when it cannot be joined yet.
-        while worker in threading.enumerate() and not ended.wait(0.1):
-            pass
-        if ended.is_set():
+        while worker in threading.enumerate() and not result.done():
+            wait([result], 0.1)
+        if result.done():
             worker.join()
         raise
     finally:
         state.close()
     if state.fault is not None:
         raise state.fault
-    if faults:
-        raise faults[0]
-    return results[0]
+    return result.result()

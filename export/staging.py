@@ -6,6 +6,7 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import onnx
 from onnx import TensorProto
@@ -35,7 +36,7 @@ def staged_graph(graph: onnx.ModelProto, card: ModelCard) -> Iterator[pathlib.Pa
         DiskFullError: there is no place for the copy.
     """
     weights = read_weights(card)
-    check_references(graph, len(weights), origin=str(card.folder))
+    _check_references(graph, len(weights), origin=str(card.folder))
     with tempfile.TemporaryDirectory(prefix="bdflow-build-") as name:
         folder = pathlib.Path(name)
         try:
@@ -49,17 +50,8 @@ def staged_graph(graph: onnx.ModelProto, card: ModelCard) -> Iterator[pathlib.Pa
         yield folder / GRAPH_FILE
 
 
-def check_references(graph: onnx.ModelProto, size: int, *, origin: str) -> None:
-    """Refuse external data that is not in the weights file, in any tensor of the graph.
-
-    Args:
-        graph: to check.
-        size: of the weights file in bytes.
-        origin: where the graph comes from, for the message.
-
-    Raises:
-        CorruptModelError: there is some.
-    """
+def _check_references(graph: onnx.ModelProto, size: int, *, origin: str) -> None:
+    """Refuse external data that is not in the weights file, `size` bytes, in any tensor of a graph from `origin`."""
     for tensor in _tensors(graph):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
@@ -80,20 +72,12 @@ def check_references(graph: onnx.ModelProto, size: int, *, origin: str) -> None:
             )
 
 
-def _tensors(graph: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Every tensor of a model: initialisers, attributes of nodes, subgraphs and functions."""
-    pending = [graph.graph]
-    nodes = [node for function in graph.functions for node in function.node]
-    while pending or nodes:
-        if pending:
-            part = pending.pop()
-            yield from part.initializer
-            for sparse in part.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-            nodes.extend(part.node)
-            continue
-        for attribute in nodes.pop().attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            pending.extend([attribute.g, *attribute.graphs])
+def _tensors(message: Any) -> Iterator[TensorProto]:
+    """Every tensor of a model, wherever it is: initialisers, attributes of nodes, subgraphs, functions."""
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in (value,) if hasattr(value, "ListFields") else value:
+                yield from _tensors(part)

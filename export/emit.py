@@ -105,7 +105,8 @@ class _Emitter:
         x, *parameters = symbol.inputs
         side, pad, stride = parameters[0].shape[-1], symbol.attributes["padding"], symbol.attributes["stride"]
         options = {"kernel_shape": [side] * 2, "pads": [pad] * 4} | ({"strides": [stride] * 2} if stride > 1 else {})
-        names = [self._weight(parameter, rows if rows < (symbol.channels or 0) else None) for parameter in parameters]
+        part = rows if rows < (symbol.channels or 0) else None
+        names = [self._b.weight(parameter.name, parameter.shape, rows=part) for parameter in parameters]
         name = parameters[0].name.removesuffix(".weight")
         return self._b.node("Conv", self._present(x), *names, name=name, **options)
 
@@ -142,11 +143,8 @@ class _Emitter:
         if isinstance(source, Symbol):
             return self._value(source, rows if source.channels == reader.channels else source.channels)
         if isinstance(source, Weight):
-            return self._weight(source, None)
+            return self._b.weight(source.name, source.shape)
         return self._b.constant(f"{source:g}", source, np.float32)
-
-    def _weight(self, weight: Weight, rows: int | None) -> str:
-        return self._b.weight(weight.name, weight.shape, rows=rows)
 
     def _present(self, symbol: Symbol) -> str:
         """The value of all of a symbol's channels."""

@@ -24,7 +24,7 @@ def islands(model: onnx.ModelProto) -> set[str]:
     return {node.name for node in model.graph.node if any(prop.key == PRECISION_KEY for prop in node.metadata_props)}
 
 
-def to_half(model: onnx.ModelProto, *, wide: Iterable[str] | None = None, extra: Iterable[str] = ()) -> onnx.ModelProto:
+def to_half(model: onnx.ModelProto, *, wide: Iterable[str] | None = None) -> onnx.ModelProto:
     """The graph in float16, with casts where islands begin and end.
 
     Inputs and outputs keep their types. All floats that a node reads and writes have one type. A value is cast at most
@@ -33,7 +33,6 @@ def to_half(model: onnx.ModelProto, *, wide: Iterable[str] | None = None, extra:
     Args:
         model: as `trace_graph` makes it, float32 but for inputs, outputs and stored weights.
         wide: names of the nodes that stay float32; None is the model's `islands`.
-        extra: names of further nodes that do.
 
     Returns:
         A new model; its weights are where those of `model` are.
@@ -41,7 +40,7 @@ def to_half(model: onnx.ModelProto, *, wide: Iterable[str] | None = None, extra:
     Raises:
         PrecisionError: a constant of the graph has no exact float16 value.
     """
-    return _HalfPass(model, {*(islands(model) if wide is None else wide), *extra}).run()
+    return _HalfPass(model, islands(model) if wide is None else set(wide)).run()
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ def build_half_graph(
                     f"Output {output.name!r} of {card.id} {direction} reaches {size:.3g} on the calibration pictures; "
                     f"float16 is trusted up to {HALF_LIMIT:.0f}. Use the public graph, or train the model again."
                 )
-    return dequantize(to_half(source, extra=report.widened), card)
+    return dequantize(to_half(source, wide=islands(source).union(report.widened)), card)
 
 
 def measure_overflow(
@@ -115,7 +115,9 @@ def measure_overflow(
         for tensor in with_weights(source, card).graph.initializer
         if tensor.data_type == TensorProto.FLOAT
     }
-    return OverflowReport(largest, tuple(sorted(_touching(source, largest | weights) - islands(source))))
+    large = {name for name, value in (largest | weights).items() if value > HALF_LIMIT}
+    touching = {node.name for node in source.graph.node if large.intersection((*node.input, *node.output))}
+    return OverflowReport(largest, tuple(sorted(touching - islands(source))))
 
 
 def check_precision(network: Any, card: ModelCard, graph: onnx.ModelProto) -> PrecisionReport:
@@ -185,9 +187,3 @@ def _demand(layer: Any, found: set[str], wanted: str, what: str) -> None:
             "Build from the graph that build_half_graph makes; if that one has it, calibration found values beyond "
             "float16's range, and the model must be trained again."
         )
-
-
-def _touching(model: onnx.ModelProto, largest: Mapping[str, float]) -> set[str]:
-    """Names of the nodes that read or write a value larger than `HALF_LIMIT`."""
-    large = {name for name, value in largest.items() if value > HALF_LIMIT}
-    return {node.name for node in model.graph.node if large.intersection((*node.input, *node.output))}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.engines.gpu import CudaDevice, Graph
-from bdflow_rt.engines.tensorrt.library import Extents, LoadedEngine
+from bdflow_rt.engines.tensorrt.library import LoadedEngine
 from bdflow_rt.errors import BackendError, EngineMismatchError, OutsideProfileError
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction
@@ -69,20 +69,16 @@ def check_extents(loaded: LoadedEngine, shapes: Mapping[str, Tensor], card: Mode
     """
     for name, extents in loaded.extents.items():
         shape = shapes[name][0]
-        fits = all(low <= size <= high for low, size, high in zip(extents[0], shape, extents[2], strict=True))
-        if not fits:
-            (n, height, width), spans = _pixels(name, shape, card), _span(name, extents, card)
+        if not all(low <= size <= high for low, size, high in zip(extents[0], shape, extents[2], strict=True)):
+            (few, low, narrow), (n, height, width), (many, high, wide) = (
+                _pixels(name, one, card) for one in (extents[0], shape, extents[2])
+            )
             profile = loaded.key.profile.partition(": ")[0]
             raise OutsideProfileError(
                 f"{n} x {width}x{height} is outside the profile {profile!r} of the {loaded.key.flavour} engine, which "
-                f"takes {spans}. bdflow build {card.id} --flavour {loaded.key.flavour} --profile {width}x{height} "
-                "builds one that does."
+                f"takes {few} to {many} pictures from {narrow}x{low} to {wide}x{high}. bdflow build {card.id} "
+                f"--flavour {loaded.key.flavour} --profile {width}x{height} builds one that does."
             )
-
-
-def _span(name: str, extents: Extents, card: ModelCard) -> str:
-    (few, low, narrow), (many, high, wide) = (_pixels(name, extents[i], card) for i in (0, 2))
-    return f"{few} to {many} pictures from {narrow}x{low} to {wide}x{high}"
 
 
 def _pixels(name: str, shape: tuple[int, ...], card: ModelCard) -> tuple[int, int, int]:

@@ -170,7 +170,8 @@ def test_a_float32_network_is_refused(
 @pytest.mark.parametrize("name", ["levels.0.0.phi.conv2", "levels.1.0.eta.shortcut"])
 def test_one_convolution_in_float32_is_refused(models: Callable[..., ModelCard], tmp_path: Path, name: str) -> None:
     card = models(4)
-    model = to_half(read_graph(card, "upscale"), extra=[name])
+    source = read_graph(card, "upscale")
+    model = to_half(source, wide={*islands(source), name})
     with (
         parsed(model, card, tmp_path / "one") as network,
         pytest.raises(PrecisionError, match=f"'{name}' is a learned convolution"),

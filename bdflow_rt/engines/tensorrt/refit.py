@@ -7,15 +7,13 @@ graphs of engines have float16 in its place, see `export.dequantize`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
 
 from bdflow_rt.engines.weights import part_values
 from bdflow_rt.errors import EngineLoadError, EngineMismatchError
 from bdflow_rt.zoo.card import ModelCard
-from bdflow_rt.zoo.weights import StoredTensor, index_weights, read_weights
+from bdflow_rt.zoo.weights import index_weights, read_weights
 
 if TYPE_CHECKING:
     import tensorrt
@@ -54,7 +52,9 @@ def put_weights(
     if not names:
         raise failure("takes no weights", EngineMismatchError, "its plan was not built to be given any")
     # The library takes addresses: the arrays have to be there until it has copied them.
-    held = _find(names, content, index, card, failure)
+    held = {name: values.reshape(-1) for name in names if (values := part_values(content, index, name)) is not None}
+    if unknown := [name for name in names if name not in held]:
+        raise failure(f"asks for the weights {_some(unknown)}", EngineMismatchError, f"{card.id} has none of that name")
     for name, values in held.items():
         weights: tensorrt.Weights = library.Weights(values)
         wanted = refitter.get_weights_prototype(name)
@@ -68,20 +68,6 @@ def put_weights(
     if not refitter.refit_cuda_engine():
         raise failure(f"does not put the weights of {card.id} into its engine", EngineLoadError, "")
     held.clear()
-
-
-def _find(
-    names: list[str],
-    content: bytes,
-    index: Mapping[str, StoredTensor],
-    card: ModelCard,
-    failure: Callable[[str, type[Exception], str], Exception],
-) -> dict[str, NDArray[Any]]:
-    """Flat arrays, in the machine's alignment."""
-    values = {name: part_values(content, index, name) for name in names}
-    if unknown := [name for name, array in values.items() if array is None]:
-        raise failure(f"asks for the weights {_some(unknown)}", EngineMismatchError, f"{card.id} has none of that name")
-    return {name: array.reshape(-1) for name, array in values.items() if array is not None}
 
 
 def _some(names: list[str]) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.errors import DTypeError, EmptyImageError, ShapeError
+from bdflow_rt.kernels.arrays import BYTES, check_array
 from bdflow_rt.kernels.boundary_definition import (
     BLUR_SHIFT,
     BLUR_WEIGHTS,
@@ -25,7 +23,7 @@ def boundary_mask_reference(
 ) -> NDArray[np.uint8]:
     """NumPy twin of `boundary_mask`: the definition step by step, without OpenCV. One picture, uint8; same bits."""
     check_options(threshold=threshold, bits=bits, norm=norm, saturation=saturation)
-    _check_image(image)
+    check_array("The image", image, axes="(H, W)" if image.ndim == 2 else "(H, W, 3)", dtypes=BYTES)
     gx, gy = _sobel_reference(_blur_reference(_luma_reference(image)))
     measure = np.abs(gx) + np.abs(gy) if norm == 1 else gx * gx + gy * gy
     edge = _local_maximum(gx, gy, measure) & (measure > threshold**norm)
@@ -82,12 +80,3 @@ def _local_maximum(gx: NDArray[np.int64], gy: NDArray[np.int64], measure: NDArra
     rising = (measure > neighbour(-1, 1)) & (measure > neighbour(1, -1))
     diagonal = np.where((gx ^ gy) < 0, rising, falling)
     return np.where(y < low, horizontal, np.where(y > high, vertical, diagonal))
-
-
-def _check_image(image: NDArray[Any]) -> None:
-    if image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3):
-        raise ShapeError(f"The image has shape {image.shape}; it must be (H, W, 3) RGB or (H, W) grey.")
-    if 0 in image.shape:
-        raise EmptyImageError(f"The image has shape {image.shape} and so no pixels.")
-    if image.dtype != np.uint8:
-        raise DTypeError(f"The image is {image.dtype}; it must be uint8. Convert it first.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from bdflow_rt.engines.cache_entry import ANY_GPU
 from bdflow_rt.engines.gpu import CudaDevice
+from bdflow_rt.engines.tensorrt.library import make_logger
 from bdflow_rt.errors import ArgumentError, CudaUnavailableError, UnsupportedArchitectureError
 from bdflow_rt.options import Flavour
 
@@ -125,18 +125,8 @@ def _ahead_of_time(api: Any, capabilities: Sequence[str]) -> Target:
 
 @functools.cache
 def flavour_logger(api: Any) -> Any:
-    """The builder's logger of a flavour, whose `errors` are what it last said of that kind.
+    """The builder's logger of a flavour.
 
     One for the whole process: TensorRT warns of every other, and keeps the first for what has none.
     """
-
-    class Log(api.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            api.ILogger.__init__(self)
-            self.errors: collections.deque[str] = collections.deque(maxlen=100)
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (api.ILogger.ERROR, api.ILogger.INTERNAL_ERROR):
-                self.errors.append(" ".join(msg.split()))
-
-    return Log()
+    return make_logger(api)

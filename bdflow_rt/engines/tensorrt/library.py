@@ -113,7 +113,7 @@ class LoadedEngine:
         self._engine: Any = None
         self._runtime: Any = None
         self._logger: Any = None
-        self._logger = _make_logger(library)
+        self._logger = make_logger(library)
         runtime: tensorrt.Runtime = library.Runtime(self._logger)
         self._runtime = runtime
         if VERSION_COMPATIBLE in self.key.builder_flags:
@@ -253,16 +253,17 @@ def _rebuild(key: EngineKey) -> str:
     return f"Build it anew: bdflow build {key.model} --flavour {key.flavour} --profile {profile}"
 
 
-def _make_logger(library: Any) -> Any:
-    class Collector(library.ILogger):  # type: ignore[misc]
-        """Keeps what the library says is wrong, for the message of the error that follows."""
+def make_logger(library: Any) -> Any:
+    """An ILogger whose `errors` are what the library last said of that kind, for the message of what follows."""
 
+    class Collector(library.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             library.ILogger.__init__(self)
             self.errors: list[str] = []
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: Any, msg: str) -> None:
             if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
-                self.errors = [*self.errors, " ".join(str(message).split())][-_MESSAGES_KEPT:]
+                # A new list: another thread may be reading this one.
+                self.errors = [*self.errors, " ".join(str(msg).split())][-_MESSAGES_KEPT:]
 
     return Collector()

@@ -9,9 +9,9 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
+from bdflow_rt.evaluate.environment import installed_version
 from bdflow_rt.interop import require_cuda
 
 WARM_UPS = 3
@@ -100,16 +100,11 @@ def gpu_environment() -> dict[str, Any]:
         "memory_bytes": device.mem_info[1],
         "cuda_driver": cupy.cuda.runtime.driverGetVersion(),
         "nvrtc": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
-        "versions": {name: found for name in ("cupy-cuda13x", "cupy-cuda12x", "triton") if (found := _version(name))},
+        "versions": {
+            name: found for name in ("cupy-cuda13x", "cupy-cuda12x", "triton") if (found := installed_version(name))
+        },
         "nvidia_smi": _nvidia_smi(device.id),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _nvidia_smi(device: int) -> dict[str, str] | None:

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
-from bdflow_rt.evaluate.environment import environment, result_name
+from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.evaluate.pictures import list_pictures
 from bdflow_rt.evaluate.quality import evaluate
 from bdflow_rt.export.onnx import export_model
@@ -114,45 +114,33 @@ def _psnr_y(result: dict[str, Any]) -> float:
     return math.inf if mean is None else mean
 
 
-def check_runs(runs: list[pathlib.Path]) -> None:
-    """Read what `learning_curve` will: a release is not taken back where that turns out to be missing.
+def learning_curve(runs: list[pathlib.Path]) -> dict[str, Any]:
+    """What the validations of a model's runs measured on the way, and where the first one began; plain JSON types.
+
+    Args:
+        runs: folders of the runs that led to it, each started from the one before; steps and seconds add up.
 
     Raises:
         CheckpointError, UnreadableFileError: a run's checkpoint or log is missing or damaged.
     """
-    for run in runs:
-        load_checkpoint(run / CHECKPOINT_FILE)
-        read_history(run / LOG_FILE)
-
-
-def learning_curve(card: ModelCard, runs: list[pathlib.Path]) -> dict[str, Any]:
-    """What the validations of a model's runs measured on the way, and how the last one trained; plain JSON types.
-
-    Args:
-        card: of the model.
-        runs: folders of the runs that led to it, each started from the one before; steps and seconds add up.
-    """
     curve: list[dict[str, Any]] = []
-    checkpoints = [load_checkpoint(run / CHECKPOINT_FILE) for run in runs]
-    for number, run in enumerate(runs):
-        before = checkpoints[:number]  # each may have gone on after its last validation
+    steps, elapsed_s, started_from = 0, 0.0, None
+    for run in runs:
+        checkpoint = load_checkpoint(run / CHECKPOINT_FILE)
+        if run is runs[0]:
+            started_from = checkpoint.get("started_from") or checkpoint["config"].get("start_from")
         curve += [
             {
-                "step": sum(one["step"] for one in before) + entry["step"],
-                "elapsed_s": sum(one["elapsed_s"] for one in before) + entry["elapsed_s"],
+                "step": steps + entry["step"],
+                "elapsed_s": elapsed_s + entry["elapsed_s"],
                 "psnr_y": entry["psnr_y"],
                 "lr_psnr": entry["lr_psnr"],
             }
             for entry in read_history(run / LOG_FILE)
             if entry["event"] == "validation"
         ]
-    first = checkpoints[0].get("started_from") or checkpoints[0]["config"].get("start_from")
-    return {
-        **environment(card),
-        "started_from": None if first is None else pathlib.PurePath(first).name,
-        "config": {**card.details["training"], "model": card.config.to_dict()},
-        "validations": curve,
-    }
+        steps, elapsed_s = steps + checkpoint["step"], elapsed_s + checkpoint["elapsed_s"]
+    return {"started_from": started_from and pathlib.PurePath(started_from).name, "validations": curve}
 
 
 def main() -> None:
@@ -172,14 +160,15 @@ def main() -> None:
         help="of the weights; int8 takes about half the bytes of float16 (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args()
-    runs = [*args.earlier, args.run]
-    check_runs(runs)
+    curve = learning_curve([*args.earlier, args.run])  # first: a release is not taken back where that fails
     card, results = release(
         args.run, name=args.name, version=args.version, folders=args.evaluate, note=args.note, storage=args.storage
     )
+    name = f"{card.name}-{card.weights_sha256[:12]}"
     for result in results:
-        write_result(RESULTS / "quality" / f"{result_name(card)}-{result['folder']}.json", result)
-    write_result(RESULTS / "training" / f"{result_name(card)}.json", learning_curve(card, runs))
+        write_result(RESULTS / "quality" / f"{name}-{result['folder']}.json", result)
+    config = {**card.details["training"], "model": card.config.to_dict()}
+    write_result(RESULTS / "training" / f"{name}.json", {**environment(card), "config": config, **curve})
     sys.stdout.write(card.to_json())
 
 

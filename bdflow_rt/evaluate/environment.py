@@ -27,17 +27,13 @@ def environment(card: ModelCard | None = None) -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "versions": {name: version for name in _PACKAGES if (version := installed_version(name))},
         **model,
     }
 
 
-def result_name(card: ModelCard) -> str:
-    """What names of results about a model's weights begin with: its name, and the first digits of their SHA-256."""
-    return f"{card.name}-{card.weights_sha256[:12]}"
-
-
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Of a distribution; None where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -111,7 +111,7 @@ class Judges:
         try:
             from bdflow_rt.metrics.lpips import Lpips
 
-            lpips = Lpips("alex")
+            lpips = Lpips()
         except MissingFileError as error:
             missing[_LPIPS] = str(error)
         except ModuleNotFoundError as error:

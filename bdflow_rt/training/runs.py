@@ -141,7 +141,7 @@ def _perceptual(config: TrainConfig) -> Lpips | None:
     if not config.loss.lpips:
         return None
     try:
-        return Lpips("alex", path=config.lpips_weights)
+        return Lpips(path=config.lpips_weights)
     except MissingFileError as error:
         raise TrainingConfigError(
             f"The loss has an LPIPS weight of {config.loss.lpips}, but: {error} Their path goes into [loss] as "

@@ -149,7 +149,7 @@ def test_lpips_is_measured_where_its_weights_are(monkeypatch: pytest.MonkeyPatch
     original = Original(Picture(HR), Judges.found().lpips)
     data = JPEG.encode(original.picture, 20)
     one, other = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 255 for x in (decode(data), HR))
-    expected = float(Lpips("alex")(one, other))
+    expected = float(Lpips()(one, other))
     assert original.lossy(JPEG, 20, border=2)["lpips"] == pytest.approx(expected, abs=1e-6)
     assert expected > 0.01
     assert original.lpips(HR) == pytest.approx(0, abs=1e-7)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bdflow_rt.errors import ArgumentError, CorruptModelError, DTypeError, MissingFileError, ShapeError
+from bdflow_rt.errors import CorruptModelError, DTypeError, MissingFileError, ShapeError
 from bdflow_rt.metrics.lpips import Lpips, _unit_length
 from tests.support import data_dir, needs_data, photo
 
@@ -20,8 +20,8 @@ def metrics_dir() -> Path:
     return folder / "metrics"
 
 
-def network(net: str) -> Lpips:
-    return Lpips(net, path=metrics_dir() / f"lpips_{net}_v0.1.npz")  # type: ignore[arg-type]
+def network() -> Lpips:
+    return Lpips(path=metrics_dir() / "lpips_alex_v0.1.npz")
 
 
 def tensor(image: np.ndarray) -> torch.Tensor:
@@ -34,28 +34,23 @@ def test_authors_example():
         tensor(np.asarray(Image.open(metrics_dir() / "lpips_ref" / f"ex_{name}.png").convert("RGB")))
         for name in ("ref", "p0", "p1")
     )
-    distance = network("alex")(torch.cat([reference, reference]), torch.cat([p0, p1]))
+    distance = network()(torch.cat([reference, reference]), torch.cat([p0, p1]))
     assert distance.tolist() == pytest.approx([0.7219, 0.1376], abs=5e-5)
-    assert torch.equal(
-        torch.argsort(network("squeeze")(torch.cat([reference] * 2), torch.cat([p0, p1]))), torch.tensor([1, 0])
-    )
 
 
 @needs_data
-@pytest.mark.parametrize("net", ["alex", "squeeze"])
-def test_distance_is_a_symmetric_zero_on_equal_pictures_and_grows_with_noise(net):
+def test_distance_is_a_symmetric_zero_on_equal_pictures_and_grows_with_noise():
     clean = tensor(photo(67, 83, seed=1))
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    distances = network(net)(clean.expand(3, -1, -1, -1), clean + torch.tensor([0, 0.05, 0.2]).view(3, 1, 1, 1) * noise)
+    distances = network()(clean.expand(3, -1, -1, -1), clean + torch.tensor([0, 0.05, 0.2]).view(3, 1, 1, 1) * noise)
     assert distances[0] == 0
     assert distances[0] < distances[1] < distances[2]
-    assert network(net)(clean + 0.2 * noise, clean).item() == pytest.approx(distances[2].item(), rel=1e-5)
+    assert network()(clean + 0.2 * noise, clean).item() == pytest.approx(distances[2].item(), rel=1e-5)
 
 
 @needs_data
-@pytest.mark.parametrize("net", ["alex", "squeeze"])
-def test_gradients_are_finite_even_on_flat_and_equal_pictures(net):
-    distance = network(net)
+def test_gradients_are_finite_even_on_flat_and_equal_pictures():
+    distance = network()
     target = tensor(photo(64, 64, seed=1))
     for start in (torch.zeros_like(target), torch.full_like(target, 0.5), target.clone(), 1 - target):
         start.requires_grad_()
@@ -74,45 +69,39 @@ def test_gradient_is_finite_where_no_feature_responds():
 
 @needs_data
 def test_network_has_nothing_to_train_and_nothing_to_save():
-    distance = network("squeeze")
+    distance = network()
     assert not list(distance.parameters())
     assert not distance.state_dict()
 
 
 @needs_data
-@pytest.mark.parametrize(("net", "smallest"), [("alex", 31), ("squeeze", 17)])
-def test_smallest_picture_works_and_a_smaller_one_raises(net, smallest):
-    distance = network(net)
-    a, b = torch.zeros(1, 3, smallest, smallest), torch.ones(1, 3, smallest, smallest)
+def test_smallest_picture_works_and_a_smaller_one_raises():
+    distance = network()
+    a, b = torch.zeros(1, 3, 31, 31), torch.ones(1, 3, 31, 31)
     assert distance(a, b).item() > 0
-    with pytest.raises(ShapeError, match=f"at least {smallest}"):
+    with pytest.raises(ShapeError, match="at least 31"):
         distance(a[..., 1:], b[..., 1:])
 
 
 @needs_data
 def test_integers_raise_instead_of_being_taken_for_0_to_1():
     with pytest.raises(DTypeError):
-        network("squeeze")(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+        network()(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
 @needs_data
 def test_weights_are_found_through_the_environment(monkeypatch):
     monkeypatch.setenv("BDFLOW_DATA", str(data_dir()))
-    assert Lpips("alex")(torch.zeros(1, 3, 33, 33), torch.ones(1, 3, 33, 33)).item() > 0
+    assert Lpips()(torch.zeros(1, 3, 33, 33), torch.ones(1, 3, 33, 33)).item() > 0
 
 
 def test_missing_weights_say_where_they_are_looked_for(monkeypatch, tmp_path):
     monkeypatch.delenv("BDFLOW_DATA", raising=False)
     with pytest.raises(MissingFileError, match="BDFLOW_DATA"):
-        Lpips("alex")
+        Lpips()
     monkeypatch.setenv("BDFLOW_DATA", str(tmp_path))
-    with pytest.raises(MissingFileError, match=r"lpips_squeeze_v0\.1\.npz does not exist"):
-        Lpips("squeeze")
-
-
-def test_unknown_network_raises():
-    with pytest.raises(ArgumentError, match="'alex' or 'squeeze'"):
-        Lpips("vgg")  # type: ignore[arg-type]
+    with pytest.raises(MissingFileError, match=r"lpips_alex_v0\.1\.npz does not exist"):
+        Lpips()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04 cut short"])
@@ -120,7 +109,7 @@ def test_files_that_are_no_archive_raise(tmp_path, content):
     path = tmp_path / "weights.npz"
     path.write_bytes(content)
     with pytest.raises(CorruptModelError, match=r"not an \.npz archive"):
-        Lpips("alex", path=path)
+        Lpips(path=path)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -131,7 +120,7 @@ def test_archive_with_a_flipped_byte_raises(tmp_path, save):
     data[len(data) // 2] ^= 0x40
     path.write_bytes(data)
     with pytest.raises(CorruptModelError, match="cannot be read"):
-        Lpips("alex", path=path)
+        Lpips(path=path)
 
 
 def test_plain_array_raises(tmp_path):
@@ -139,10 +128,10 @@ def test_plain_array_raises(tmp_path):
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
     with pytest.raises(CorruptModelError, match=r"not an \.npz archive"):
-        Lpips("alex", path=path)
+        Lpips(path=path)
 
 
 @needs_data
-def test_weights_of_the_other_network_raise():
+def test_weights_of_another_network_raise():
     with pytest.raises(CorruptModelError, match=r"features\.0\.weight"):
-        Lpips("alex", path=metrics_dir() / "lpips_squeeze_v0.1.npz")
+        Lpips(path=metrics_dir() / "lpips_squeeze_v0.1.npz")

@@ -136,7 +136,7 @@ def test_impossible_weight_raises(value):
 def test_gradients_are_finite_and_reach_every_input_also_where_pictures_agree():
     folder = data_dir()
     assert folder is not None
-    lpips = Lpips("alex", path=folder / "metrics" / "lpips_alex_v0.1.npz")
+    lpips = Lpips(path=folder / "metrics" / "lpips_alex_v0.1.npz")
     for perfect in (False, True):
         data = inputs()
         if perfect:

@@ -70,7 +70,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     if len(rows) > 1:
         yield table(rows)
     for one in report["backends"]:
-        why = "; ".join([one["reason"]] if one["reason"] else one["faults"])
+        why = "; ".join([one["reason"]] if one["reason"] else one["errors"])
         yield f"{one['name']}: {one['verdict']}" + (f": {why}" if why else "")
 
 

@@ -92,7 +92,7 @@ def verify_model(
 
     Returns:
         Plain JSON types: model, reference, sizes of the pictures, and per backend its verdict "passed", "failed" or
-        "not run", the reason, its faults, limits and differences. `check_report` judges it.
+        "not run", the reason, its errors, limits and differences. `check_report` judges it.
 
     Raises:
         BackendUnavailableError: PyTorch is not here.
@@ -115,19 +115,19 @@ def check_report(report: Mapping[str, Any], *, asked: Collection[str] = ()) -> N
         VerificationError: what did not.
     """
     backends = report["backends"]
-    faults = [f"{one['name']}: {fault}" for one in backends for fault in one["faults"]]
-    faults += [
+    errors = [f"{one['name']}: {error}" for one in backends for error in one["errors"]]
+    errors += [
         f"{one['name']} did not run: {one['reason'].removesuffix('.')}"
         for one in backends
         if one["backend"] in asked and one["reason"]
     ]
-    if not faults and not any(one["verdict"] == "passed" for one in backends):
-        faults = ["no backend ran besides the reference; `bdflow doctor` says what is missing"]
-    if faults:
+    if not errors and not any(one["verdict"] == "passed" for one in backends):
+        errors = ["no backend ran besides the reference; `bdflow doctor` says what is missing"]
+    if errors:
         advice = ". Use a backend that passed, and report the picture if an installation that is up to date does this."
-        wrong = any(one["faults"] for one in backends)
+        wrong = any(one["errors"] for one in backends)
         raise VerificationError(
-            f"Model {report['model']} is not verified here: {'; '.join(faults)}{advice if wrong else '.'}"
+            f"Model {report['model']} is not verified here: {'; '.join(errors)}{advice if wrong else '.'}"
         )
 
 
@@ -166,24 +166,24 @@ def _batch(arrays: Arrays) -> Arrays:
 def _verify(
     card: ModelCard, setup: Setup, pictures: Mapping[str, UInt8Array], expected: dict[str, Arrays]
 ) -> dict[str, Any]:
-    """What one setup came to; `reason` is why it did not run, `faults` what is beyond its limits."""
+    """What one setup came to; `reason` is why it did not run, `errors` what is beyond its limits."""
     found: list[dict[str, Any]] = []
-    reason, faults = None, []
+    reason, errors = None, []
     try:
         with closing(_Pair(card, setup)) as pair:
             found = [_measure(pair, picture, expected[name]) | {"name": name} for name, picture in pictures.items()]
     except (BackendUnavailableError, OutsideProfileError) as error:
         reason = str(error)
     except BackendError as error:
-        faults = [str(error)]
-    faults += [f"{one['name']}: {fault}" for one in found for fault in _faults(one, COMPARED[setup])]
-    verdict = "failed" if faults else "not run" if reason else "passed"
+        errors = [str(error)]
+    errors += [f"{one['name']}: {error}" for one in found for error in _errors(one, COMPARED[setup])]
+    verdict = "failed" if errors else "not run" if reason else "passed"
     return {
         "name": str(setup),
         **dataclasses.asdict(setup),
         "verdict": verdict,
         "reason": reason,
-        "faults": faults,
+        "errors": errors,
         "limits": dataclasses.asdict(COMPARED[setup]),
         "pictures": [] if reason else found,
     }
@@ -217,7 +217,7 @@ def share(found: Mapping[str, int]) -> float:
     return found["differing"] / found["values"]
 
 
-def _faults(one: dict[str, Any], limits: Limits) -> Iterator[str]:
+def _errors(one: dict[str, Any], limits: Limits) -> Iterator[str]:
     for name, found in {**one["downscale"], **one["upscale"]}.items():
         if found["largest"] > limits.levels.get(name, math.inf):
             yield f"{name} differs by {found['largest']} levels, and {limits.levels[name]} is allowed"

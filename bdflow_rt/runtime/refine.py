@@ -1,6 +1,6 @@
 """Refinement: the LR pixels follow the gradient of what comes back from them, and the network stays as it is.
 
-Quality that is paid for once, when a picture is made small: the packet is an ordinary one and restores as fast as any.
+Quality that is paid for once, in the downscale direction: the packet is an ordinary one and restores as fast as any.
 
 Source: the LR half of Xu et al., "Downscaled Representation Matters" (ICCV 2023, arXiv:2211.10643). Adam's settings and
 the pull towards bicubic are ours, chosen on crops of eight photographs of BSDS500, none of them in a test set.
@@ -94,14 +94,14 @@ class Refiner:
     ) -> UInt8Array:
         """Look for better LR pixels than the network's own, `steps` times, and give the best of all that were tried.
 
-        What is made small is the sum of three mean squares: of the restored picture's error, of its luma's error, and
+        The objective is the sum of three mean squares: of the restored picture's error, of its luma's error, and
         the LR's distance to bicubic, weighted. The rounding to 8 bits is part of it. Like the network's own, the LR
         pixels stay within the model's bound around the mean of their HR pixels.
 
         Args:
             target: what shall come back.
             lr: (h, w, 3) uint8, where to start: what the network made of it.
-            steps: of gradient descent; each runs the way back and its gradient.
+            steps: of gradient descent; each runs the upscale direction and its gradient.
             plan: windows of the LR picture, with a halo of `plan.halo_of(interface, "gradient")`.
             progress: called with the number of tiles done and in all.
 

@@ -82,8 +82,8 @@ class Runner:
 
         Args:
             pixels: (H, W, 3) uint8.
-            z: what the way back will use, for which the LR pixels are refined.
-            grey: the way back will take the mean of the channels.
+            z: what `upscale` will use, for which the LR pixels are refined.
+            grey: `upscale` will take the mean of the channels.
             refine: steps of gradient descent; 0 is none.
             progress: called with the number of tiles done and in all; again for `refine`.
 

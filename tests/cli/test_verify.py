@@ -62,7 +62,7 @@ def test_openvino_agrees_with_torch_in_both_directions(zoo: Path) -> None:
     assert list(backends) == [str(runner) for runner in COMPARED]
     assert report["reference"] == "torch fp32 on cpu"
     openvino = backends["openvino fp32 on cpu"]
-    assert (openvino["verdict"], openvino["reason"], openvino["faults"]) == ("passed", None, [])
+    assert (openvino["verdict"], openvino["reason"], openvino["errors"]) == ("passed", None, [])
     assert len(openvino["pictures"]) == len(SIZES)
     for picture in openvino["pictures"]:
         assert set(picture["downscale"]) == {"lr", "boundary"}

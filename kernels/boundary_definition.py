@@ -26,7 +26,8 @@ TAN_22_5 = 13573
 SECTOR_SHIFT = 15
 GRADIENT_BOUND = 2048
 """Above every magnitude: |gx| and |gy| are at most 4 * 255. A threshold beyond it leaves no edge, as the bound does."""
-_MEASURE_MAX = _OPTION_MAX = np.iinfo(np.int32).max
+_MEASURE_MAX = np.iinfo(np.int32).max
+_OPTION_MAX = np.iinfo(np.int64).max
 
 
 Norm = Literal[1, 2]

@@ -12,7 +12,6 @@ import threading
 
 from bdflow_rt.errors import ForkedProcessError
 
-_NAMES = {"openvino": "OpenVINO", "torch": "PyTorch", "tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 _OPENVINO_CPU = "openvino_intel_cpu_plugin"
 """In the name of the file that OpenVINO loads when it first computes."""
 _WAY_OUT = (
@@ -25,15 +24,18 @@ _inherited: set[str] = set()
 """Libraries that this process's parent may have used without our help."""
 
 
-def enter_library(library: str) -> None:
+def enter_library(library: str, title: str) -> None:
     """State that this process computes with a library, before it does and before any lock is taken for it.
+
+    Args:
+        library: its name; `title` is what people call it.
 
     Raises:
         ForkedProcessError: it would hang, because the process that this one was forked from has used it.
     """
     if _entered.setdefault(library, os.getpid()) != os.getpid() or (library == "openvino" and library in _inherited):
         raise ForkedProcessError(
-            f"This process was forked from one that had used {_NAMES[library]}, whose threads no fork copies: it would "
+            f"This process was forked from one that had used {title}, whose threads no fork copies: it would "
             f"wait for them for ever. {_WAY_OUT}"
         )
 

@@ -10,7 +10,7 @@ from typing import get_args
 
 import onnx
 
-from bdflow_rt.engines.select import is_installed, prepare_torch
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.errors import CorruptModelError, UnwritableOutputError
 from bdflow_rt.export.graph import GraphBuilder
 from bdflow_rt.files import write_atomically
@@ -75,7 +75,7 @@ def _graphs(card: ModelCard) -> dict[str, onnx.ModelProto]:
         for kind in get_args(GraphKind)
         for direction in card.interface.directions
     }
-    if not is_installed("torch") and wanted.keys() <= card.graphs_sha256.keys():
+    if not BACKENDS["torch"].is_installed and wanted.keys() <= card.graphs_sha256.keys():
         return {name: read_graph(card, direction, kind=kind) for name, (direction, kind) in wanted.items()}
     graphs = {name: trace_graph(card, direction, kind=kind) for name, (direction, kind) in wanted.items()}
     _check_all_used(card, graphs.values())
@@ -111,8 +111,7 @@ def trace_graph(card: ModelCard, direction: Direction, *, kind: GraphKind = "pub
         ExportError: the network uses a function that has no graph.
         BackendUnavailableError: PyTorch is not installed.
     """
-    prepare_torch("cpu", threads=None)
-    import torch
+    torch = BACKENDS["torch"].load()
 
     from bdflow_rt.export.emit import TYPES, emit
     from bdflow_rt.models.network import build_network

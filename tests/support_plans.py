@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.engines.cache_entry import EngineKey
-from bdflow_rt.engines.select import is_installed
 from bdflow_rt.files import write_atomically
 
-needs_rtx = pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")
+needs_rtx = pytest.mark.skipif(not BACKENDS["tensorrt-rtx"].is_installed, reason="tensorrt-rtx is not installed")
 
 
 @functools.cache
@@ -33,7 +33,7 @@ def real_plan() -> tuple[EngineKey, bytes]:
 
 def shared_plan() -> bytes:
     """One plan for all test processes, which differ from build to build; without TensorRT-RTX, bytes that are none."""
-    if not is_installed("tensorrt-rtx"):
+    if not BACKENDS["tensorrt-rtx"].is_installed:
         return bytes(range(256)) * 40
     folder = Path(tempfile.gettempdir()) / f"bdflow-plans-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -16,6 +16,7 @@ import torch
 from bdflow_rt import Rescaler, read_packet
 from bdflow_rt.cli.main import main
 from bdflow_rt.containers import read_picture, write_picture
+from bdflow_rt.engines.backends import BackendInfo
 from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.engines.torch.engine import TorchEngine
@@ -218,8 +219,7 @@ def test_an_installed_package_adds_its_architecture_by_an_entry_point(card: Mode
 def test_without_torch_graphs_are_copied_and_none_can_be_made(
     card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("bdflow_rt.export.onnx", "bdflow_rt.engines.select"):
-        monkeypatch.setattr(f"{module}.is_installed", lambda name: name != "torch")
+    monkeypatch.setattr(BackendInfo, "is_installed", property(lambda info: info.name != "torch"))
     copied = export_model(card, folder=tmp_path / "copy")
     assert copied.graphs_sha256 == card.graphs_sha256
     for name in card.graphs_sha256:

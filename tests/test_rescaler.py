@@ -27,6 +27,7 @@ from bdflow_rt.errors import (
     UnknownModelError,
     WeightsHashError,
 )
+from bdflow_rt.options import Backend
 from bdflow_rt.runtime.plan import MIB, bytes_per_lr_pixel, halo_of, spans, tile_size
 from bdflow_rt.zoo import ModelCard
 from tests.support import photo
@@ -59,14 +60,14 @@ def up(rescaler: Rescaler, packet: Any, **options: Any) -> np.ndarray:
     return image
 
 
-def limit_for(card: ModelCard, tile: tuple[int, int], backend: str = "openvino") -> float:
+def limit_for(card: ModelCard, tile: tuple[int, int], backend: Backend = "openvino") -> float:
     """The memory limit that just fits such a tile."""
     return tile[0] * tile[1] * bytes_per_lr_pixel(card.interface, backend) / MIB * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_every_size_comes_back_exactly(cards: dict[int, ModelCard], scale: int, backend: str) -> None:
+def test_every_size_comes_back_exactly(cards: dict[int, ModelCard], scale: int, backend: Backend) -> None:
     with Rescaler(cards[scale], backend=backend, threads=1) as rescaler:
         for height, width in SIZES:
             packet = down(rescaler, photo(height, width, 1))
@@ -86,7 +87,7 @@ def test_padding_repeats_the_last_row_and_column(cards: dict[int, ModelCard], sc
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_tiled_equals_whole_within_one_lsb(cards: dict[int, ModelCard], scale: int, backend: str) -> None:
+def test_tiled_equals_whole_within_one_lsb(cards: dict[int, ModelCard], scale: int, backend: Backend) -> None:
     card = cards[scale]
     halo = halo_of(card.interface, backend)
     image = photo((2 * halo + 19) * scale - 1, (2 * halo + 11) * scale + 1, 4)
@@ -316,7 +317,7 @@ def test_closed_rescaler_says_so(cards: dict[int, ModelCard]) -> None:
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
-def test_threads_sharing_a_rescaler_get_what_one_would(cards: dict[int, ModelCard], backend: str) -> None:
+def test_threads_sharing_a_rescaler_get_what_one_would(cards: dict[int, ModelCard], backend: Backend) -> None:
     images = [photo(40 + 3 * index, 50 - index, index) for index in range(8)]
     with Rescaler(cards[4], backend=backend, threads=1, memory_limit_mib=limit_for(cards[4], (20, 20))) as rescaler:
         wanted = [up(rescaler, down(rescaler, image)) for image in images]

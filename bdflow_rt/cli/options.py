@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any, get_args
 
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.options import DEFAULT_MAX_PIXELS, MEMORY_LIMIT_MIB, PrecisionChoice
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Options that say what runs the model, and within what limits."""
     group = parser.add_argument_group("engine")
-    backends = "auto, openvino, torch, tensorrt or tensorrt-rtx"
-    group.add_argument("--backend", default="auto", help=f"{backends} (default: auto)")
+    group.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (default: auto)")
     group.add_argument("--device", help="cpu, cuda or cuda:N (default: cpu, for TensorRT cuda)")
     group.add_argument(
         "--precision",

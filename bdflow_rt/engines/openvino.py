@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.engines.engine import check_finite, check_inputs, closed, run_error
 from bdflow_rt.errors import BackendError, BackendUnavailableError, CorruptModelError, shorten
-from bdflow_rt.fork import enter_library
 from bdflow_rt.options import Backend, Precision
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo.card import ModelCard
@@ -46,7 +46,7 @@ def process_core() -> openvino.Core:
     Raises:
         ForkedProcessError: this process was forked from one that had used OpenVINO.
     """
-    enter_library("openvino")
+    BACKENDS["openvino"].enter()
     return _core()
 
 
@@ -154,6 +154,13 @@ class OpenVINOEngine:
                 "precision='fp32', which gives the pixels that were promised."
             )
         return compiled.create_infer_request()
+
+
+def open_engine(
+    card: ModelCard, direction: Direction, *, backend: Backend, device: str, precision: Precision, threads: int | None
+) -> OpenVINOEngine:
+    """See `BackendInfo.open`."""
+    return OpenVINOEngine(card, direction, precision=precision, threads=threads)
 
 
 def _check_origin(model: openvino.Model, card: ModelCard, direction: Direction) -> None:

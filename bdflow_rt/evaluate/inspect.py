@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bdflow_rt.engines.select import INSTALL, is_installed
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.errors import ArgumentError, BackendError, ModelError
 from bdflow_rt.options import Flavour
 from bdflow_rt.zoo import find_model
@@ -114,10 +114,10 @@ def _parser() -> tuple[Flavour | None, Any, str | None]:
     from bdflow_rt.interop import has_cuda
 
     for flavour in _PARSERS:
-        if is_installed(flavour) and (flavour == "tensorrt-rtx" or has_cuda()):
+        if BACKENDS[flavour].is_installed and (flavour == "tensorrt-rtx" or has_cuda()):
             return flavour, load_library(flavour), None
     why = "This is the ONNX graph alone: no TensorRT is here to parse it, for which tensorrt-rtx needs no GPU"
-    return None, None, f"{why}. {INSTALL['tensorrt-rtx']}"
+    return None, None, f"{why}. {BACKENDS['tensorrt-rtx'].install}"
 
 
 def _figures(graph: onnx.ModelProto, card: ModelCard, profile: Profile, top: int) -> dict[str, Any]:

@@ -7,17 +7,18 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.select import choose_precision, open_engine, select
 from bdflow_rt.errors import BackendError, BackendUnavailableError, OutsideProfileError, VerificationError
 from bdflow_rt.files import finite
 from bdflow_rt.metrics import psnr_y
-from bdflow_rt.options import Backend, Flavour, Precision
+from bdflow_rt.options import Backend, Precision
 from bdflow_rt.picture import UInt8Array, sample_picture
 from bdflow_rt.zoo import Direction, ModelCard
 
@@ -67,10 +68,11 @@ class Setup:
 
 REFERENCE = Setup("torch", "cpu", "fp32")
 COMPARED: dict[Setup, Limits] = {
-    Setup("openvino", "cpu", "fp32"): _SINGLE,
-    Setup("torch", "cuda", "fp32"): _SINGLE,
-    Setup("torch", "cuda", "fp16"): _HALF,
-    **{Setup(flavour, "cuda", "fp16"): _HALF for flavour in cast(tuple[Flavour, ...], get_args(Flavour))},
+    setup: _SINGLE if precision == "fp32" else _HALF
+    for info in BACKENDS.values()
+    for device, precisions in info.precisions.items()
+    for precision in reversed(precisions)
+    if precision != "bf16" and (setup := Setup(info.name, device, precision)) != REFERENCE
 }
 """All that a Rescaler can be asked for but bfloat16, whose loss is in the model's card."""
 

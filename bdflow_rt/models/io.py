@@ -41,7 +41,8 @@ def load_model(card: ModelCard) -> Network:
         needed, found = card.config.parameters(), sum(value.numel() for value in state.values())
         if needed > found:  # Not even made: a card can ask for more than there is memory.
             raise ValueError(f"it needs {needed} values, and they have {found}.")
-        model = build_network(card.config)
+        with torch.device("cpu"):
+            model = build_network(card.config).float()  # whatever the caller's defaults are
         model.load_state_dict(state)
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise CorruptModelError(f"The weights of {card.id} do not fit its configuration: {error!s:.500}") from None

@@ -10,14 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.errors import OutOfMemoryError
+from bdflow_rt.options import Backend
 from bdflow_rt.picture import UInt8Array
 from bdflow_rt.zoo.interface import ModelInterface
 
+Worker = Backend | Literal["gradient"]
+"""What works on a tile."""
 MIB = 1 << 20
+GRADIENT_FACTOR = 9
 GRADIENT_HALO = 12
 """LR pixels. Of a gradient what lies further away is left out: of trained x2 to x16 that is less than 0.04 % of it."""
 
@@ -80,23 +86,24 @@ def scaled(span: Span, scale: int) -> Span:
     return Span(span.start * scale, span.stop * scale, span.keep_start * scale, span.keep_stop * scale)
 
 
-def halo_of(interface: ModelInterface, backend: str) -> int:
+def halo_of(interface: ModelInterface, backend: Worker) -> int:
     """LR pixels that a window needs on each side: the network's halo, or what counts of it; 0 where none is cut."""
     halo = interface.halo or 0
     return min(halo, GRADIENT_HALO) if backend == "gradient" else halo
 
 
-def bytes_per_lr_pixel(interface: ModelInterface, backend: str) -> int:
+def bytes_per_lr_pixel(interface: ModelInterface, backend: Worker) -> int:
     """Upper estimate of an engine's working memory per LR pixel, in float32.
 
-    PyTorch takes up to twice as much as OpenVINO and varies more. "gradient" is PyTorch's memory for the gradient of
-    the inverse, whose blocks are computed anew in the backward pass: 1.0 to 1.3 times the peak.
+    "gradient" is PyTorch's memory for the gradient of the inverse, whose blocks are computed anew in the backward pass:
+    1.0 to 1.3 times the peak.
     """
-    return {"torch": 2, "gradient": 9}.get(backend, 1) * interface.activation_bytes
+    factor = GRADIENT_FACTOR if backend == "gradient" else BACKENDS[backend].memory_factor
+    return factor * interface.activation_bytes
 
 
 def tile_size(
-    height: int, width: int, interface: ModelInterface, *, memory_limit_mib: float, backend: str
+    height: int, width: int, interface: ModelInterface, *, memory_limit_mib: float, backend: Worker
 ) -> tuple[int, int]:
     """Height and width of the windows: as few as the memory limit allows, and then as small as their number allows.
 

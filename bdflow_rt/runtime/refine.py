@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bdflow_rt.engines.engine import check_finite, run_error
-from bdflow_rt.engines.torch.engine import exact_convolutions
+from bdflow_rt.engines.torch.settings import own_settings, torch_device
+from bdflow_rt.fork import torch_threads
 from bdflow_rt.metrics.bicubic import bicubic_downscale, cell_means
 from bdflow_rt.metrics.psnr import LUMA
 from bdflow_rt.models.io import load_model
@@ -73,15 +74,15 @@ class Refiner:
 
     def __init__(self, card: ModelCard, *, device: str, bf16: bool, threads: int | None) -> None:
         self._card = card
-        self._device = torch.device(device)
+        self._device = torch_device(device)
         self._bf16 = bf16
-        self._threads = threads
+        self._threads = torch_threads(threads)
         with self._failures("loading"), torch.inference_mode(False):
             self._network = load_model(card).requires_grad_(False).to(self._device)
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._network.checkpoint_gradients = True
             self._wire = Wire(self._network, "upscale")
-            self._luma = torch.tensor(LUMA, device=self._device).view(1, 3, 1, 1)
+            self._luma = torch.tensor(LUMA, dtype=torch.float32, device=self._device).view(1, 3, 1, 1)
 
     def refine(
         self,
@@ -111,7 +112,7 @@ class Refiner:
         Raises:
             OutOfMemoryError, BackendError, NonFiniteOutputError: the network failed.
         """
-        with self._settings():
+        with own_settings(self._device, threads=self._threads, grad=True):
             with self._failures("refining"):
                 reference = _to_values(bicubic_downscale(target.pixels, scale=self._card.interface.scale))
                 values = _to_values(lr)
@@ -186,17 +187,6 @@ class Refiner:
         bound = self._card.interface.lr_bound or 255
         mean = torch.from_numpy(cell_means(pixels, scale=self._card.interface.scale))
         return (mean - bound) / 255, (mean + bound) / 255
-
-    @contextmanager
-    def _settings(self) -> Iterator[None]:
-        """PyTorch's own, whatever the caller's are, and as they were afterwards."""
-        threads = torch.get_num_threads()
-        try:
-            torch.set_num_threads(self._threads or threads)
-            with torch.inference_mode(False), torch.no_grad(), exact_convolutions():
-                yield
-        finally:
-            torch.set_num_threads(threads)
 
     @contextmanager
     def _failures(self, doing: str) -> Iterator[None]:

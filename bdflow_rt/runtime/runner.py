@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.engines.engine import Engine
-from bdflow_rt.engines.select import Selection, open_engine, prepare_torch
+from bdflow_rt.engines.select import Selection, open_engine
 from bdflow_rt.errors import ClosedError, DirectionError, OutOfMemoryError, ShapeError
-from bdflow_rt.fork import check_process, torch_threads
+from bdflow_rt.fork import check_process
 from bdflow_rt.options import Precision, Progress
 from bdflow_rt.packet import ZPolicy
 from bdflow_rt.picture import UInt8Array, to_grey
@@ -189,13 +190,11 @@ class Runner:
     def _open_refiner(self) -> Refiner:
         self._check_open()
         if self._refiner is None:
-            threads = torch_threads(self._threads)
-            prepare_torch(self._selection.device, threads=None)
+            BACKENDS["torch"].load()
             from bdflow_rt.runtime.refine import Refiner
 
-            self._refiner = Refiner(
-                self._card, device=self._selection.device, bf16=self._precision == "bf16", threads=threads
-            )
+            bf16 = self._precision == "bf16"
+            self._refiner = Refiner(self._card, device=self._selection.device, bf16=bf16, threads=self._threads)
         return self._refiner
 
     def _latent(self, policy: ZPolicy, width: int, rows: Span, columns: Span) -> NDArray[np.float32]:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from bdflow_rt.bench.engines import measure, paper_model
-from bdflow_rt.engines.select import is_installed
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.export.profiles import parse_profile
 from bdflow_rt.models.io import load_model
 from tests.support_models import make_model, tiny_config
 
 
-@pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")
+@pytest.mark.skipif(not BACKENDS["tensorrt-rtx"].is_installed, reason="tensorrt-rtx is not installed")
 def test_a_measured_engine_is_described_by_its_own_numbers(tmp_path: Path) -> None:
     card = make_model(tmp_path, tiny_config(4))
     result = measure(card, "upscale", "public", parse_profile("64x64"))

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from bdflow_rt.bench.engines import paper_model
-from bdflow_rt.engines.select import is_installed
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.zoo import ModelCard
 from tests.cli.build import bdflow, failed, succeeded
 from tests.support import ROOT
 
-pytestmark = pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")
+pytestmark = pytest.mark.skipif(not BACKENDS["tensorrt-rtx"].is_installed, reason="tensorrt-rtx is not installed")
 SMALL = ("--flavour", "tensorrt-rtx", "--profile", "64x64")
 
 
@@ -99,7 +99,7 @@ def test_an_unknown_model_is_named(zoo: Path, cache: Path) -> None:
     failed(bdflow("build", "nothing", *SMALL), 6, "There is no model")
 
 
-@pytest.mark.skipif(is_installed("tensorrt"), reason="tensorrt is installed")
+@pytest.mark.skipif(BACKENDS["tensorrt"].is_installed, reason="tensorrt is installed")
 def test_a_flavour_that_is_not_installed_is_named(zoo: Path, cache: Path) -> None:
     failed(bdflow("build", "tiny-x2", "--flavour", "tensorrt"), 7, "pip install", "tensorrt")
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import bdflow_rt
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.engines.cache import EngineCache
-from bdflow_rt.engines.select import is_installed
 from bdflow_rt.options import Backend
 from bdflow_rt.zoo import find_model
 from tests.cli.build import bdflow, failed, succeeded
@@ -202,7 +202,7 @@ def test_what_cannot_be_inspected_is_said_in_one_line(
     failed(bdflow("inspect", *arguments), code, words)
 
 
-@pytest.mark.skipif(not is_installed(RTX), reason="tensorrt-rtx is not installed")
+@pytest.mark.skipif(not BACKENDS[RTX].is_installed, reason="tensorrt-rtx is not installed")
 def test_the_engine_inspector_has_the_calls_that_a_gpu_would_run() -> None:
     """Names and arguments only: without a GPU no engine is loaded, and the calls themselves are not run here."""
     tensorrt_rtx = importlib.import_module("tensorrt_rtx")

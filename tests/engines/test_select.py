@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bdflow_rt.engines.backends import BackendInfo
 from bdflow_rt.engines.select import (
     AUTO_LOSS_DB,
     NAMED_LOSS_DB,
@@ -136,7 +137,7 @@ def test_every_branch_says_why(backend: str, device: str | None, wanted: tuple[s
     ("backend", "device", "said"),
     [
         ("onnx", None, "backend is 'onnx'; it must be one of auto, openvino, torch, tensorrt, tensorrt-rtx"),
-        ("tensorrt", "cpu", "runs on a GPU; use backend='openvino'"),
+        ("tensorrt", "cpu", "runs on a GPU; use backend='openvino' for device='cpu'"),
         ("tensorrt-rtx", "cpu", "runs on a GPU; use backend='openvino'"),
         ("", None, "backend is ''"),
         ("openvino", "cuda", "use backend='torch'"),
@@ -193,7 +194,7 @@ def test_bf16_by_name_needs_a_measured_loss_within_the_limit(
 
 
 def test_bf16_is_openvinos_alone(card: ModelCard) -> None:
-    with pytest.raises(ArgumentError, match="PyTorch on a CPU in 'fp32'"):
+    with pytest.raises(ArgumentError, match=r"which computes in fp32\. .*OpenVINO on the CPU in bf16 or fp32"):
         Rescaler(dataclasses.replace(card, precisions={"bf16": 0.0}), backend="torch", precision="bf16")
 
 
@@ -250,7 +251,7 @@ def test_the_default_is_float32_where_the_backend_computes_in_it(
 
 
 def test_a_rescaler_of_tensorrt_needs_no_precision(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdflow_rt.engines.select.is_installed", lambda backend: True)
+    monkeypatch.setattr(BackendInfo, "is_installed", property(lambda info: True))
     with Rescaler(card, backend="tensorrt") as rescaler:
         assert (rescaler.backend, rescaler.precision) == ("tensorrt", "fp16")
         assert rescaler.precision_reason.startswith("the only one of tensorrt; ")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bdflow_rt.engines.select import is_installed
+from bdflow_rt.engines.backends import BACKENDS
 from tests.engines import standin, standin_gpu, standin_refit, standin_types
 from tests.export.test_api_surface import TYPINGS, surface
 
@@ -36,7 +36,7 @@ def test_every_method_takes_what_the_real_one_takes(kind: str, method: str) -> N
     assert parameters in [listed.get(kind, {}).get(method) for listed in LISTED]
 
 
-@pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")
+@pytest.mark.skipif(not BACKENDS["tensorrt-rtx"].is_installed, reason="tensorrt-rtx is not installed")
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if issubclass(kind, enum.Enum)])
 def test_every_member_of_an_enumeration_is_a_real_one(name: str) -> None:
     library: Any = pytest.importorskip("tensorrt_rtx")

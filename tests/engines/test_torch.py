@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from bdflow_rt.engines.torch.engine import TorchEngine, exact_convolutions
+from bdflow_rt.engines.torch.engine import TorchEngine
+from bdflow_rt.engines.torch.settings import own_settings
 from bdflow_rt.errors import BackendError, CorruptModelError, OutOfMemoryError, WeightsHashError
 from tests.support import ROOT
 from tests.support_models import graph_inputs, make_model, tiny_config
 
 CUDNN: Any = torch.backends.cudnn
+CPU = torch.device("cpu")
 
 
 def test_altered_weights_are_refused_before_they_are_read(tmp_path: Path) -> None:
@@ -81,21 +83,70 @@ def test_tf32_stays_forbidden_until_the_last_call_has_left() -> None:
     convolutions = CUDNN.conv
     before = convolutions.fp32_precision
     with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
-        first.enter_context(exact_convolutions())
-        second.enter_context(exact_convolutions())
+        first.enter_context(own_settings(CPU, threads=None))
+        second.enter_context(own_settings(CPU, threads=None))
         first.close()
         assert convolutions.fp32_precision == "ieee"
     assert convolutions.fp32_precision == before
-    with pytest.raises(KeyError), exact_convolutions():
+    with pytest.raises(KeyError), own_settings(CPU, threads=None):
         raise KeyError
     assert convolutions.fp32_precision == before
+
+
+AMBIENT = {
+    "autocast": "torch.autocast('cpu').__enter__()",
+    "default dtype": "torch.set_default_dtype(torch.float64)",
+    "default device": "torch.set_default_device('meta')",
+    "no gradients": "torch.inference_mode().__enter__()",
+}
+RUN_IN = """
+import sys
+import numpy as np, torch
+from pathlib import Path
+from bdflow_rt.rescaler import Rescaler
+from bdflow_rt.zoo import ModelCard
+image = np.random.default_rng(0).integers(0, 256, (24, 28, 3), np.uint8)
+card = ModelCard.read(Path(sys.argv[1]))
+def packet(rescaler, refine):
+    made = rescaler.downscale(image, refine=refine)
+    return [made.lr, made.boundary, rescaler.upscale(made)]
+expected = [packet(Rescaler(card, backend="torch"), refine) for refine in (0, 2)]
+exec(sys.argv[2])
+def state():
+    modes = torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled()
+    return *modes, torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
+before = state()
+found = [packet(Rescaler(card, backend="torch", threads=3), refine) for refine in (0, 2)]
+for left, right in zip(expected, found):
+    for one, other in zip(left, right):
+        assert np.array_equal(one, other), np.abs(one.astype(int) - other).max()
+assert state() == before
+"""
+
+
+@pytest.mark.parametrize("name", AMBIENT)
+def test_the_callers_state_reaches_no_pixel_and_is_left_as_it_was(tmp_path: Path, name: str) -> None:
+    card = make_model(tmp_path, tiny_config(4))
+    command = [sys.executable, "-c", RUN_IN, str(card.folder), AMBIENT[name]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_threads_are_the_hosts_again_when_the_last_call_has_left() -> None:
+    before = torch.get_num_threads()
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        first.enter_context(own_settings(CPU, threads=before + 1))
+        second.enter_context(own_settings(CPU, threads=before + 2))
+        first.close()
+        assert torch.get_num_threads() == before + 2
+    assert torch.get_num_threads() == before
 
 
 SETTINGS = """
 import json, os, sys
 import torch
 from torch.backends import cudnn
-from bdflow_rt.engines.torch.engine import exact_convolutions
+from bdflow_rt.engines.torch.settings import own_settings
 
 def settings():
     places = (torch.backends, cudnn, cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)
@@ -108,7 +159,7 @@ for first, then, wanted in json.loads(sys.argv[1]):
         continue
     exec(first)
     before = settings()
-    with exact_convolutions():
+    with own_settings(torch.device("cpu"), threads=None):
         assert cudnn.conv.fp32_precision != "tf32"
     assert settings() == before, (first, settings(), before)
     exec(then)

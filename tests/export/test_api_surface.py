@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bdflow_rt.engines.select import is_installed
+from bdflow_rt.engines.backends import BACKENDS
 from tests.support import ROOT
 
 TYPINGS = ROOT / "typings"
@@ -122,7 +122,7 @@ def test_every_enum_member_and_class_that_is_called_is_in_the_typings() -> None:
     assert unknown == []
 
 
-@pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")
+@pytest.mark.skipif(not BACKENDS["tensorrt-rtx"].is_installed, reason="tensorrt-rtx is not installed")
 def test_tensorrt_rtx_has_every_call() -> None:
     found = read("tensorrt_rtx")
     assert missing(surface(TYPINGS / "tensorrt.pyi"), found) == []
@@ -166,7 +166,7 @@ def test_tensorrt_11_has_every_call(tmp_path: Path) -> None:
          "set_named_weights"),
     ],
 )  # fmt: skip
-@pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")
+@pytest.mark.skipif(not BACKENDS["tensorrt-rtx"].is_installed, reason="tensorrt-rtx is not installed")
 def test_a_call_that_is_not_the_librarys_is_noticed(tmp_path: Path, change: tuple[str, str], fault: str) -> None:
     text = (TYPINGS / "tensorrt.pyi").read_text(encoding="utf-8")
     assert change[0] in text

@@ -15,8 +15,8 @@ import pytest
 
 from bdflow_rt.bench.engines import paper_model
 from bdflow_rt.cache import Blob
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.engines.cache_entry import ANY_GPU
-from bdflow_rt.engines.select import is_installed
 from bdflow_rt.engines.tensorrt.library import load_library
 from bdflow_rt.errors import (
     ArgumentError,
@@ -41,7 +41,7 @@ from bdflow_rt.zoo import ModelCard, find_model
 from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from tests.support_models import make_model, tiny_config
 
-needs_rtx = pytest.mark.skipif(not is_installed("tensorrt-rtx"), reason="tensorrt-rtx is not installed")
+needs_rtx = pytest.mark.skipif(not BACKENDS["tensorrt-rtx"].is_installed, reason="tensorrt-rtx is not installed")
 SMALL = parse_profile("64x64")
 FULL = parse_profile("4k", batch=(1, 1, 8))
 
@@ -296,7 +296,7 @@ def test_an_unknown_flavour_is_refused(tiny: ModelCard) -> None:
         EngineBuild.prepare(tiny, "upscale", flavour="trt", profile=SMALL).run()
 
 
-@pytest.mark.skipif(is_installed("tensorrt"), reason="tensorrt is installed")
+@pytest.mark.skipif(BACKENDS["tensorrt"].is_installed, reason="tensorrt is installed")
 def test_a_flavour_that_is_not_installed_is_named_with_the_command(tiny: ModelCard) -> None:
     with pytest.raises(BackendUnavailableError, match=r"pip install 'bdflow-rt\[tensorrt\]'"):
         EngineBuild.prepare(tiny, "upscale", flavour="tensorrt", profile=SMALL).run()

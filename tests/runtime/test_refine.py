@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from bdflow_rt import Packet, Rescaler, ZPolicy, read_packet
-from bdflow_rt.engines import select
+from bdflow_rt.engines.backends import BackendInfo
+from bdflow_rt.engines.torch.settings import own_settings
 from bdflow_rt.errors import (
     ArgumentError,
     BackendUnavailableError,
@@ -76,7 +77,7 @@ def loss_and_gradient(
     target = Target(hr, packet.boundary, grey=grey, latent=latent)
     values = torch.from_numpy(lr / np.float32(255))
     reference = torch.from_numpy(bicubic_downscale(hr, scale=packet.header.scale) / np.float32(255))
-    with made._settings():
+    with own_settings(torch.device("cpu"), threads=None, grad=True):
         loss, gradient = made._guide(values, reference, lr, hr.shape)
         for window in plan:
             loss += made._window(target, window, lr, gradient)
@@ -270,7 +271,7 @@ def test_steps_that_are_no_number_of_steps_are_refused(rescaler: Rescaler, steps
 
 
 def test_without_pytorch_the_way_out_is_named(rescaler: Rescaler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "is_installed", lambda backend: backend != "torch")
+    monkeypatch.setattr(BackendInfo, "is_installed", property(lambda info: info.name != "torch"))
     with pytest.raises(BackendUnavailableError, match="pip install"):
         rescaler.downscale(photo(8, 8, 1), refine=1)
 

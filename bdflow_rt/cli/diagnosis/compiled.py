@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from bdflow_rt.cli.diagnosis.probe import ask_python, guarded
+from bdflow_rt.engines.backends import BACKENDS
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+MODULES = {info.name: info.package for info in BACKENDS.values() if info.builds_first}
 """Flavour -> the package to import."""
 
 # "library" is what the shared library itself answers, "version" what the Python package says: they can differ.

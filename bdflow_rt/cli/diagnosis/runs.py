@@ -7,16 +7,16 @@ from typing import Any
 
 from bdflow_rt.cli.diagnosis.probe import ask_python, guarded
 
-BACKENDS = ("openvino", "torch")
+CPU_BACKENDS = ("openvino", "torch")
 
 _RUN = """
 import sys
 import time
 import numpy as np
-from bdflow_rt.engines.select import is_installed
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.errors import BdflowError, ModelError
 from bdflow_rt.rescaler import Rescaler
-if not is_installed({backend!r}):
+if not BACKENDS[{backend!r}].is_installed:
     answer(dict.fromkeys(("model", "seconds", "problem", "telemetry")) | {{"installed": False, "of_the_model": False}})
     raise SystemExit
 model, problem, of_the_model, start = None, None, False, time.perf_counter()
@@ -44,6 +44,6 @@ answer({{
 def runs() -> dict[str, Any]:
     """Backend -> `installed`, the `model`, `seconds` with loading, the `problem`, whether it is `of_the_model`, and
     whether its `telemetry` is off."""
-    with ThreadPoolExecutor(max_workers=len(BACKENDS)) as pool:
-        answers = pool.map(lambda name: guarded(lambda: ask_python(_RUN.format(backend=name))), BACKENDS)
-        return dict(zip(BACKENDS, answers, strict=True))
+    with ThreadPoolExecutor(max_workers=len(CPU_BACKENDS)) as pool:
+        answers = pool.map(lambda name: guarded(lambda: ask_python(_RUN.format(backend=name))), CPU_BACKENDS)
+        return dict(zip(CPU_BACKENDS, answers, strict=True))

@@ -29,7 +29,7 @@ from bdflow_rt.engines.shaped import (
 )
 from bdflow_rt.engines.tensorrt.library import LoadedEngine, load_library
 from bdflow_rt.errors import ArgumentError, BackendError, BusyError, DTypeError, EngineMissingError, ShapeError, shorten
-from bdflow_rt.options import Backend, Flavour
+from bdflow_rt.options import Backend, Flavour, Precision
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction
 
@@ -393,6 +393,13 @@ def open_tensorrt(
     with device.active():
         loaded = LoadedEngine(cached, device=device, library=library, card=card, cache=cache)
     return TensorRTEngine(card, direction, loaded)
+
+
+def open_engine(
+    card: ModelCard, direction: Direction, *, backend: Flavour, device: str, precision: Precision, threads: int | None
+) -> TensorRTEngine:
+    """See `BackendInfo.open`; the engine was built in its precision, and uses no CPU threads."""
+    return open_tensorrt(card, direction, flavour=backend, index=int(device.partition(":")[2] or 0))
 
 
 def _copies(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

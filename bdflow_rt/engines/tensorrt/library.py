@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.engines.cache import CachedEngine, EngineCache
 from bdflow_rt.engines.cache_entry import EngineKey
 from bdflow_rt.engines.gpu import CudaDevice
-from bdflow_rt.engines.select import INSTALL, import_backend, is_installed
 from bdflow_rt.engines.tensorrt.refit import put_weights
 from bdflow_rt.errors import (
-    BackendUnavailableError,
     BackendVersionError,
     EngineLoadError,
     EngineMismatchError,
@@ -50,9 +49,7 @@ def load_library(flavour: Flavour) -> Any:
         BackendUnavailableError: it is not installed or does not load.
         BackendVersionError: it is too old.
     """
-    if not is_installed(flavour):
-        raise BackendUnavailableError(f"The {flavour} backend is not installed: {INSTALL[flavour]}")
-    library = import_backend(flavour)
+    library = BACKENDS[flavour].load()
     check_version(flavour, library.__version__)
     return library
 
@@ -63,7 +60,7 @@ def check_version(flavour: Flavour, version: str) -> None:
     if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST[flavour]:
         needed = ".".join(map(str, OLDEST[flavour]))
         raise BackendVersionError(
-            f"{flavour} {version} is installed, and {needed} or newer is needed: {INSTALL[flavour]} --upgrade"
+            f"{flavour} {version} is installed, and {needed} or newer is needed: {BACKENDS[flavour].install} --upgrade"
         )
 
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.errors import (
     ArgumentError,
     BackendError,
+    BusyError,
     ClosedError,
     DTypeError,
+    LayoutError,
     NonFiniteOutputError,
     OutOfMemoryError,
+    OverlapError,
     ShapeError,
     shorten,
 )
 from bdflow_rt.options import Backend
 from bdflow_rt.zoo.card import ModelCard
-from bdflow_rt.zoo.interface import Direction
+from bdflow_rt.zoo.interface import Direction, TensorSpec
 
 _MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "failed to allocate", "bad_alloc", "alloc_failed", "allocation_failed",
@@ -28,28 +34,103 @@ _MEMORY_WORDS = (
 """In the messages of PyTorch, cuDNN and OpenVINO, which raise no class of its own for it, or not always."""
 
 
+@dataclass(frozen=True)
+class EngineSpec:
+    """What an engine takes and gives.
+
+    Attributes:
+        inputs, outputs: of the model's public graph, by name, without `mean`; H and W are multiples of the scale.
+        scale: HR pixels per LR pixel, to each side.
+        device: where it computes, and where the arrays of `submit` are: "cpu" or "cuda:N".
+        bytes_per_lr_pixel: upper estimate of the working memory.
+        smallest, largest: (N, h, w) that it takes, h and w in LR pixels; None is no limit.
+    """
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    scale: int
+    device: str
+    bytes_per_lr_pixel: int
+    smallest: tuple[int, int, int] = (1, 1, 1)
+    largest: tuple[int, int, int] | None = None
+
+
+class Job(Protocol):
+    """Work that an engine has begun.
+
+    Attributes:
+        outputs: by name, on the engine's device. On a GPU they are there for whatever follows on the job's stream; on
+            the CPU, once `done` or `wait` says so.
+    """
+
+    outputs: dict[str, Any]
+
+    def done(self) -> bool:
+        """Whether it has ended, well or not; does not wait."""
+        ...
+
+    def wait(self) -> dict[str, Any]:
+        """The outputs, when they are there. Ctrl-C and SIGTERM end the work, on a CPU within a tenth of a second or so.
+
+        Raises:
+            What `Engine.run` raises of the work itself; ClosedError: the engine was closed meanwhile.
+        """
+        ...
+
+
 class Engine(Protocol):
     """One direction of one model, ready to run on whole arrays.
 
-    Inputs and outputs are those of the model's public graph, by name, as `ModelInterface.inputs` and `outputs` have
-    them, without `mean`; H and W are multiples of the scale.
-
-    Not thread-safe: one call at a time.
+    Not thread-safe, and one job at a time: `clone` gives another worker its own.
     """
 
     backend: Backend
     direction: Direction
+    spec: EngineSpec
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run once; the arrays returned are the caller's own.
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], *, out: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Run once on NumPy arrays, of any strides.
+
+        Args:
+            inputs: by name, as `spec` has them.
+            out: contiguous arrays to write to, by output; where there is none, a new one is made, the caller's own.
+
+        Returns:
+            The outputs by name.
 
         Raises:
-            ArgumentError, DTypeError, ShapeError: the inputs are not those above.
+            ArgumentError, DTypeError, ShapeError: the inputs, or those of `out`, are not those of `spec`.
+            LayoutError, OverlapError: an array of `out` cannot be written to as it is, or is an input as well.
+            BusyError: a job has not been waited for.
             ClosedError: the engine was closed.
             OutOfMemoryError: there was no memory for inputs of this size; smaller ones may run.
+            OutsideProfileError: it was not built for inputs of this size.
             BackendUnavailableError: this machine cannot run the precision asked for.
             BackendError: the backend failed in another way.
             NonFiniteOutputError: the network's values were not finite before they were rounded.
+        """
+        ...
+
+    def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> Job:
+        """Begin to run on arrays of the engine's device; the host does not wait.
+
+        Args:
+            inputs, out: as for `run`. On a GPU, arrays of any library, of any strides; on the CPU NumPy's, which must
+                not change before the job has ended.
+            stream: of CuPy, PyTorch or PyCUDA, or an address; None is the current one of the first input's library.
+
+        Raises:
+            As `run`, of what is wrong before the work; DeviceMismatchError: an array or stream of another device.
+        """
+        ...
+
+    def clone(self) -> Engine:
+        """Another engine with the same weights, for another worker.
+
+        Raises:
+            ClosedError: this one was closed.
         """
         ...
 
@@ -58,8 +139,62 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the engine; it cannot run again. Closing twice does no harm."""
+        """Free the engine; it cannot run again, and a job that was not waited for ends. Closing twice does no harm."""
         ...
+
+
+class FinishedJob:
+    """A job that ended before it was given out."""
+
+    def __init__(self, outputs: dict[str, Any]) -> None:
+        self.outputs = outputs
+
+    def done(self) -> bool:
+        return True
+
+    def wait(self) -> dict[str, Any]:
+        return self.outputs
+
+
+def make_spec(card: ModelCard, direction: Direction, *, backend: Backend, device: str) -> EngineSpec:
+    """The spec of an engine that takes any size."""
+    interface = card.interface
+    outputs = {name: spec for name, spec in interface.outputs(direction).items() if name != "mean"}
+    memory = BACKENDS[backend].memory_factor * interface.activation_bytes
+    return EngineSpec(interface.inputs(direction), outputs, interface.scale, device, memory)
+
+
+def host_outputs(
+    spec: EngineSpec, inputs: Mapping[str, NDArray[Any]], out: Mapping[str, NDArray[Any]] | None
+) -> dict[str, NDArray[Any]]:
+    """The arrays that a run on the host writes to: those of `out`, checked, and new ones.
+
+    Raises:
+        ArgumentError, DTypeError, ShapeError, LayoutError, OverlapError: as `Engine.run`.
+    """
+    given = out or {}
+    if unknown := given.keys() - spec.outputs.keys():
+        raise ArgumentError(f"out has {', '.join(sorted(unknown))}; the outputs are {', '.join(spec.outputs)}.")
+    main, value = next((name, value) for name, value in inputs.items() if name in ("image", "lr"))
+    side = spec.scale if main == "image" else 1
+    batch = value.shape[0], value.shape[1] // side, value.shape[2] // side
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, tensor in spec.outputs.items():
+        shape, array = tensor.shape(batch, spec.scale), given.get(name)
+        if array is None:
+            arrays[name] = np.empty(shape, tensor.dtype)
+            continue
+        if not isinstance(array, np.ndarray) or array.dtype != tensor.dtype:
+            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise DTypeError(f"out has {name} as {kind}; it must be a NumPy array of {tensor.dtype}.")
+        if array.shape != shape:
+            raise ShapeError(f"out has {name} of shape {array.shape}; here it must be {shape}.")
+        if not array.flags.c_contiguous or not array.flags.writeable:
+            raise LayoutError(f"out has {name} that is not contiguous, or read-only. Give np.empty({shape}).")
+        if any(np.may_share_memory(array, other) for other in (*inputs.values(), *arrays.values())):
+            raise OverlapError(f"out has {name} in the memory of another array. Give it memory of its own.")
+        arrays[name] = array
+    return arrays
 
 
 def check_inputs(card: ModelCard, direction: Direction, inputs: Mapping[str, NDArray[Any]]) -> None:
@@ -96,6 +231,13 @@ def check_finite(mean: float, *, backend: Backend, model: str) -> None:
             f"Model {model} gave NaN or infinity on backend {backend!r}; no picture was made. Try precision='fp32', "
             "and please report the picture that does this."
         )
+
+
+def busy(card: ModelCard, direction: Direction) -> BusyError:
+    """What starting a second job raises."""
+    return BusyError(
+        f"The {direction} engine of {card.id} is running; wait for its job, or give each worker its own with clone()."
+    )
 
 
 def closed(card: ModelCard, direction: Direction) -> ClosedError:

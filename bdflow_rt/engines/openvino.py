@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import functools
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.engines.backends import BACKENDS
-from bdflow_rt.engines.engine import check_finite, check_inputs, closed, run_error
-from bdflow_rt.errors import BackendError, BackendUnavailableError, CorruptModelError, shorten
+from bdflow_rt.engines.engine import (
+    Job,
+    busy,
+    check_finite,
+    check_inputs,
+    closed,
+    host_outputs,
+    make_spec,
+    run_error,
+)
+from bdflow_rt.errors import (
+    BackendError,
+    BackendUnavailableError,
+    CorruptModelError,
+    NonFiniteOutputError,
+    shorten,
+)
 from bdflow_rt.options import Backend, Precision
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo.card import ModelCard
@@ -35,6 +52,7 @@ _CACHED_PRIMITIVES = "64"
 OpenVINO's default of 5,000 takes 2 to 4 MiB more for every new shape, past a GiB. With none kept, two sizes in turn
 take 20 to 30 % longer. No list of OpenVINO's has this property; a release that drops it refuses to compile the graph.
 """
+_POLL_MS = 100
 _HINT = "INFERENCE_PRECISION_HINT"
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -85,6 +103,7 @@ class OpenVINOEngine:
         self, card: ModelCard, direction: Direction, *, precision: Precision = "fp32", threads: int | None = None
     ) -> None:
         self.direction = direction
+        self.spec = make_spec(card, direction, backend=self.backend, device="cpu")
         self._card = card
         self._precision = precision
         # OpenVINO follows no link out of the graph's folder, and some installers make site-packages of links.
@@ -103,24 +122,40 @@ class OpenVINOEngine:
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot read {path}: {shorten(error)}") from None
         _check_origin(model, card, direction)
-        self._outputs = [port.get_any_name() for port in model.outputs]
         self._model: openvino.Model | None = model
         self._flexible: openvino.InferRequest | None = None
         self._fixed: openvino.InferRequest | None = None
         self._fixed_shapes: dict[str, tuple[int, ...]] = {}
+        self._job: _Job | None = None
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], *, out: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        return self.submit(inputs, out=out).wait()
+
+    def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> Job:
         if self._model is None:
             raise closed(self._card, self.direction)
+        if self._job is not None and not self._job.is_over:
+            raise busy(self._card, self.direction)
         check_inputs(self._card, self.direction, inputs)
+        outputs = host_outputs(self.spec, inputs, out)
+        arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         try:
-            request = self._request_for(self._model, {name: value.shape for name, value in inputs.items()})
-            request.infer({name: np.ascontiguousarray(value) for name, value in inputs.items()}, share_inputs=True)
+            request = self._request_for(self._model, {name: value.shape for name, value in arrays.items()})
+            request.start_async(arrays, share_inputs=True)
         except (RuntimeError, MemoryError) as error:
             raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
-        results = {name: request.get_tensor(name).data for name in self._outputs}
-        check_finite(float(results.pop("mean")), backend=self.backend, model=self._card.id)
-        return {name: value.copy() for name, value in results.items()}
+        self._job = _Job(request, arrays, outputs, what=f"{self.direction} of {self._card.id}", model=self._card.id)
+        return self._job
+
+    def clone(self) -> OpenVINOEngine:
+        """See `Engine.clone`; with the CPU threads of this one, so that both take twice as many."""
+        if self._model is None:
+            raise closed(self._card, self.direction)
+        twin = copy.copy(self)
+        twin._flexible, twin._fixed, twin._fixed_shapes, twin._job = None, None, {}, None
+        return twin
 
     def release(self) -> None:
         for request in (self._flexible, self._fixed):
@@ -128,7 +163,9 @@ class OpenVINOEngine:
                 request.get_compiled_model().release_memory()
 
     def close(self) -> None:
-        self._flexible = self._fixed = self._model = None
+        if self._job is not None:
+            self._job.cancel(closed(self._card, self.direction))
+        self._flexible = self._fixed = self._model = self._job = None
 
     def _request_for(self, model: openvino.Model, shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:
         is_down = self.direction == "downscale"
@@ -154,6 +191,65 @@ class OpenVINOEngine:
                 "precision='fp32', which gives the pixels that were promised."
             )
         return compiled.create_infer_request()
+
+
+class _Job:
+    """A request that has been started; its inputs stay alive with it."""
+
+    def __init__(
+        self,
+        request: openvino.InferRequest,
+        inputs: dict[str, NDArray[Any]],
+        outputs: dict[str, NDArray[Any]],
+        *,
+        what: str,
+        model: str,
+    ) -> None:
+        self.outputs = outputs
+        self.is_over = False
+        self._request: openvino.InferRequest | None = request
+        self._inputs = inputs
+        self._what, self._model = what, model
+        self._error: Exception | None = None
+
+    def done(self) -> bool:
+        return self._request is None or self._request.wait_for(0)
+
+    def wait(self) -> dict[str, NDArray[Any]]:
+        if self._request is not None:
+            try:
+                # Python's handlers of signals run between the polls.
+                while not self._request.wait_for(_POLL_MS):
+                    pass
+                self._request.wait()  # raises what went wrong
+                self._take(self._request)
+            except (RuntimeError, MemoryError) as error:
+                self._end(run_error(error, backend="openvino", what=self._what))
+            except NonFiniteOutputError as error:
+                self._end(error)
+            except BaseException:  # Ctrl-C and SIGTERM
+                self.cancel(BackendError(f"The {self._what} was interrupted."))
+                raise
+            self.is_over, self._request = True, None
+        if self._error is not None:
+            raise self._error
+        return self.outputs
+
+    def cancel(self, error: Exception) -> None:
+        """End the work where it is; waiting for it raises the error."""
+        if self._request is not None:
+            self._request.cancel()
+            with suppress(RuntimeError):  # says that it was cancelled
+                self._request.wait()
+            self._end(error)
+
+    def _take(self, request: openvino.InferRequest) -> None:
+        check_finite(float(request.get_tensor("mean").data), backend="openvino", model=self._model)
+        for name, target in self.outputs.items():
+            np.copyto(target, request.get_tensor(name).data)
+
+    def _end(self, error: Exception) -> None:
+        self._error, self.is_over, self._request = error, True, None
 
 
 def open_engine(

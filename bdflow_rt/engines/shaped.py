@@ -81,6 +81,18 @@ def check_extents(loaded: LoadedEngine, shapes: Mapping[str, Tensor], card: Mode
             )
 
 
+def size_range(loaded: LoadedEngine, card: ModelCard) -> tuple[Batch, Batch]:
+    """The smallest and the largest batch that an engine takes."""
+    scale = card.interface.scale
+    spans = [
+        ((few, -(-low // scale), -(-narrow // scale)), (many, high // scale, wide // scale))
+        for name, extents in loaded.extents.items()
+        for (few, low, narrow), (many, high, wide) in [tuple(_pixels(name, extents[index], card) for index in (0, 2))]
+    ]
+    smallest, largest = zip(*spans, strict=True)
+    return tuple(map(max, zip(*smallest, strict=True))), tuple(map(min, zip(*largest, strict=True)))
+
+
 def _pixels(name: str, shape: tuple[int, ...], card: ModelCard) -> tuple[int, int, int]:
     """Pictures, height and width in HR pixels, by a tensor's shape."""
     if name == "planes":

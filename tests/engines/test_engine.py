@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +15,17 @@ import pytest
 from bdflow_rt.engines.engine import Engine
 from bdflow_rt.engines.openvino import OpenVINOEngine
 from bdflow_rt.engines.torch.engine import TorchEngine
-from bdflow_rt.errors import ArgumentError, ClosedError, DTypeError, ShapeError
-from bdflow_rt.zoo import Direction, ModelCard
+from bdflow_rt.errors import (
+    ArgumentError,
+    BackendError,
+    BusyError,
+    ClosedError,
+    DTypeError,
+    LayoutError,
+    OverlapError,
+    ShapeError,
+)
+from bdflow_rt.zoo import Direction, ModelCard, find_model
 from tests.support import ROOT
 from tests.support_models import Arrays, graph_inputs, make_model, tiny_config
 
@@ -146,3 +157,140 @@ def test_too_little_memory_is_an_error_of_its_own_and_smaller_inputs_still_run(
     assert done.stdout.startswith("OutOfMemoryError Memory ran out in downscale of tiny@1"), done
     assert "Lower memory_limit_mib" in done.stdout
     assert done.stdout.endswith("smaller ones run\n"), done
+
+
+@both
+@pytest.mark.parametrize("direction", ["downscale", "upscale"])
+def test_outputs_are_written_where_the_caller_says(backend: EngineMaker, card: ModelCard, direction: Direction) -> None:
+    engine, inputs = backend(card, direction), graph_inputs(card, direction)
+    expected = engine.run(inputs)
+    out = {name: np.full_like(value, 7) for name, value in expected.items()}
+    found = engine.run(inputs, out=out)
+    assert found.keys() == out.keys() == engine.spec.outputs.keys()
+    for name, value in found.items():
+        assert value is out[name]
+        assert np.array_equal(value, expected[name])
+    some = next(iter(out))
+    partly = engine.run(inputs, out={some: out[some]})
+    assert partly[some] is out[some]
+    assert all(np.array_equal(partly[name], expected[name]) for name in expected)
+
+
+@both
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda lr: {"picture": lr}, ArgumentError),
+        (lambda lr: {"lr": lr.astype(np.float32)}, DTypeError),
+        (lambda lr: {"lr": lr.tolist()}, DTypeError),
+        (lambda lr: {"lr": lr[:, 1:]}, ShapeError),
+        (lambda lr: {"lr": np.repeat(lr, 2, axis=1)[:, ::2]}, LayoutError),
+        (lambda lr: {"lr": np.broadcast_to(lr, lr.shape)}, LayoutError),
+    ],
+)
+def test_outputs_that_do_not_fit_are_refused_before_anything_runs(
+    backend: EngineMaker, card: ModelCard, change: Callable[[Any], dict[str, Any]], error: type[Exception]
+) -> None:
+    engine, inputs = backend(card, "downscale"), graph_inputs(card, "downscale")
+    lr = engine.run(inputs)["lr"]
+    with pytest.raises(error, match=r"^out has "):
+        engine.run(inputs, out=change(lr.copy()))
+    assert np.array_equal(engine.run(inputs)["lr"], lr)
+
+
+@both
+def test_an_output_in_the_memory_of_an_input_is_refused(backend: EngineMaker, card: ModelCard) -> None:
+    inputs = graph_inputs(card, "downscale")
+    memory = inputs["image"].reshape(-1)
+    n, height, width, _ = inputs["image"].shape
+    shape = n, height // 4, width // 4, 3
+    with pytest.raises(OverlapError, match="memory of its own"):
+        backend(card, "downscale").run(inputs, out={"lr": memory[: int(np.prod(shape))].reshape(shape)})
+
+
+@both
+def test_a_job_gives_what_a_run_gives_and_again_when_it_is_asked_again(backend: EngineMaker, card: ModelCard) -> None:
+    engine, inputs = backend(card, "upscale"), graph_inputs(card, "upscale")
+    job = engine.submit(inputs)
+    image = job.wait()["image"]
+    assert job.done()
+    assert job.wait()["image"] is image is job.outputs["image"]
+    assert np.array_equal(image, engine.run(inputs)["image"])
+
+
+@both
+def test_a_clone_has_the_same_weights_and_a_life_of_its_own(backend: EngineMaker, card: ModelCard) -> None:
+    engine, inputs = backend(card, "downscale"), graph_inputs(card, "downscale")
+    expected = engine.run(inputs)["lr"]
+    clone = engine.clone()
+    both_run = [engine.submit(inputs), clone.submit(inputs)]
+    assert all(np.array_equal(job.wait()["lr"], expected) for job in both_run)
+    engine.close()
+    assert np.array_equal(clone.run(inputs)["lr"], expected)
+    with pytest.raises(ClosedError):
+        engine.clone()
+    with pytest.raises(ClosedError):
+        engine.submit(inputs)
+
+
+@both
+def test_the_spec_is_what_the_engine_takes(backend: EngineMaker, card: ModelCard) -> None:
+    spec, inputs = backend(card, "upscale_z").spec, graph_inputs(card, "upscale_z")
+    assert {name: value.dtype.name for name, value in inputs.items()} == {
+        name: tensor.dtype for name, tensor in spec.inputs.items()
+    }
+    assert (list(spec.outputs), spec.scale, spec.device, spec.smallest, spec.largest) == (
+        ["image"], 4, "cpu", (1, 1, 1), None,
+    )  # fmt: skip
+    assert spec.bytes_per_lr_pixel >= card.interface.activation_bytes
+
+
+BIG = (1, 512, 512, 3)
+
+
+def test_a_second_job_waits_for_no_first_one_but_is_refused(card: ModelCard) -> None:
+    engine = OpenVINOEngine(card, "downscale", threads=1)
+    job = engine.submit({"image": np.zeros(BIG, np.uint8)})
+    with pytest.raises(BusyError, match=r"clone\(\)"):
+        engine.submit({"image": np.zeros(BIG, np.uint8)})
+    job.wait()
+    engine.run({"image": np.zeros(BIG, np.uint8)})
+
+
+def test_a_job_of_an_engine_that_was_closed_meanwhile_says_so(card: ModelCard) -> None:
+    engine = OpenVINOEngine(card, "downscale", threads=1)
+    job = engine.submit({"image": np.zeros(BIG, np.uint8)})
+    engine.close()
+    assert job.done()
+    for _ in range(2):
+        with pytest.raises(ClosedError):
+            job.wait()
+
+
+def test_a_signal_ends_the_work_at_once_and_the_engine_runs_again() -> None:
+    """A real SIGALRM, whose handler raises as those of Ctrl-C and SIGTERM do, in the middle of seconds of work."""
+    shipped = find_model("bdflow-x4-hq")
+    image = np.zeros((1, 1024, 1024, 3), np.uint8)
+    engine = OpenVINOEngine(shipped, "downscale", threads=1)
+    expected = engine.run({"image": image[:, :256, :256]})
+
+    class Alarm(Exception):
+        pass
+
+    def ring(number: int, frame: Any) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        job = engine.submit({"image": image})
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        started = time.monotonic()
+        with pytest.raises(Alarm):
+            job.wait()
+        assert time.monotonic() - started < 3  # 12 s of work
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(BackendError, match="was interrupted"):
+        job.wait()
+    assert np.array_equal(engine.run({"image": image[:, :256, :256]})["lr"], expected["lr"])

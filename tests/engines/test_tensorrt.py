@@ -105,7 +105,7 @@ def test_device_arrays_on_the_callers_stream(stand: Stand, card: ModelCard, dire
         with stand.device.active():
             for name, value in inputs.items():
                 stand.device.copy(value, late[name], stream)
-        found.append(engine.run_on_device(late, stream=stream if own else None))
+        found.append(engine.submit(late, stream=stream if own else None).outputs)
     stand.device.synchronize(stream)
     for result, right in zip(found, wanted, strict=True):
         same(result, right)
@@ -116,10 +116,10 @@ def test_device_arrays_on_the_callers_stream(stand: Stand, card: ModelCard, dire
 def test_the_host_does_not_wait_for_device_arrays(stand: Stand, card: ModelCard) -> None:
     engine, inputs = stand.engine(card, "downscale"), graph_inputs(card, "downscale")
     stream = stand.device.new_stream()
-    engine.run_on_device(inputs, stream=stream)
+    engine.submit(inputs, stream=stream)
     stand.device.synchronize(stream)
     before = stand.device.reached(stream)
-    result = engine.run_on_device(inputs, stream=stream)
+    result = engine.submit(inputs, stream=stream).outputs
     assert stand.device.reached(stream) == before
     assert (result["lr"] == 0xA5).all(), "nothing has run yet"
 
@@ -130,7 +130,7 @@ def test_streams_may_change_from_call_to_call(stand: Stand, card: ModelCard) -> 
     calls = []
     for seed in range(7):
         inputs = graph_inputs(card, "upscale", seed=seed, size=(96, 80) if seed % 2 else (64, 24))
-        calls.append((engine.run_on_device(inputs, stream=streams[seed % 3]), reference(card, "upscale", inputs)))
+        calls.append((engine.submit(inputs, stream=streams[seed % 3]).outputs, reference(card, "upscale", inputs)))
         if seed == 4:
             same(engine.run(inputs), calls[-1][1])
     for stream in reversed(streams):  # the order in which the GPU gets to them is not the order of the calls
@@ -145,7 +145,7 @@ def test_calls_on_two_streams_at_once_do_not_share_buffers(stand: Stand, card: M
     calls = []
     for seed in range(6):
         inputs = graph_inputs(card, "downscale", seed=seed)
-        calls.append((engine.run_on_device(inputs, stream=streams[seed % 2]), reference(card, "downscale", inputs)))
+        calls.append((engine.submit(inputs, stream=streams[seed % 2]).outputs, reference(card, "downscale", inputs)))
     stand.device.interleave(*streams, seed=1)
     for found, wanted in calls:
         same(found, wanted)
@@ -156,7 +156,7 @@ def test_a_larger_picture_waits_for_what_uses_the_smaller_buffers(stand: Stand, 
     stream, calls = stand.device.new_stream(), []
     for size in ((32, 32), (32, 32), (128, 128), (128, 128), (32, 32)):
         inputs = graph_inputs(card, "upscale", size=size)
-        calls.append((engine.run_on_device(inputs, stream=stream), reference(card, "upscale", inputs)))
+        calls.append((engine.submit(inputs, stream=stream).outputs, reference(card, "upscale", inputs)))
     stand.device.synchronize(stream)
     for found, wanted in calls:
         same(found, wanted)
@@ -166,7 +166,7 @@ def test_output_goes_to_the_callers_arrays(stand: Stand, card: ModelCard) -> Non
     engine, inputs = stand.engine(card, "downscale"), graph_inputs(card, "downscale", size=(96, 80))
     wide = np.zeros((1, 24, 32, 3), np.uint8)
     out = {"lr": wide[:, :, :20], "boundary": np.zeros((1, 24, 20), np.uint8)}
-    result = engine.run_on_device(inputs, out=out)
+    result = engine.submit(inputs, out=out).outputs
     assert result["lr"] is out["lr"]
     stand.device.synchronize(0)
     same(out, reference(card, "downscale", inputs))
@@ -184,7 +184,7 @@ def test_output_goes_to_the_callers_arrays(stand: Stand, card: ModelCard) -> Non
 )
 def test_output_that_does_not_suit_is_refused(stand: Stand, card: ModelCard, out: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="out has"):
-        stand.engine(card, "downscale").run_on_device(graph_inputs(card, "downscale"), out=out)
+        stand.engine(card, "downscale").submit(graph_inputs(card, "downscale"), out=out)
 
 
 @both
@@ -221,13 +221,13 @@ def test_nan_of_device_arrays_raises_later(stand: Stand, tmp_path: Path) -> None
     engine = stand.engine(nan_card(tmp_path), "downscale")
     image = {"image": np.zeros((1, 16, 16, 3), np.uint8)}
     for _ in range(2):
-        engine.run_on_device(image)
+        engine.submit(image)
         with pytest.raises(NonFiniteOutputError):
             engine.check()
-    engine.run_on_device(image)
+    engine.submit(image)
     stand.device.synchronize(0)
     with pytest.raises(NonFiniteOutputError):
-        engine.run_on_device(image)
+        engine.submit(image)
     engine.check()
 
 
@@ -235,7 +235,7 @@ def test_many_calls_in_flight_wait_for_the_oldest_mean(stand: Stand, card: Model
     engine, image = stand.engine(card, "downscale"), {"image": np.zeros((1, 8, 8, 3), np.uint8)}
     stream = stand.device.new_stream()
     for _ in range(25):
-        engine.run_on_device(image, stream=stream)
+        engine.submit(image, stream=stream)
     engine.check()
 
 
@@ -260,7 +260,7 @@ def test_clones_that_come_and_go_leave_no_stream_behind(stand: Stand, card: Mode
     wanted = reference(card, "downscale", inputs)
     for _ in range(3):
         clone = first.clone()
-        found = clone.run_on_device(inputs)
+        found = clone.submit(inputs).outputs
         clone.close()
         stand.device.synchronize(0)
         same(found, wanted)
@@ -272,7 +272,7 @@ def test_clones_that_come_and_go_leave_no_stream_behind(stand: Stand, card: Mode
 
 def test_release_of_a_result_that_is_not_finite_says_so_and_gives_the_memory_back(stand: Stand, tmp_path: Path) -> None:
     engine = stand.engine(nan_card(tmp_path), "downscale")
-    engine.run_on_device({"image": np.zeros((1, 16, 16, 3), np.uint8)})
+    engine.submit({"image": np.zeros((1, 16, 16, 3), np.uint8)})
     with pytest.raises(NonFiniteOutputError):
         engine.release()
     assert all(owner() is None for _, _, owner in stand.device._memory)
@@ -286,7 +286,7 @@ def test_a_call_that_fails_half_way_does_not_write_into_the_next(
     engine = stand.engine(card, "downscale")
     streams = [stand.device.new_stream() for _ in range(2)]
     first, second = (graph_inputs(card, "downscale", seed=seed) for seed in (1, 2))
-    engine.run_on_device(first, stream=streams[0])
+    engine.submit(first, stream=streams[0])
     name = "copy" if on_device else "download"
     whole: Any = getattr(stand.device, name)
 
@@ -298,9 +298,9 @@ def test_a_call_that_fails_half_way_does_not_write_into_the_next(
     for seed in range(5):
         setattr(stand.device, name, fails)
         with pytest.raises(BackendError, match="cudaErrorInvalidValue"):
-            engine.run_on_device(first, stream=streams[0]) if on_device else engine.run(first)
+            engine.submit(first, stream=streams[0]).outputs if on_device else engine.run(first)
         setattr(stand.device, name, whole)
-        found = engine.run_on_device(second, stream=streams[1])
+        found = engine.submit(second, stream=streams[1]).outputs
         stand.device.interleave(streams[0], engine._stream, streams[1], seed=seed)
         same(found, reference(card, "downscale", second))
 

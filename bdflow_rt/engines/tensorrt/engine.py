@@ -5,6 +5,7 @@ No PyTorch: memory, streams and graphs are CuPy's, behind `gpu.CudaDevice`.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.engines.cache import EngineCache
-from bdflow_rt.engines.engine import check_finite, check_inputs, closed, run_error
+from bdflow_rt.engines.engine import (
+    Job,
+    check_finite,
+    check_inputs,
+    closed,
+    host_outputs,
+    make_spec,
+    run_error,
+)
 from bdflow_rt.engines.gpu import DEFAULT_STREAMS, CudaDevice, Graph, Stamp
 from bdflow_rt.engines.shaped import (
     WORKSPACE,
@@ -25,6 +34,7 @@ from bdflow_rt.engines.shaped import (
     check_extents,
     check_tensors,
     size_of,
+    size_range,
     tensors_of,
 )
 from bdflow_rt.engines.tensorrt.library import LoadedEngine, load_library
@@ -43,8 +53,7 @@ _MEAN: tuple[tuple[int, ...], np.dtype[Any]] = ((), np.dtype(np.float32))
 class TensorRTEngine:
     """One direction of a model on an NVIDIA GPU.
 
-    Not thread-safe: give each worker its own with `clone`, which shares the weights. Arrays of `run` are NumPy's,
-    those of `run_on_device` any library's on the GPU.
+    Not thread-safe: give each worker its own with `clone`, which shares the weights. Several jobs may be awaited.
 
     Args:
         card: of the model.
@@ -65,6 +74,9 @@ class TensorRTEngine:
         self._card = card
         self._device = loaded.device
         check_tensors(loaded, card, direction)
+        smallest, largest = size_range(loaded, card)
+        spec = make_spec(card, direction, backend=self.backend, device=f"cuda:{self._device.index}")
+        self.spec = dataclasses.replace(spec, smallest=smallest, largest=largest)
         self._shaped: OrderedDict[Batch, Shaped] = OrderedDict()
         self._loaded: LoadedEngine | None = loaded
         loaded.acquire()
@@ -78,15 +90,12 @@ class TensorRTEngine:
         self._inputs = (main, *sorted(loaded.inputs.keys() - {"planes", main}))
         self._outputs = tuple(sorted(loaded.outputs.keys() - {"planes", "mean"})) if main == "image" else ("image",)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """See `Engine.run`; waits for the result.
-
-        Raises:
-            OutsideProfileError: the engine was not built for pictures of this size.
-            BusyError: another thread's call is running.
-        """
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], *, out: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
         with self._using() as loaded:
             check_inputs(self._card, self.direction, inputs)
+            targets = host_outputs(self.spec, inputs, out)
             shaped = self._for(loaded, inputs)
             with self._settled_if_it_fails(self._stream):
                 for name in self._inputs:
@@ -95,30 +104,18 @@ class TensorRTEngine:
                     self._device.upload(pinned, self._buffers.view(name, shaped.tensors[name]), self._stream)
                 self._execute(shaped, self._stream)
                 found = self._downloaded(shaped)
-        check_finite(float(found.pop("mean")), backend=self.backend, model=self._card.id)
-        return {name: value.copy() for name, value in found.items()}
+            mean = float(found["mean"])
+            for name, target in targets.items():
+                np.copyto(target, found[name])
+        check_finite(mean, backend=self.backend, model=self._card.id)
+        return targets
 
-    def run_on_device(
-        self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None
-    ) -> dict[str, Any]:
-        """Run on arrays that are on the GPU, on the caller's stream; the host does not wait.
+    def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> Job:
+        """See `Engine.submit`. The first call of a new size does wait, for its CUDA graph to be captured and tried.
 
-        The first call of a new size of picture does wait, for its CUDA graph to be captured and tried.
-
-        Args:
-            inputs: those of `Engine`, arrays of any library on the engine's GPU, of any strides.
-            out: arrays to write to, by output; where there is none, they are made, by the library of the first input.
-            stream: of CuPy, PyTorch or PyCUDA, or an address; None is the current one of the first input's library.
-
-        Returns:
-            The outputs, ready for whatever follows on the stream. Whether they are finite shows later: a result that
-            is not raises NonFiniteOutputError in one of the calls that follow, or in `check`.
-
-        Raises:
-            ArgumentError: `stream` is no stream, or `out` has an output that is not one.
-            DTypeError, ShapeError: an array, also of `out`, is not what `Engine` says.
-            DeviceMismatchError: arrays or stream of another GPU or the host.
-            OutsideProfileError, BusyError, ClosedError, OutOfMemoryError, BackendError: as `run`.
+        Outputs that `out` does not have are made by the library of the first input. A result that is not finite raises
+        NonFiniteOutputError where its job is waited for; of a job that is not, in one of the calls that follow, or in
+        `check`.
         """
         with self._using() as loaded:
             self._check_means(wait=False)
@@ -138,13 +135,13 @@ class TensorRTEngine:
                 self._execute(shaped, working)
                 for name, target in targets.items():
                     self._device.copy(self._buffers.view(name, shaped.tensors[name]), target, working)
-                self._note_mean(working)
+                mean = self._note_mean(working)
                 self._last = working, self._device.stamp(working)
                 self._follow(working, asked)
-        return results
+        return _DeviceJob(self, results, *mean)
 
     def check(self) -> None:
-        """Wait for what `run_on_device` has started, and raise if a result was not finite.
+        """Wait for all jobs, and raise if a result was not finite.
 
         Raises:
             NonFiniteOutputError, ClosedError, BusyError: as `run`.
@@ -306,13 +303,14 @@ class TensorRTEngine:
             results[name] = array
         return results
 
-    def _note_mean(self, stream: int) -> None:
-        """Have the mean fetched; it is looked at in a later call, when it has come."""
+    def _note_mean(self, stream: int) -> tuple[Stamp, int]:
+        """Have the mean fetched; it is looked at when its job is waited for, or in a later call, when it has come."""
         used = {slot for _, slot in self._pending}
         slot = next(slot for slot in range(_MEANS) if slot not in used)
         pinned = self._buffers.pinned("means", ((_MEANS,), np.dtype(np.float32)))
         self._device.download(self._buffers.view("mean", _MEAN), pinned[slot : slot + 1], stream)
         self._pending.append((self._device.stamp(stream), slot))
+        return self._pending[-1]
 
     def _check_means(self, *, wait: bool) -> None:
         pinned = self._buffers.pinned("means", ((_MEANS,), np.dtype(np.float32)))
@@ -324,6 +322,23 @@ class TensorRTEngine:
                 return
             self._pending.pop(0)
             check_finite(float(pinned[slot]), backend=self.backend, model=self._card.id)
+
+    def end_job(self, stamp: Stamp, slot: int) -> None:
+        """Wait for a job, and look at its mean unless a later call has.
+
+        Raises:
+            NonFiniteOutputError: it is not finite.
+            BackendError: the GPU failed.
+        """
+        with self._busy:
+            try:
+                stamp.wait()
+            except RuntimeError as error:
+                raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from error
+            if (stamp, slot) in self._pending:
+                self._pending.remove((stamp, slot))
+                means = self._buffers.pinned("means", ((_MEANS,), np.dtype(np.float32)))
+                check_finite(float(means[slot]), backend=self.backend, model=self._card.id)
 
     def _follow(self, before: int, after: int) -> None:
         """Let a stream wait for what another has been given so far, and for this engine's last work."""
@@ -343,6 +358,21 @@ class TensorRTEngine:
         self._pending.clear()
         self._last = None
         self._buffers.clear()
+
+
+class _DeviceJob:
+    """Work on a stream, with the stamp behind it and the slot of its mean."""
+
+    def __init__(self, engine: TensorRTEngine, outputs: dict[str, Any], stamp: Stamp, slot: int) -> None:
+        self.outputs = outputs
+        self._engine, self._stamp, self._slot = engine, stamp, slot
+
+    def done(self) -> bool:
+        return self._stamp.is_reached()
+
+    def wait(self) -> dict[str, Any]:
+        self._engine.end_job(self._stamp, self._slot)
+        return self.outputs
 
 
 def open_tensorrt(

@@ -3,6 +3,7 @@ way on a GPU where TensorRT is absent."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bdflow_rt.engines.engine import check_finite, check_inputs, closed, run_error
+from bdflow_rt.engines.engine import (
+    FinishedJob,
+    Job,
+    check_finite,
+    check_inputs,
+    closed,
+    host_outputs,
+    make_spec,
+    run_error,
+)
 from bdflow_rt.engines.torch.graph import GraphedWire
 from bdflow_rt.engines.torch.settings import own_settings, torch_device
 from bdflow_rt.fork import torch_threads
@@ -49,6 +59,7 @@ class TorchEngine:
         threads: int | None = None,
     ) -> None:
         self.direction = direction
+        self.spec = make_spec(card, direction, backend=self.backend, device="cpu")  # it takes and gives host arrays
         self._card = card
         self._device, self._threads = torch_device(device), torch_threads(threads)
         network = load_model(card)
@@ -58,11 +69,14 @@ class TorchEngine:
         except RuntimeError as error:
             raise run_error(error, backend=self.backend, what=f"loading {card.id}") from None
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], *, out: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
         wire = self._wire
         if wire is None:
             raise closed(self._card, self.direction)
         check_inputs(self._card, self.direction, inputs)
+        targets = host_outputs(self.spec, inputs, out)
         try:
             with own_settings(self._device, threads=self._threads):
                 # Torch takes no negative strides, such as those of a flipped view.
@@ -71,11 +85,26 @@ class TorchEngine:
                     outputs = self._graphs.run(host)
                 else:
                     outputs = wire({name: value.to(self._device) for name, value in host.items()})
-                results = {name: value.cpu().numpy() for name, value in outputs.items()}
+                mean = float(outputs["mean"])
+                for name, target in targets.items():
+                    torch.from_numpy(target).copy_(outputs[name])
         except (RuntimeError, MemoryError) as error:
             raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
-        check_finite(float(results.pop("mean")), backend=self.backend, model=self._card.id)
-        return results
+        check_finite(mean, backend=self.backend, model=self._card.id)
+        return targets
+
+    def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> Job:
+        """See `Engine.submit`; it has ended when this returns."""
+        return FinishedJob(self.run(inputs, out=out))
+
+    def clone(self) -> TorchEngine:
+        """See `Engine.clone`; graphs of CUDA are captured anew."""
+        if self._wire is None:
+            raise closed(self._card, self.direction)
+        twin = copy.copy(self)
+        if self._graphs is not None:
+            twin._graphs = GraphedWire(self._wire.network, self.direction)
+        return twin
 
     def release(self) -> None:
         """See `Engine.release`; of PyTorch's memory, what the graphs hold."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -29,10 +30,12 @@ from bdflow_rt.options import (
 from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, ZPolicy
 from bdflow_rt.picture import Picture, UInt8Array, as_picture
 from bdflow_rt.runtime.runner import Runner
-from bdflow_rt.zoo import DEFAULT_MODEL, ModelCard, find_model, find_model_by_identity
+from bdflow_rt.zoo import DEFAULT_MODEL, Direction, ModelCard, find_model, find_model_by_identity
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+T = TypeVar("T")
 
 
 class Rescaler:
@@ -193,21 +196,35 @@ class Rescaler:
         """
         _check_z(z)
         check_work(refine=refine, progress=progress)
-        if isinstance(image, (str, os.PathLike)):
-            picture = read_picture(image, background=background, max_pixels=self._max_pixels)
-        else:
-            picture = as_picture(image, max_pixels=self._max_pixels)
-        return self._downscale(picture, z or ZPolicy(), refine, progress)
+        return self._downscale([self._picture(image, background)], z or ZPolicy(), refine, progress)[0]
 
     def downscale_batch(
-        self, images: UInt8Array | Sequence[UInt8Array | PathLike], *, z: ZPolicy | None = None, refine: int = 0
+        self,
+        images: UInt8Array | Sequence[UInt8Array | Picture | PathLike],
+        *,
+        z: ZPolicy | None = None,
+        background: str | None = None,
+        refine: int = 0,
     ) -> list[Packet]:
-        """Make pictures small: (N, H, W, 3) uint8, or a sequence of what `downscale` takes, of any sizes.
+        """Make pictures small, those of one size that follow one another at once.
+
+        Small pictures take less time so. Their LR may differ from that of `downscale` by 1 in a few values.
+
+        Args:
+            images: (N, H, W, 3) uint8, or a sequence of what `downscale` takes, of any sizes.
+            z, background, refine: as for `downscale`.
 
         Raises:
             As `downscale`.
         """
-        return [self.downscale(image, z=z, refine=refine) for image in as_sequence("downscale_batch", images)]
+        _check_z(z)
+        check_work(refine=refine)
+        items = as_sequence("downscale_batch", images)
+        pictures = (self._picture(image, background) for image in items)
+        made: list[Packet] = []
+        for group in self._groups("downscale", pictures, lambda picture: picture.pixels.shape[:2]):
+            made += self._downscale(group, z or ZPolicy(), refine, None)
+        return made
 
     def upscale(
         self,
@@ -234,24 +251,31 @@ class Rescaler:
             PacketError, InputError: the file cannot be read as a packet.
             NonFiniteOutputError and others: as `downscale`.
         """
-        if isinstance(packet, (str, os.PathLike)):
-            packet = read_packet(packet, max_pixels=self._max_pixels)
-        if not isinstance(packet, Packet):
-            raise ArgumentError(
-                f"upscale got a {type(packet).__name__}; give what downscale returned, a Packet, or the path of a "
-                "packet file. For several there is upscale_batch."
-            )
-        return self._upscale(packet, z, force, progress)
+        _check_z(z)
+        check_work(force=force, progress=progress)
+        return self._upscale([self._checked(packet, force)], z, progress)[0]
 
     def upscale_batch(
         self, packets: Sequence[Packet | PathLike], *, z: ZPolicy | None = None, force: bool = False
     ) -> list[UInt8Array]:
-        """Restore several pictures, of any sizes: a sequence of what `upscale` takes.
+        """Restore pictures, those of one size that follow one another at once: a sequence of what `upscale` takes.
+
+        Small pictures take less time so, and may differ from those of `upscale` by 1 in a few values.
 
         Raises:
             As `upscale`.
         """
-        return [self.upscale(packet, z=z, force=force) for packet in as_sequence("upscale_batch", packets)]
+        _check_z(z)
+        check_work(force=force)
+        checked = (self._checked(packet, force) for packet in as_sequence("upscale_batch", packets))
+        restored: list[UInt8Array] = []
+
+        def alike(packet: Packet) -> tuple[int, int, bool]:
+            return packet.header.height, packet.header.width, bool((z or packet.header.z).temperature)
+
+        for group in self._groups("upscale_z" if z and z.temperature else "upscale", checked, alike):
+            restored += self._upscale(group, z, None)
+        return restored
 
     def downscale_file(
         self,
@@ -307,7 +331,7 @@ class Rescaler:
             check_output(target, inputs=[source])
             packet = read_packet(source, max_pixels=self._max_pixels)
         check_picture_path(target, width=packet.header.width, height=packet.header.height)
-        pixels = self._upscale(packet, z, force, progress)
+        pixels = self.upscale(packet, z=z, force=force, progress=progress)
         picture = Picture(pixels, packet.header.colour.model, packet.icc_profile)
         write_picture(target, picture)
         return picture
@@ -335,17 +359,54 @@ class Rescaler:
     ) -> None:
         self.close()
 
-    def _downscale(self, picture: Picture, z: ZPolicy, refine: int, progress: Progress | None) -> Packet:
-        height, width = picture.pixels.shape[:2]
-        lr, boundary = self._runner.downscale(
-            picture.pixels, z=z, grey=picture.colour == "grey", refine=refine, progress=progress
+    def _picture(self, image: UInt8Array | Picture | PathLike, background: str | None) -> Picture:
+        if isinstance(image, (str, os.PathLike)):
+            return read_picture(image, background=background, max_pixels=self._max_pixels)
+        return as_picture(image, max_pixels=self._max_pixels)
+
+    def _checked(self, packet: Packet | PathLike, force: bool) -> Packet:
+        if isinstance(packet, (str, os.PathLike)):
+            packet = read_packet(packet, max_pixels=self._max_pixels)
+        if not isinstance(packet, Packet):
+            raise ArgumentError(
+                f"upscale got a {type(packet).__name__}; give what downscale returned, a Packet, or the path of a "
+                "packet file. For several there is upscale_batch."
+            )
+        packet.check_model(self.card, max_pixels=self._max_pixels)
+        if not force:
+            packet.check_unedited()
+        return packet
+
+    def _groups(
+        self, direction: Direction, items: Iterable[T], key: Callable[[T], tuple[int, ...]]
+    ) -> Iterator[list[T]]:
+        """Neighbours of one size, (height, width, ...) by `key`, as many as go through the engine at once."""
+        scale = self.card.interface.scale
+        for (height, width, *_), alike in itertools.groupby(items, key):
+            most = self._runner.batch_size(direction, (-(-height // scale), -(-width // scale)))
+            while group := list(itertools.islice(alike, most)):
+                yield group
+
+    def _downscale(
+        self, pictures: Sequence[Picture], z: ZPolicy, refine: int, progress: Progress | None
+    ) -> list[Packet]:
+        """Packets of pictures of one size."""
+        made = self._runner.downscale(
+            [picture.pixels for picture in pictures],
+            z=z,
+            grey=[picture.colour == "grey" for picture in pictures],
+            refine=refine,
+            progress=progress,
         )
+        return [self._packet(lr, boundary, picture, z) for (lr, boundary), picture in zip(made, pictures, strict=True)]
+
+    def _packet(self, lr: UInt8Array, boundary: UInt8Array | None, picture: Picture, z: ZPolicy) -> Packet:
         header = PacketHeader(
             model=self.card.id,
             identity=self.card.packet_identity,
             scale=self.card.interface.scale,
-            width=width,
-            height=height,
+            width=picture.pixels.shape[1],
+            height=picture.pixels.shape[0],
             bits=self.card.interface.bits,
             lr_crc32=Packet.crc32_of(lr),
             profile_crc32=None if picture.icc_profile is None else zlib.crc32(picture.icc_profile),
@@ -354,19 +415,15 @@ class Rescaler:
         )
         return Packet(lr, boundary, header, picture.icc_profile)
 
-    def _upscale(self, packet: Packet, z: ZPolicy | None, force: bool, progress: Progress | None) -> UInt8Array:
-        _check_z(z)
-        check_work(force=force, progress=progress)
-        packet.check_model(self.card, max_pixels=self._max_pixels)
-        if not force:
-            packet.check_unedited()
-        header = packet.header
+    def _upscale(self, packets: Sequence[Packet], z: ZPolicy | None, progress: Progress | None) -> list[UInt8Array]:
+        """The HR pixels of packets of one size."""
+        headers = [packet.header for packet in packets]
         return self._runner.upscale(
-            packet.lr,
-            packet.boundary,
-            size=(header.height, header.width),
-            z=z or header.z,
-            grey=header.colour.model == "grey",
+            [packet.lr for packet in packets],
+            [packet.boundary for packet in packets],
+            size=(headers[0].height, headers[0].width),
+            z=[z or header.z for header in headers],
+            grey=[header.colour.model == "grey" for header in headers],
             progress=progress,
         )
 

@@ -75,10 +75,10 @@ def hr_window(pixels: UInt8Array, rows: Span, columns: Span, scale: int) -> UInt
 
 
 def keep(target: UInt8Array, tile: UInt8Array, rows: Span, columns: Span) -> None:
-    """Copy the part of a tile that is kept; what reaches beyond the target (padding) is dropped."""
-    part = target[rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop]
+    """Copy the part of a batch's tile that is kept; what reaches beyond the target (padding) is dropped."""
+    part = target[:, rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop]
     top, left = rows.keep_start - rows.start, columns.keep_start - columns.start
-    part[...] = tile[top : top + part.shape[0], left : left + part.shape[1]]
+    part[...] = tile[:, top : top + part.shape[1], left : left + part.shape[2]]
 
 
 def scaled(span: Span, scale: int) -> Span:

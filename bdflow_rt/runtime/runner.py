@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -38,6 +38,8 @@ from bdflow_rt.zoo import Direction, ModelCard
 if TYPE_CHECKING:
     from bdflow_rt.runtime.refine import Refiner
 
+MAX_BATCH_PIXELS = 1 << 20
+"""HR pixels of a batch; a larger picture alone keeps all cores busy."""
 T = TypeVar("T")
 
 
@@ -76,20 +78,39 @@ class Runner:
         """In which it was first used."""
         self._closed = False
 
+    def batch_size(self, direction: Direction, lr_size: tuple[int, int]) -> int:
+        """Pictures of (h, w) LR pixels that go through an engine at once: those that fit, as wholes."""
+        interface, backend = self._card.interface, self._selection.backend
+        pixels = lr_size[0] * lr_size[1]
+        fitting = int(self._memory_limit_mib * MIB / (pixels * bytes_per_lr_pixel(interface, backend)))
+        most = min(fitting, MAX_BATCH_PIXELS // (pixels * interface.scale**2))
+        if most > 1 and BACKENDS[backend].builds_first:
+            self._enter()
+            with self._lock:
+                largest = self._engine(direction).spec.largest
+            most = most if largest is None else min(most, largest[0])
+        return max(1, most)
+
     def downscale(
-        self, pixels: UInt8Array, *, z: ZPolicy, grey: bool, refine: int, progress: Progress | None
-    ) -> tuple[UInt8Array, UInt8Array | None]:
-        """The LR picture and the boundary levels of an HR picture.
+        self,
+        pictures: Sequence[UInt8Array],
+        *,
+        z: ZPolicy,
+        grey: Sequence[bool],
+        refine: int = 0,
+        progress: Progress | None = None,
+    ) -> list[tuple[UInt8Array, UInt8Array | None]]:
+        """The LR pictures and the boundary levels of HR pictures of one size, as one batch.
 
         Args:
-            pixels: (H, W, 3) uint8.
+            pictures: (H, W, 3) uint8 each.
             z: what `upscale` will use, for which the LR pixels are refined.
-            grey: `upscale` will take the mean of the channels.
+            grey: of each picture, whether `upscale` will take the mean of the channels.
             refine: steps of gradient descent; 0 is none.
             progress: called with the number of tiles done and in all; again for `refine`.
 
         Returns:
-            (h, w, 3) uint8, and (h, w) uint8 or None for a model without a boundary.
+            Of each (h, w, 3) uint8, and (h, w) uint8 or None for a model without a boundary.
 
         Raises:
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: an engine failed or does not load.
@@ -97,77 +118,81 @@ class Runner:
             ClosedError: the runner was closed.
         """
         self._enter()
-        interface = self._card.interface
-        self._check_direction("downscale", pixels.shape[:2])
-        size = -(-pixels.shape[0] // interface.scale), -(-pixels.shape[1] // interface.scale)
-        lr = np.empty((*size, 3), np.uint8)
-        boundary = np.empty(size, np.uint8) if interface.bits else None
+        interface, hr_size = self._card.interface, pictures[0].shape[:2]
+        self._check_direction("downscale", hr_size)
+        size = -(-hr_size[0] // interface.scale), -(-hr_size[1] // interface.scale)
+        lr = np.empty((len(pictures), *size, 3), np.uint8)
+        boundary = np.empty((len(pictures), *size), np.uint8) if interface.bits else None
 
-        def one(rows: Span, columns: Span) -> None:
-            tile = hr_window(pixels, rows, columns, interface.scale)
-            results = self._run("downscale", {"image": tile[None]})
-            keep(lr, results["lr"][0], rows, columns)
+        def tile(rows: Span, columns: Span) -> None:
+            image = _batch([hr_window(pixels, rows, columns, interface.scale) for pixels in pictures])
+            results = self._run("downscale", {"image": image})
+            keep(lr, results["lr"], rows, columns)
             if boundary is not None:
-                keep(boundary, results["boundary"][0], rows, columns)
+                keep(boundary, results["boundary"], rows, columns)
 
         with self._lock:
             refiner = self._open_refiner() if refine else None  # what it lacks is better said at once
-            self._each_tile("downscale", size, one, progress)
+            self._each_tile("downscale", size, tile, progress, batch=len(pictures))
             if refiner is not None:
                 self._check_open()  # `progress` may have closed it
-                from bdflow_rt.runtime.refine import Target
+                for index, pixels in enumerate(pictures):
+                    from bdflow_rt.runtime.refine import Target
 
-                latent = partial(self._latent, z, size[1]) if z.temperature else None
-                target = Target(pixels, boundary, grey=grey, latent=latent)
-                best = partial(refiner.refine, target, lr, steps=refine, progress=progress)
-                lr = self._with_tiles("gradient", size, lambda plan: best(plan=plan))
-        return lr, boundary
+                    latent = partial(self._latent, z, size[1]) if z.temperature else None
+                    levels = None if boundary is None else boundary[index]
+                    target = Target(pixels, levels, grey=grey[index], latent=latent)
+                    best = partial(refiner.refine, target, lr[index], steps=refine, progress=progress)
+                    lr[index] = self._with_tiles("gradient", size, lambda plan, best=best: best(plan=plan))  # type: ignore[misc]
+        return [(lr[index], None if boundary is None else boundary[index]) for index in range(len(pictures))]
 
     def upscale(
         self,
-        lr: UInt8Array,
-        boundary: UInt8Array | None,
+        lr: Sequence[UInt8Array],
+        boundary: Sequence[UInt8Array | None],
         *,
         size: tuple[int, int],
-        z: ZPolicy,
-        grey: bool,
-        progress: Progress | None,
-    ) -> UInt8Array:
-        """The HR picture that an LR picture and its boundary levels restore to.
+        z: Sequence[ZPolicy],
+        grey: Sequence[bool],
+        progress: Progress | None = None,
+    ) -> list[UInt8Array]:
+        """The HR pictures that LR pictures of one size and their boundary levels restore to, as one batch.
 
         Args:
-            lr: (h, w, 3) uint8.
-            boundary: (h, w) uint8 levels, or None for a model without.
-            size: (H, W) of what is kept of it.
-            z: what to use for Z.
-            grey: give the mean of the channels, as three equal ones.
+            lr: (h, w, 3) uint8 each.
+            boundary: (h, w) uint8 levels each, or None for a model without.
+            size: (H, W) of what is kept of them.
+            z: what to use for Z, for each; with a temperature for all or none.
+            grey: of each, whether to give the mean of the channels, as three equal ones.
             progress: called with the number of tiles done and in all.
 
         Returns:
-            (H, W, 3) uint8.
+            (H, W, 3) uint8 each.
 
         Raises:
             As `downscale`.
         """
         self._enter()
-        scale = self._card.interface.scale
-        direction: Direction = "upscale_z" if z.temperature else "upscale"
+        interface, lr_size = self._card.interface, lr[0].shape[:2]
+        direction: Direction = "upscale_z" if z[0].temperature else "upscale"
         self._check_direction(direction, size)
-        image = np.empty((*size, 3), np.uint8)
+        image = np.empty((len(lr), *size, 3), np.uint8)
 
-        def one(rows: Span, columns: Span) -> None:
+        def tile(rows: Span, columns: Span) -> None:
             area = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-            inputs: dict[str, NDArray[Any]] = {"lr": lr[area][None]}
-            if boundary is not None:
-                inputs["boundary"] = boundary[area][None]
-            if z.temperature:
-                inputs["latent"] = self._latent(z, lr.shape[1], rows, columns)[None]
-            restored = self._run(direction, inputs)["image"][0]
-            keep(image, to_grey(restored) if grey else restored, scaled(rows, scale), scaled(columns, scale))
+            inputs: dict[str, NDArray[Any]] = {"lr": _batch([pixels[area] for pixels in lr])}
+            if interface.bits:
+                inputs["boundary"] = _batch([levels[area] for levels in boundary if levels is not None])
+            if direction == "upscale_z":
+                inputs["latent"] = _batch([self._latent(policy, lr_size[1], rows, columns) for policy in z])
+            restored = self._run(direction, inputs)["image"]
+            for index in np.flatnonzero(grey):
+                restored[index] = to_grey(restored[index])
+            keep(image, restored, scaled(rows, interface.scale), scaled(columns, interface.scale))
 
         with self._lock:
-            self._each_tile(direction, (lr.shape[0], lr.shape[1]), one, progress)
-        return image
+            self._each_tile(direction, (lr_size[0], lr_size[1]), tile, progress, batch=len(lr))
+        return list(image)
 
     def close(self) -> None:
         """Free the engines, after the picture that is being made; in a forked process the parent's stay as they are."""
@@ -214,6 +239,8 @@ class Runner:
         size: tuple[int, int],
         function: Callable[[Span, Span], None],
         progress: Progress | None,
+        *,
+        batch: int,
     ) -> None:
         """Call a function for every window."""
 
@@ -223,13 +250,18 @@ class Runner:
                 if progress is not None:
                     progress(done, len(plan))
 
-        self._with_tiles(direction, size, each)
+        self._with_tiles(direction, size, each, batch=batch)
 
     def _with_tiles(
-        self, work: Direction | Literal["gradient"], size: tuple[int, int], function: Callable[[list[Window]], T]
+        self,
+        work: Direction | Literal["gradient"],
+        size: tuple[int, int],
+        function: Callable[[list[Window]], T],
+        *,
+        batch: int = 1,
     ) -> T:
-        """Call a function with the windows of an LR picture, again with smaller ones where memory runs out."""
-        interface, limit_mib = self._card.interface, self._memory_limit_mib
+        """Call a function with the windows of LR pictures, again with smaller ones where memory runs out."""
+        interface, limit_mib = self._card.interface, self._memory_limit_mib / batch
         backend = "gradient" if work == "gradient" else self._selection.backend
         while True:
             tile = tile_size(*size, interface, memory_limit_mib=limit_mib, backend=backend)
@@ -268,9 +300,17 @@ class Runner:
             self.engines[direction].release()
 
     def _run(self, direction: Direction, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self._engine(direction).run(inputs)
+
+    def _engine(self, direction: Direction) -> Engine:
         self._check_open()
         if direction not in self.engines:
             self.engines[direction] = open_engine(
                 self._selection, self._card, direction, precision=self._precision, threads=self._threads
             )
-        return self.engines[direction].run(inputs)
+        return self.engines[direction]
+
+
+def _batch(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays of one shape as a batch; a single one is not copied."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)

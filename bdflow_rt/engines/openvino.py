@@ -113,6 +113,8 @@ class OpenVINOEngine:
         self._options: dict[str, Any] = {
             _HINT: _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
+            # Pinned, the threads of every engine and process begin at the same core: two of one thread took turns.
+            "ENABLE_CPU_PINNING": False,
         }
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads

@@ -124,6 +124,13 @@ def test_released_memory_comes_back_with_the_next_run(card: ModelCard, size: tup
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+def test_no_thread_is_pinned_to_a_core_where_other_engines_begin_too(card: ModelCard) -> None:
+    engine = OpenVINOEngine(card, "downscale", threads=1)
+    engine.run(graph_inputs(card, "downscale"))
+    assert engine._flexible is not None
+    assert engine._flexible.get_compiled_model().get_property("ENABLE_CPU_PINNING") is False
+
+
 @pytest.mark.parametrize("size", [(96, 80), LARGE])
 def test_repeated_runs_give_the_same_bytes(card: ModelCard, size: tuple[int, int]) -> None:
     engine = OpenVINOEngine(card, "upscale", threads=1)

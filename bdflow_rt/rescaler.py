@@ -136,9 +136,25 @@ class Rescaler:
             PacketError, InputError: the file cannot be read as a packet.
         """
         if not isinstance(packet, Packet):
-            packet = read_packet(packet, max_pixels=options.get("max_pixels", DEFAULT_MAX_PIXELS))
+            return cls.open(packet, backend=backend, device=device, **options)[0]
         card = find_model_by_identity(packet.header.model, packet.header.identity)
         return cls(card, backend=backend, device=device, **options)
+
+    @classmethod
+    def open(
+        cls, path: PathLike, *, backend: str = "auto", device: str | None = None, **options: Unpack[Options]
+    ) -> tuple[Rescaler, Packet]:
+        """A packet file's packet, and a rescaler that restores it: as `for_packet`, with the file read once.
+
+        Args:
+            path: of a packet file.
+            backend, device, options: as for the class.
+
+        Raises:
+            As `for_packet`.
+        """
+        packet = read_packet(path, max_pixels=options.get("max_pixels", DEFAULT_MAX_PIXELS))
+        return cls.for_packet(packet, backend=backend, device=device, **options), packet
 
     @property
     def backend(self) -> str:

@@ -57,6 +57,7 @@ def calls(tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
             },
             "from_pretrained": Rescaler.from_pretrained,
             "for_packet": Rescaler.for_packet,
+            "open": Rescaler.open,
             "for_packet.max_pixels": lambda x: Rescaler.for_packet("packet.png", max_pixels=x),
             "warm_up.height": lambda x: rescaler.warm_up(height=x),
             "warm_up.width": lambda x: rescaler.warm_up(width=x),

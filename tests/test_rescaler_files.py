@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from bdflow_rt import Packet, Rescaler
+from bdflow_rt import Packet, Rescaler, write_packet
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.containers.png import read_packet
 from bdflow_rt.errors import (
     ArgumentError,
+    ImageTooLargeError,
     MissingFileError,
     NonFiniteOutputError,
     NotAPacketError,
@@ -192,3 +193,17 @@ def test_memory_is_bounded_for_large_pictures(tmp_path: Path) -> None:
     lr = picture // 16 + picture // 48
     assert down - start < 64 + lr + 32
     assert both - start < 64 + lr + picture + 32
+
+
+def test_a_packet_file_opens_with_the_rescaler_that_restores_it(
+    rescaler: Rescaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packet = rescaler.downscale(photo(37, 45, 1))
+    write_packet(tmp_path / "small.png", packet)
+    monkeypatch.setenv("BDFLOW_ZOO", str(rescaler.card.folder))
+    opened, found = Rescaler.open(tmp_path / "small.png", threads=1)
+    with opened:
+        assert opened.card.identity == rescaler.card.identity
+        assert np.array_equal(opened.upscale(found), rescaler.upscale(packet))
+    with pytest.raises(ImageTooLargeError):
+        Rescaler.open(tmp_path / "small.png", max_pixels=100)

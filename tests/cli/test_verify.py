@@ -15,7 +15,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from bdflow_rt.engines.select import Selection, choose_precision
+from bdflow_rt.engines.backends import BackendInfo
+from bdflow_rt.engines.select import choose_precision, select
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.evaluate.verify import COMPARED, MIDDLE_SIDE, REFERENCE, SIZES
 from bdflow_rt.options import Backend
@@ -72,17 +73,15 @@ def test_openvino_agrees_with_torch_in_both_directions(zoo: Path) -> None:
         assert abs(picture["loss_db"]) < 0.01
 
 
-def test_everything_that_a_rescaler_can_be_asked_for_is_compared() -> None:
-    """But bfloat16, and the reference itself. Written out from `choose_precision`, so that a new pair is noticed."""
+def test_everything_that_a_rescaler_can_be_asked_for_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But bfloat16, and the reference itself. Found by `select` and `choose_precision`, so that a new pair is noticed."""
+    monkeypatch.setattr(BackendInfo, "is_installed", property(lambda info: True))
     allowed = set()
     for backend, device in itertools.product(get_args(Backend), ("cpu", "cuda")):
         for precision in ("fp32", "fp16"):
             with contextlib.suppress(ArgumentError):
-                choose_precision(Selection(backend, device, ""), find_model("bdflow-x4"), precision)
-                if backend != "openvino" or device == "cpu":
-                    allowed.add((backend, device, precision))
-    # TensorRT's engines have no CPU, which `select` says.
-    allowed -= {("tensorrt", "cpu", "fp16"), ("tensorrt-rtx", "cpu", "fp16")}
+                choose_precision(select(backend, device), find_model("bdflow-x4"), precision)
+                allowed.add((backend, device, precision))
     compared = {(one.backend, one.device, one.precision) for one in (*COMPARED, REFERENCE)}
     assert compared == allowed
 

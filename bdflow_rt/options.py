@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict
 
-import numpy as np
-
 from bdflow_rt.errors import ArgumentError, ImageTooLargeError, check_type, check_whole, describe
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -101,6 +99,8 @@ def as_sequence(function: str, items: Any) -> Sequence[Any]:
     Raises:
         ArgumentError: it is neither; `function` starts the message.
     """
+    import numpy as np  # here, since the doctor of a bare Python reads the options as well
+
     if isinstance(items, Sequence) and not isinstance(items, (str, bytes)):
         return items
     if isinstance(items, np.ndarray) and items.ndim == 4:

@@ -15,8 +15,8 @@ Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 NAMED: dict[str, Size] = {"360p": (360, 640), "720p": (720, 1280), "1080p": (1080, 1920), "4k": (2160, 3840)}
 """(height, width) of a frame that fills such a screen."""
-SMALLEST: Size = (64, 64)
-"""What the named profiles begin at."""
+SMALLEST: Size = (1, 1)
+"""What the named profiles begin at: one LR pixel."""
 _MAX_SIDE = 1 << 16
 _MAX_BATCH = 1 << 10
 _ALLOWED = f"a name ({', '.join(NAMED)}), WIDTHxHEIGHT, or three of them as MIN:OPT:MAX"
@@ -73,7 +73,7 @@ def parse_profile(text: str, *, batch: Batch = (1, 1, 1)) -> Profile:
     """A profile from what a user types.
 
     Args:
-        text: "1080p" takes pictures from 64 x 64 to 1920 x 1080 and is tuned for the largest; "640x480" takes that
+        text: "1080p" takes pictures from one LR pixel to 1920 x 1080 and is tuned for the largest; "640x480" takes that
             size alone; "64x64:1280x720:1920x1080" is smallest, optimal, largest, where names are sizes too.
         batch: smallest, optimal and largest number of pictures.
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from bdflow_rt.engines.backends import BACKENDS
-from bdflow_rt.errors import OutOfMemoryError
+from bdflow_rt.errors import OutOfMemoryError, OutsideProfileError
 from bdflow_rt.options import Backend
 from bdflow_rt.picture import UInt8Array
 from bdflow_rt.zoo.interface import ModelInterface
@@ -103,12 +103,27 @@ def bytes_per_lr_pixel(interface: ModelInterface, backend: Worker) -> int:
 
 
 def tile_size(
-    height: int, width: int, interface: ModelInterface, *, memory_limit_mib: float, backend: Worker
+    height: int,
+    width: int,
+    interface: ModelInterface,
+    *,
+    memory_limit_mib: float,
+    backend: Worker,
+    smallest: tuple[int, int] = (1, 1),
+    largest: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
-    """Height and width of the windows: as few as the memory limit allows, and then as small as their number allows.
+    """Height and width of the windows: as few as the limits allow, and then as small as their number allows.
+
+    Args:
+        height, width: of the LR picture.
+        interface: of the network.
+        memory_limit_mib: working memory of one window.
+        backend: what works on it.
+        smallest, largest: windows that the engine takes; a picture that is smaller is not enlarged.
 
     Raises:
         OutOfMemoryError: not even a window with one useful pixel fits, or the picture cannot be cut and does not fit.
+        OutsideProfileError: the engine takes no window that is large enough for that.
     """
     halo, pixel_bytes = halo_of(interface, backend), bytes_per_lr_pixel(interface, backend)
     if interface.halo is None:
@@ -118,19 +133,29 @@ def tile_size(
                 f"tiles and takes about {least} MiB for this one; raise the limit to at least that."
             )
         return height, width
-    pixels = int(min(memory_limit_mib * MIB / pixel_bytes, height * width))
-    side = math.isqrt(pixels)
-    rows = min(height, side)
-    columns = min(width, pixels // max(rows, 1))
-    rows = min(height, pixels // max(columns, 1))
+    most_rows, most_columns = min(height, (largest or (height,))[0]), min(width, (largest or (0, width))[1])
     needed_rows, needed_columns = min(height, 2 * halo + 1), min(width, 2 * halo + 1)
+    if most_rows < needed_rows or most_columns < needed_columns:
+        scale = interface.scale
+        raise OutsideProfileError(
+            f"The smallest exact tile of this x{scale} model has {needed_columns * scale} x {needed_rows * scale} HR "
+            f"pixels, and the engine takes at most {most_columns * scale} x {most_rows * scale}. Build one for a "
+            "larger profile with `bdflow build`."
+        )
+    pixels = int(min(memory_limit_mib * MIB / pixel_bytes, most_rows * most_columns))
+    rows = min(most_rows, math.isqrt(pixels))
+    columns = min(most_columns, pixels // max(rows, 1))
+    rows = min(most_rows, pixels // max(columns, 1))
     if rows < needed_rows or columns < needed_columns:
         least = math.ceil(needed_rows * needed_columns * pixel_bytes / MIB)
         raise OutOfMemoryError(
             f"memory_limit_mib is {memory_limit_mib:g}, but the smallest exact tile of this x{interface.scale} model "
             f"takes about {least} MiB; raise the limit to at least that."
         )
-    return _evened(height, rows, halo), _evened(width, columns, halo)
+    return (
+        max(_evened(height, rows, halo), min(smallest[0], rows)),
+        max(_evened(width, columns, halo), min(smallest[1], columns)),
+    )
 
 
 def _evened(length: int, tile: int, halo: int) -> int:

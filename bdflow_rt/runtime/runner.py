@@ -263,8 +263,12 @@ class Runner:
         """Call a function with the windows of LR pictures, again with smaller ones where memory runs out."""
         interface, limit_mib = self._card.interface, self._memory_limit_mib / batch
         backend = "gradient" if work == "gradient" else self._selection.backend
+        limits: dict[str, Any] = {}
+        if work != "gradient" and BACKENDS[self._selection.backend].builds_first:
+            spec = self._engine(work).spec
+            limits = {"smallest": spec.smallest[1:], "largest": None if spec.largest is None else spec.largest[1:]}
         while True:
-            tile = tile_size(*size, interface, memory_limit_mib=limit_mib, backend=backend)
+            tile = tile_size(*size, interface, memory_limit_mib=limit_mib, backend=backend, **limits)
             tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(interface, backend) / MIB
             if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
                 self._release(key for key in self.engines if key != work)

@@ -74,7 +74,7 @@ def test_openvino_agrees_with_torch_in_both_directions(zoo: Path) -> None:
 
 
 def test_everything_that_a_rescaler_can_be_asked_for_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But bfloat16, and the reference itself. Found by `select` and `choose_precision`, so that a new pair is noticed."""
+    """But bfloat16, and the reference itself; found by asking, so that a new pair is noticed."""
     monkeypatch.setattr(BackendInfo, "is_installed", property(lambda info: True))
     allowed = set()
     for backend, device in itertools.product(get_args(Backend), ("cpu", "cuda")):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bdflow_rt.engines.torch.engine import TorchEngine
-from bdflow_rt.engines.torch.settings import own_settings
+from bdflow_rt.engines.torch.settings import own_settings, process_settings
 from bdflow_rt.errors import BackendError, CorruptModelError, OutOfMemoryError, WeightsHashError
 from tests.support import ROOT
 from tests.support_models import graph_inputs, make_model, tiny_config
@@ -83,12 +83,12 @@ def test_tf32_stays_forbidden_until_the_last_call_has_left() -> None:
     convolutions = CUDNN.conv
     before = convolutions.fp32_precision
     with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
-        first.enter_context(own_settings(CPU, threads=None))
-        second.enter_context(own_settings(CPU, threads=None))
+        first.enter_context(process_settings(None))
+        second.enter_context(process_settings(None))
         first.close()
         assert convolutions.fp32_precision == "ieee"
     assert convolutions.fp32_precision == before
-    with pytest.raises(KeyError), own_settings(CPU, threads=None):
+    with pytest.raises(KeyError), process_settings(None):
         raise KeyError
     assert convolutions.fp32_precision == before
 
@@ -132,11 +132,19 @@ def test_the_callers_state_reaches_no_pixel_and_is_left_as_it_was(tmp_path: Path
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_the_callers_modes_are_back_afterwards_also_after_an_error(grad: bool) -> None:
+    with contextlib.suppress(KeyError), own_settings(CPU, threads=None, grad=grad):
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (False, not grad)
+        raise KeyError
+    assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (True, False)
+
+
 def test_threads_are_the_hosts_again_when_the_last_call_has_left() -> None:
     before = torch.get_num_threads()
     with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
-        first.enter_context(own_settings(CPU, threads=before + 1))
-        second.enter_context(own_settings(CPU, threads=before + 2))
+        first.enter_context(process_settings(before + 1))
+        second.enter_context(process_settings(before + 2))
         first.close()
         assert torch.get_num_threads() == before + 2
     assert torch.get_num_threads() == before

@@ -38,13 +38,27 @@ def own_settings(device: torch.device, *, threads: int | None, grad: bool = Fals
 
     Autocast, gradients, the default device, CPU threads and TF32 do not reach the networks.
 
-    By default cuDNN rounds what float32 convolutions read to the 10 bits of TF32, with which the pixels are not the
-    CPU's. Threads and TF32 are the process's: they are as before when the last call has left.
-
     Args:
         device: that computes.
         threads: CPU threads; None leaves them.
         grad: gradients are asked for where they are wanted; otherwise there are none at all.
+    """
+    with (
+        process_settings(threads),
+        torch.device("cpu") if torch.get_default_device().type != "cpu" else nullcontext(),
+        torch.autocast(device.type, enabled=False),
+        torch.inference_mode(not grad),
+        torch.no_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def process_settings(threads: int | None) -> Iterator[None]:
+    """Inside, the process has so many CPU threads, and no TF32; both are as before when the last call has left.
+
+    By default cuDNN rounds what float32 convolutions read to the 10 bits of TF32, with which the pixels are not the
+    CPU's.
     """
     global _users
     with _lock:
@@ -55,13 +69,7 @@ def own_settings(device: torch.device, *, threads: int | None, grad: bool = Fals
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        with (
-            torch.device("cpu") if torch.get_default_device().type != "cpu" else nullcontext(),
-            torch.autocast(device.type, enabled=False),
-            torch.inference_mode(not grad),
-            torch.set_grad_enabled(False),
-        ):
-            yield
+        yield
     finally:
         with _lock:
             _users -= 1

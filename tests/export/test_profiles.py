@@ -23,7 +23,7 @@ def card_of(scale: int) -> ModelCard:
 def test_a_named_profile_takes_all_from_small_to_its_size_and_is_tuned_for_that(name: str) -> None:
     profile = parse_profile(name.upper())
     assert profile == parse_profile(name)  # or the engine would be built once for each spelling
-    assert profile.min == (64, 64)
+    assert profile.min == (1, 1)
     assert profile.opt == profile.max == NAMED[name]
     assert profile.batch == (1, 1, 1)
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.engines.engine import (
-    Job,
     busy,
     check_finite,
     check_inputs,
@@ -133,9 +132,13 @@ class OpenVINOEngine:
     def run(
         self, inputs: Mapping[str, NDArray[Any]], *, out: Mapping[str, NDArray[Any]] | None = None
     ) -> dict[str, NDArray[Any]]:
-        return self.submit(inputs, out=out).wait()
+        job = self.submit(inputs, out=out)
+        try:
+            return job.wait()
+        finally:
+            self.end_job()
 
-    def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> Job:
+    def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> _Job:
         if self._model is None:
             raise closed(self._card, self.direction)
         if self._job is not None and not self._job.is_over:
@@ -145,11 +148,19 @@ class OpenVINOEngine:
         arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         try:
             request = self._request_for(self._model, {name: value.shape for name, value in arrays.items()})
+            job = _Job(request, arrays, outputs, what=f"{self.direction} of {self._card.id}", model=self._card.id)
+            self._job = job  # before it starts: an interrupt must not free the inputs that it reads
             request.start_async(arrays, share_inputs=True)
         except (RuntimeError, MemoryError) as error:
+            self._job = None
             raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
-        self._job = _Job(request, arrays, outputs, what=f"{self.direction} of {self._card.id}", model=self._card.id)
-        return self._job
+        return job
+
+    def end_job(self) -> None:
+        """Let the last job and its arrays go; one that is still running ends."""
+        if self._job is not None:
+            self._job.cancel(closed(self._card, self.direction))
+            self._job = None
 
     def clone(self) -> OpenVINOEngine:
         """See `Engine.clone`; with the CPU threads of this one, so that both take twice as many."""
@@ -165,9 +176,8 @@ class OpenVINOEngine:
                 request.get_compiled_model().release_memory()
 
     def close(self) -> None:
-        if self._job is not None:
-            self._job.cancel(closed(self._card, self.direction))
-        self._flexible = self._fixed = self._model = self._job = None
+        self.end_job()
+        self._flexible = self._fixed = self._model = None
 
     def _request_for(self, model: openvino.Model, shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:
         is_down = self.direction == "downscale"
@@ -232,7 +242,7 @@ class _Job:
             except BaseException:  # Ctrl-C and SIGTERM
                 self.cancel(BackendError(f"The {self._what} was interrupted."))
                 raise
-            self.is_over, self._request = True, None
+            self._end(self._error)
         if self._error is not None:
             raise self._error
         return self.outputs
@@ -250,8 +260,9 @@ class _Job:
         for name, target in self.outputs.items():
             np.copyto(target, request.get_tensor(name).data)
 
-    def _end(self, error: Exception) -> None:
+    def _end(self, error: Exception | None) -> None:
         self._error, self.is_over, self._request = error, True, None
+        self._inputs.clear()
 
 
 def open_engine(

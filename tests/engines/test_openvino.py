@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,6 +124,16 @@ def test_released_memory_comes_back_with_the_next_run(card: ModelCard, size: tup
     engine.release()
     after = engine.run(inputs)
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("size", [(24, 20), (520, 512)])
+def test_an_engine_keeps_no_outputs_after_a_run(card: ModelCard, size: tuple[int, int]) -> None:
+    engine = OpenVINOEngine(card, "downscale")
+    outputs = engine.run({"image": np.zeros((1, *size, 3), np.uint8)})
+    references = [weakref.ref(value) for value in outputs.values()]
+    del outputs
+    gc.collect()
+    assert all(reference() is None for reference in references)
 
 
 def test_no_thread_is_pinned_to_a_core_where_other_engines_begin_too(card: ModelCard) -> None:

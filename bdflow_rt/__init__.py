@@ -16,15 +16,19 @@ from bdflow_rt._version import __version__
 
 if TYPE_CHECKING:
     from bdflow_rt.containers import decode_png, encode_png, read_packet, write_packet
+    from bdflow_rt.engines.front import NV12
+    from bdflow_rt.options import RescalerOptions
     from bdflow_rt.packet import Packet, ZPolicy
     from bdflow_rt.picture import Picture
     from bdflow_rt.rescaler import Rescaler
     from bdflow_rt.zoo import list_models
 
 __all__ = [
+    "NV12",
     "Packet",
     "Picture",
     "Rescaler",
+    "RescalerOptions",
     "ZPolicy",
     "__version__",
     "decode_png",
@@ -41,6 +45,8 @@ def __getattr__(name: str) -> Any:
 
     homes = {
         "containers": ("decode_png", "encode_png", "read_packet", "write_packet"),
+        "engines.front": ("NV12",),
+        "options": ("RescalerOptions",),
         "packet": ("Packet", "ZPolicy"),
         "picture": ("Picture",),
         "rescaler": ("Rescaler",),

@@ -15,13 +15,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 from bdflow_rt.errors import ArgumentError, DiskFullError, OutputError, OutputExistsAsInputError, UnwritableOutputError
 
 PathLike = str | os.PathLike[str]
 Writer = Callable[[BinaryIO], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_path(value: object) -> TypeGuard[PathLike]:
+    """Whether something is meant as the name of a file."""
+    return isinstance(value, (str, os.PathLike))
 
 
 def as_path(path: PathLike) -> Path:

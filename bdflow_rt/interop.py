@@ -18,6 +18,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bdflow_rt.errors import (
     ArgumentError,
@@ -39,7 +40,8 @@ _DLPACK_CPU = 1
 _DLPACK_CUDA = (2, 13)
 """DLDeviceType: kDLCUDA and kDLCUDAManaged."""
 _DEFAULT_STREAMS = (0, 1)
-_PER_THREAD_STREAM = 2
+PER_THREAD_STREAM = 2
+"""Address of CUDA's per-thread default stream."""
 _MEMORY_ON_GPU = (2, 3)
 """cudaMemoryType: device and managed; 0 and 1 are the host's."""
 
@@ -77,6 +79,41 @@ def is_on_gpu(array: Any, *, name: str = "x") -> bool:
         f"{name} is a {_kind(array)}; it must be a NumPy array, or a GPU array of CuPy, PyTorch or any library with "
         "DLPack or __cuda_array_interface__."
     )
+
+
+def is_gpu_array(array: Any) -> bool:
+    """Whether something is an array of a GPU, with a shape and a dtype; never raises."""
+    if isinstance(array, (np.ndarray, type)) or not hasattr(array, "dtype"):
+        return False
+    try:
+        return is_on_gpu(array) and len(array.shape) >= 0
+    except (ArgumentError, AttributeError, TypeError):
+        return False
+
+
+def from_host(array: Any) -> Any:
+    """A NumPy array over an array of another library in the host's memory (DLPack); anything else as it is."""
+    if isinstance(array, (np.ndarray, type)) or not hasattr(array, "__dlpack_device__") or is_gpu_array(array):
+        return array
+    try:
+        return np.from_dlpack(array)
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise LayoutError(f"A {_kind(array)} cannot be shared with NumPy: {shorten(error)}") from error
+
+
+def to_host(array: Any) -> NDArray[Any]:
+    """A GPU array's content as a new NumPy array, when it is there; a NumPy array as it is."""
+    if isinstance(array, np.ndarray):
+        return array
+    if _is_torch(array):
+        return np.asarray(array.detach().cpu())
+    if hasattr(array, "get"):  # CuPy and PyCUDA
+        return np.asarray(array.get())
+    device = device_of(array)
+    import cupy
+
+    with cupy.cuda.Device(device):
+        return np.asarray(borrow(array, stream=int(cupy.cuda.get_current_stream().ptr)).get())
 
 
 def has_cuda() -> bool:
@@ -165,18 +202,22 @@ def empty_like_library(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any],
         except cupy.cuda.memory.OutOfMemoryError as error:
             raise _out_of_memory(size, error) from error
     torch = sys.modules["torch"]
-    current = torch.cuda.current_stream(array.device)
-    if stream == current.cuda_stream:
-        chosen = current
-    elif stream in _DEFAULT_STREAMS:  # for these, ExternalStream would take another stream each time
-        chosen = torch.cuda.default_stream(array.device)
-    else:
-        chosen = torch.cuda.ExternalStream(stream, device=array.device)
     try:
-        with torch.cuda.stream(chosen):
+        with torch.cuda.stream(torch_stream(stream, array.device)):
             return torch.empty(shape, dtype=getattr(torch, dtype.name), device=array.device)
     except torch.cuda.OutOfMemoryError as error:
         raise _out_of_memory(size, error) from error
+
+
+def torch_stream(address: int, device: Any) -> Any:
+    """A CUDA stream as PyTorch's, for `with torch.cuda.stream(...)`."""
+    torch = sys.modules["torch"]
+    current = torch.cuda.current_stream(device)
+    if address == current.cuda_stream:
+        return current
+    if address in _DEFAULT_STREAMS:  # for these, ExternalStream would take another stream each time
+        return torch.cuda.default_stream(device)
+    return torch.cuda.ExternalStream(address, device=device)
 
 
 def stream_address(stream: Any, *, array: Any, device: int) -> int:
@@ -207,7 +248,7 @@ def stream_address(stream: Any, *, array: Any, device: int) -> int:
             f"The stream belongs to GPU {owner}, the arrays to GPU {device}. Pass one of its own."
         )
     found = _address_of(stream)
-    if found == _PER_THREAD_STREAM and _is_torch(array):
+    if found == PER_THREAD_STREAM and _is_torch(array):
         raise ArgumentError("PyTorch cannot work on CUDA's per-thread default stream (2). Pass another one, or None.")
     if found is not None:
         return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from bdflow_rt.errors import ArgumentError, ImageTooLargeError, check_type, check_whole, describe
@@ -27,36 +29,76 @@ MAX_STEPS = 1_000_000
 """Of a refinement; thousands take all there is to gain."""
 MAX_THREADS = 1024
 """Thread pools crash the process where the system has no more threads to give."""
+MAX_WORKERS = 64
 
 
 class Options(TypedDict, total=False):
-    """Options of `Rescaler` besides backend and device."""
+    """The fields of `RescalerOptions`, as keyword arguments."""
 
+    backend: str
+    device: str | None
     precision: PrecisionChoice | None
     threads: int | None
+    workers: int
     memory_limit_mib: float
     max_pixels: int
 
 
-def check_options(
-    *, backend: Any, precision: Any, device: Any, threads: Any, memory_limit_mib: Any, max_pixels: Any
-) -> None:
-    """Check what a `Rescaler` is made with.
+@dataclass(frozen=True, kw_only=True)
+class RescalerOptions:
+    """What runs a model, and within what limits; can be pickled, for the workers of a pool.
+
+    Attributes:
+        backend: "auto", "openvino", "torch", "tensorrt" or "tensorrt-rtx"; "auto" is never TensorRT, whose engines
+            are built first (`bdflow build`).
+        device: "cpu", "cuda" or "cuda:N"; None is the CPU, or the first GPU for TensorRT. OpenVINO runs on the CPU.
+        precision: "fp32"; "bf16" on a CPU that has it; "fp16" on a GPU, and the only one of TensorRT engines. What
+            these cost is in the model's card: up to 0.3 dB is allowed. None is float32, and float16 with TensorRT.
+            "auto" takes the fastest that costs at most 0.05 dB, so its pixels depend on the machine.
+        threads: CPU threads of all workers together, 1 to 1024; None is all cores.
+        workers: pictures that are made at the same time, 1 to 64, each on an engine of its own with the same weights,
+            with its share of the threads and of the memory.
+        memory_limit_mib: working memory of the network, not below 128 in effect. Larger pictures are cut into tiles
+            that give the same pixels (to at most 1 LSB).
+        max_pixels: larger HR pictures are refused.
 
     Raises:
         ArgumentError: an option has the wrong type or an impossible value.
     """
-    check_type("backend", backend, str, "its name, such as 'auto'")
-    check_type("precision", precision, (str, type(None)), "its name, such as 'fp32', or None")
-    check_type("device", device, (str, type(None)), "'cpu', 'cuda' or 'cuda:N'")
-    if threads is not None:
-        check_whole("threads", threads, 1, MAX_THREADS)
-    is_number = type(memory_limit_mib) in (int, float)
-    if not is_number or not (0 < memory_limit_mib <= sys.float_info.max or memory_limit_mib == math.inf):
+
+    backend: str = "auto"
+    device: str | None = None
+    precision: PrecisionChoice | None = None
+    threads: int | None = None
+    workers: int = 1
+    memory_limit_mib: float = MEMORY_LIMIT_MIB
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        check_type("backend", self.backend, str, "its name, such as 'auto'")
+        check_type("precision", self.precision, (str, type(None)), "its name, such as 'fp32', or None")
+        check_type("device", self.device, (str, type(None)), "'cpu', 'cuda' or 'cuda:N'")
+        if self.threads is not None:
+            check_whole("threads", self.threads, 1, MAX_THREADS)
+        check_whole("workers", self.workers, 1, MAX_WORKERS)
+        limit = self.memory_limit_mib
+        if type(limit) not in (int, float) or not (0 < limit <= sys.float_info.max or limit == math.inf):
+            raise ArgumentError(f"memory_limit_mib is {describe(limit)}; it must be above 0, or infinite for no limit.")
+        check_max_pixels(self.max_pixels)
+
+
+def as_options(options: RescalerOptions | None, changes: Options) -> RescalerOptions:
+    """Options with some of them replaced; None is all defaults.
+
+    Raises:
+        ArgumentError: there is no such option, or its value is impossible.
+    """
+    check_type("options", options, (RescalerOptions, type(None)), "RescalerOptions; single ones go by name")
+    if unknown := changes.keys() - Options.__annotations__.keys():
         raise ArgumentError(
-            f"memory_limit_mib is {describe(memory_limit_mib)}; it must be above 0, or infinite for no limit."
+            f"There is no option {', '.join(sorted(unknown))}; the options are {', '.join(Options.__annotations__)}."
         )
-    check_max_pixels(max_pixels)
+    return dataclasses.replace(options or RescalerOptions(), **changes)
 
 
 def check_work(*, refine: Any = 0, force: Any = False, progress: Any = None) -> None:
@@ -94,16 +136,15 @@ def check_area(what: str, width: int, height: int, *, max_pixels: int) -> None:
 
 
 def as_sequence(function: str, items: Any) -> Sequence[Any]:
-    """The items of a batch: those of a list or tuple, or the pictures of an array (N, H, W, 3).
+    """The items of a batch: those of a list or tuple, or the pictures of any library's array (N, H, W, 3).
 
     Raises:
         ArgumentError: it is neither; `function` starts the message.
     """
-    import numpy as np  # here, since the doctor of a bare Python reads the options as well
-
     if isinstance(items, Sequence) and not isinstance(items, (str, bytes)):
         return items
-    if isinstance(items, np.ndarray) and items.ndim == 4:
-        return list(items)
-    kind = f"an array of shape {items.shape}" if isinstance(items, np.ndarray) else f"a {type(items).__name__}"
+    shape = getattr(items, "shape", None)
+    if isinstance(shape, tuple) and len(shape) == 4:
+        return [items[index] for index in range(shape[0])]
+    kind = f"an array of shape {tuple(shape)}" if isinstance(shape, tuple) else f"a {type(items).__name__}"
     raise ArgumentError(f"{function} got {kind}; give a list, or for pictures of one size an array (N, H, W, 3).")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from bdflow_rt.errors import (
     ArgumentError,
+    DeviceMismatchError,
+    DTypeError,
     EditedPictureError,
     PacketMismatchError,
     ShapeError,
@@ -18,6 +20,7 @@ from bdflow_rt.errors import (
     check_whole,
     describe,
 )
+from bdflow_rt.interop import is_gpu_array, to_host
 from bdflow_rt.options import MAX_SIDE, check_area
 from bdflow_rt.picture import UInt8Array, check_bytes_array, check_pixels_array, check_profile
 from bdflow_rt.zoo.card import IDENTITY_BYTES, ModelCard
@@ -184,6 +187,9 @@ class StreamHeader(Header):
 class Packet:
     """An LR picture with what is needed to restore the HR picture from it.
 
+    Its arrays are in the host's memory, or both on a GPU. There nobody looks at their content: a packet that was made
+    on a GPU has no CRC until `to_host`, and levels of a boundary map that are too high are not noticed.
+
     Attributes:
         lr: (h, w, 3) uint8, an ordinary RGB picture.
         boundary: (h, w) uint8 with levels 0..2^bits-1, or None where the header says 0 bits.
@@ -201,7 +207,10 @@ class Packet:
     icc_profile: bytes | None = None
 
     def __post_init__(self) -> None:
-        check_pixels_array("The LR picture", self.lr)
+        if self.on_gpu:
+            self._check_gpu_arrays()
+        else:
+            check_pixels_array("The LR picture", self.lr)
         check_type("header", self.header, PacketHeader, "a PacketHeader")
         self._check_size()
         self._check_boundary()
@@ -214,18 +223,33 @@ class Packet:
         return zlib.crc32(np.ascontiguousarray(lr).data)
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether its arrays are on a GPU."""
+        return is_gpu_array(self.lr)
+
+    def to_host(self) -> Packet:
+        """The same packet in the host's memory, with the CRC of its pixels; itself where it is there already."""
+        if not self.on_gpu:
+            return self
+        lr = np.ascontiguousarray(to_host(self.lr))
+        boundary = None if self.boundary is None else np.ascontiguousarray(to_host(self.boundary))
+        known = self.header.lr_crc32
+        header = replace(self.header, lr_crc32=self.crc32_of(lr) if known is None else known)
+        return Packet(lr, boundary, header, self.icc_profile)
+
+    @property
     def profile_crc32(self) -> int | None:
         """CRC-32 of the colour profile as it is; None where there is none. The header has what it was."""
         return None if self.icc_profile is None else zlib.crc32(self.icc_profile)
 
     def check_unedited(self) -> None:
-        """Check that LR pixels and colour profile are those the packet was made with.
+        """Check that LR pixels, where they are in the host's memory, and colour profile are those it was made with.
 
         Raises:
             EditedPictureError: the CRC-32 of one of them is not the header's.
         """
-        header, actual = self.header, self.crc32_of(self.lr)
-        if header.lr_crc32 is not None and actual != header.lr_crc32:
+        header = self.header
+        if not self.on_gpu and header.lr_crc32 is not None and (actual := self.crc32_of(self.lr)) != header.lr_crc32:
             raise EditedPictureError(
                 f"The small picture was edited after it was made (its pixels have CRC-32 {actual:08x}, the packet says "
                 f"{header.lr_crc32:08x}), so the stored detail no longer fits it. Use the unedited file, or restore "
@@ -259,9 +283,21 @@ class Packet:
             )
         check_area("The packet restores to", header.width, header.height, max_pixels=max_pixels)
 
+    def _check_gpu_arrays(self) -> None:
+        if self.boundary is not None and not is_gpu_array(self.boundary):
+            raise DeviceMismatchError("The LR picture is on a GPU and the boundary map is not; put both on one side.")
+        for name, array, dims in (("The LR picture", self.lr, 3), ("The boundary map", self.boundary, 2)):
+            if array is None:
+                continue
+            if str(array.dtype).rpartition(".")[2] != "uint8":  # PyTorch's are called torch.uint8
+                raise DTypeError(f"{name} is {array.dtype}; it must be uint8.")
+            if len(array.shape) != dims or (dims == 3 and array.shape[2] != 3):
+                needed = "(height, width, 3)" if dims == 3 else "(height, width)"
+                raise ShapeError(f"{name} has shape {tuple(array.shape)}; it must be {needed}.")
+
     def _check_size(self) -> None:
         header = self.header
-        if self.lr.shape[:2] != header.lr_size:
+        if tuple(self.lr.shape[:2]) != header.lr_size:
             height, width = self.lr.shape[:2]
             raise PacketMismatchError(
                 f"The small picture has {width} x {height} pixels, but a {header.width} x {header.height} original at "
@@ -270,7 +306,7 @@ class Packet:
             )
 
     def _check_boundary(self) -> None:
-        bits = self.header.bits
+        header, bits = self.header, self.header.bits
         if (self.boundary is None) != (bits == 0):
             found = "no boundary map" if self.boundary is None else "a boundary map"
             raise PacketMismatchError(
@@ -279,12 +315,13 @@ class Packet:
             )
         if self.boundary is None:
             return
-        check_bytes_array("The boundary map", self.boundary)
-        if self.boundary.shape != self.lr.shape[:2]:
+        if not self.on_gpu:
+            check_bytes_array("The boundary map", self.boundary)
+        if tuple(self.boundary.shape) != header.lr_size:
             raise ShapeError(
-                f"The boundary map has shape {self.boundary.shape}; the LR picture needs {self.lr.shape[:2]}."
+                f"The boundary map has shape {tuple(self.boundary.shape)}; the LR picture needs {header.lr_size}."
             )
-        if (level := int(self.boundary.max())) >= 1 << bits:
+        if not self.on_gpu and (level := int(self.boundary.max())) >= 1 << bits:
             raise PacketMismatchError(
                 f"The boundary map has level {level}, but the header says {bits} bits per pixel, so at most "
                 f"{(1 << bits) - 1}. Create the packet again with the model that made the map."

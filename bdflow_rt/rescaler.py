@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from bdflow_rt.containers.image import check_picture_path, read_picture, write_picture
 from bdflow_rt.containers.png import check_packet_path, read_packet, write_packet
+from bdflow_rt.engines.engine import Job
+from bdflow_rt.engines.front import RGB, Front, named
 from bdflow_rt.engines.select import choose_precision, select
-from bdflow_rt.errors import ArgumentError, check_type, check_whole, describe
-from bdflow_rt.files import PathLike, as_path, check_output
-from bdflow_rt.options import (
-    DEFAULT_MAX_PIXELS,
-    MEMORY_LIMIT_MIB,
-    Options,
-    Precision,
-    PrecisionChoice,
-    Progress,
-    as_sequence,
-    check_options,
-    check_work,
-)
-from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, ZPolicy
-from bdflow_rt.picture import Picture, UInt8Array, as_picture
+from bdflow_rt.errors import ArgumentError, check_type, check_whole
+from bdflow_rt.files import PathLike, as_path, check_output, is_path
+from bdflow_rt.options import Options, Precision, Progress, RescalerOptions, as_options, as_sequence
+from bdflow_rt.packet import Packet, ZPolicy
+from bdflow_rt.picture import Picture
+from bdflow_rt.runtime.pool import JointJob
 from bdflow_rt.runtime.runner import Runner
+from bdflow_rt.runtime.source import Source, as_source
+from bdflow_rt.runtime.work import Work, groups
 from bdflow_rt.zoo import DEFAULT_MODEL, Direction, ModelCard, find_model, find_model_by_identity
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 T = TypeVar("T")
+Image = Any
+"""(H, W, 3) or (H, W) uint8 array of any library, a `Picture`, or a path."""
 
 
 class Rescaler:
@@ -44,7 +38,11 @@ class Rescaler:
     Make one with `Rescaler.from_pretrained(name)`, or `Rescaler.for_packet(packet)` to restore a packet with the very
     weights it was made with. It is a context manager; `close()` frees the engines.
 
-    Threads: one Rescaler may be shared; pictures wait for each other, since each uses all cores, and so does `close()`.
+    Arrays stay where they are. What is in the host's memory (NumPy's, or PyTorch's and others by DLPack) comes back as
+    NumPy arrays; what is on a GPU (CuPy, PyTorch, JAX, PyCUDA, Numba), where the engine has to be as well, comes back
+    there, as PyTorch's where it was that and else CuPy's, and never visits the host.
+
+    Threads: one Rescaler may be shared. As many pictures as it has workers are made at the same time; the others wait.
     Processes: what a fork copies of a used backend cannot run. In a process that was forked after this or another
     Rescaler had made a picture with the same backend, every picture raises `ForkedProcessError` at once: start workers
     by "spawn" or "forkserver", or fork them before the first picture. (multiprocessing forks by default on Linux up to
@@ -52,109 +50,72 @@ class Rescaler:
 
     Args:
         card: of the model.
-        backend: "auto", "openvino", "torch", "tensorrt" or "tensorrt-rtx"; "auto" is never TensorRT, whose engines
-            are built first (`bdflow build`).
-        device: "cpu", "cuda" or "cuda:N"; None is the CPU, or the first GPU for TensorRT. OpenVINO runs on the CPU.
-        precision: "fp32"; "bf16" on a CPU that has it; "fp16" on a GPU, and the only one of TensorRT engines. What
-            these cost is in the model's card: up to 0.3 dB is allowed. None is float32, and float16 with TensorRT.
-            "auto" takes the fastest that costs at most 0.05 dB, so its pixels depend on the machine.
-        threads: CPU threads, 1 to 1024; None is all cores.
-        memory_limit_mib: working memory of the network, not below 128 in effect. Larger pictures are cut into tiles
-            that give the same pixels (to at most 1 LSB).
-        max_pixels: larger HR pictures are refused.
+        options: what runs it; None is `RescalerOptions()`.
+        changes: fields of `RescalerOptions`, such as `backend="torch"`, instead of those of `options`.
 
     Raises:
         ArgumentError: an option is not allowed.
         BackendUnavailableError: the backend is not installed.
     """
 
-    def __init__(
-        self,
-        card: ModelCard,
-        *,
-        backend: str = "auto",
-        device: str | None = None,
-        precision: PrecisionChoice | None = None,
-        threads: int | None = None,
-        memory_limit_mib: float = MEMORY_LIMIT_MIB,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
-    ) -> None:
+    def __init__(self, card: ModelCard, options: RescalerOptions | None = None, **changes: Unpack[Options]) -> None:
         check_type("card", card, ModelCard, "the ModelCard of a model; by name there is Rescaler.from_pretrained(name)")
-        check_options(
-            backend=backend,
-            precision=precision,
-            device=device,
-            threads=threads,
-            memory_limit_mib=memory_limit_mib,
-            max_pixels=max_pixels,
-        )
         self.card = card
-        self._selection = select(backend, device)
-        self._precision, self._precision_reason = choose_precision(self._selection, card, precision)
-        self._max_pixels = max_pixels
-        self._runner = Runner(
-            card, self._selection, precision=self._precision, threads=threads, memory_limit_mib=memory_limit_mib
-        )
+        self.options = as_options(options, changes)
+        self._selection = select(self.options.backend, self.options.device)
+        self._precision, self._precision_reason = choose_precision(self._selection, card, self.options.precision)
+        self._runner = Runner(card, self._selection, precision=self._precision, options=self.options)
 
     @classmethod
     def from_pretrained(
-        cls,
-        name: PathLike = DEFAULT_MODEL,
-        *,
-        backend: str = "auto",
-        device: str | None = None,
-        **options: Unpack[Options],
+        cls, name: PathLike = DEFAULT_MODEL, options: RescalerOptions | None = None, **changes: Unpack[Options]
     ) -> Rescaler:
         """A rescaler for a model of the zoo ("bdflow-x4", "bdflow-x4@1") or for a model folder.
 
         Args:
             name: of the model; the bare name means its newest version.
-            backend, device, options: as for the class.
+            options, changes: as for the class.
 
         Raises:
             UnknownModelError, CorruptModelError: there is no such model.
         """
-        return cls(find_model(name), backend=backend, device=device, **options)
+        return cls(find_model(name), options, **changes)
 
     @classmethod
     def for_packet(
-        cls,
-        packet: Packet | PathLike,
-        *,
-        backend: str = "auto",
-        device: str | None = None,
-        **options: Unpack[Options],
+        cls, packet: Packet | PathLike, options: RescalerOptions | None = None, **changes: Unpack[Options]
     ) -> Rescaler:
         """A rescaler with the model that made a packet, found by its identity.
 
         Args:
             packet: or the path of a packet file.
-            backend, device, options: as for the class.
+            options, changes: as for the class.
 
         Raises:
             UnknownModelError, WeightsHashError: that model is not here.
             PacketError, InputError: the file cannot be read as a packet.
         """
         if not isinstance(packet, Packet):
-            return cls.open(packet, backend=backend, device=device, **options)[0]
+            return cls.open(packet, options, **changes)[0]
         card = find_model_by_identity(packet.header.model, packet.header.identity)
-        return cls(card, backend=backend, device=device, **options)
+        return cls(card, options, **changes)
 
     @classmethod
     def open(
-        cls, path: PathLike, *, backend: str = "auto", device: str | None = None, **options: Unpack[Options]
+        cls, path: PathLike, options: RescalerOptions | None = None, **changes: Unpack[Options]
     ) -> tuple[Rescaler, Packet]:
         """A packet file's packet, and a rescaler that restores it: as `for_packet`, with the file read once.
 
         Args:
             path: of a packet file.
-            backend, device, options: as for the class.
+            options, changes: as for the class.
 
         Raises:
             As `for_packet`.
         """
-        packet = read_packet(path, max_pixels=options.get("max_pixels", DEFAULT_MAX_PIXELS))
-        return cls.for_packet(packet, backend=backend, device=device, **options), packet
+        chosen = as_options(options, changes)
+        packet = read_packet(path, max_pixels=chosen.max_pixels)
+        return cls.for_packet(packet, chosen), packet
 
     @property
     def backend(self) -> str:
@@ -163,8 +124,10 @@ class Rescaler:
 
     @property
     def backend_reason(self) -> str:
-        """Why this backend."""
-        return self._selection.reason
+        """Why this backend; and which other one has run where its engines took no tile of a picture."""
+        other = self._runner.fallback
+        also = "" if other is None else f"; {other.backend} on {other.device} has run where {other.reason}"
+        return self._selection.reason + also
 
     @property
     def precision(self) -> Precision:
@@ -179,48 +142,96 @@ class Rescaler:
     @property
     def max_pixels(self) -> int:
         """Largest HR picture that is accepted."""
-        return self._max_pixels
+        return self.options.max_pixels
 
     def downscale(
         self,
-        image: UInt8Array | Picture | PathLike,
+        image: Image,
         *,
         z: ZPolicy | None = None,
         background: str | None = None,
         refine: int = 0,
         progress: Progress | None = None,
+        front: Front = RGB,
+        out: Mapping[str, Any] | None = None,
+        stream: Any = None,
     ) -> Packet:
         """Make a picture small.
 
         Args:
-            image: (H, W, 3) uint8 RGB of any size from 1 x 1; (H, W) uint8 grey, which comes back as three equal
-                channels; a `Picture`, whose profile goes along; or the path of a picture file.
+            image: (H, W, 3) uint8 RGB of any size from 1 x 1, in the host's memory or on a GPU; (H, W) uint8 grey, in
+                the host's memory, which comes back as three equal channels; a `Picture`, whose profile goes along; the
+                path of a picture file; or what `front` says.
             z: what `upscale` shall use for Z; None is Z = 0.
             background: colour to flatten a transparent picture file over, as in CSS.
             refine: steps of gradient descent on the LR pixels, which bring the restored picture nearer to this one and
-                cost time only here (`runtime.refine`); 0 is none, docs/quality.md has what 20 gain. Needs PyTorch.
+                cost time only here (`runtime.refine`); 0 is none, docs/quality.md has what 20 gain. Needs PyTorch, and
+                the picture in the host's memory.
             progress: called with the number of tiles done and in all, while other threads wait; again for `refine`.
+            front: `NV12(matrix, levels)` takes a video frame as the pair (luma, chroma): see `engines.front`.
+            out: arrays for the packet, `lr` (h, w, 3) and `boundary` (h, w) uint8, on the side of the picture; what is
+                not there is made.
+            stream: on a GPU, the stream to work on, of CuPy, PyTorch or PyCUDA, or its address; None is the current one
+                of the picture's library. The host waits for the result; `submit_downscale` does not.
 
         Raises:
             ArgumentError: `refine` is not a whole number of at least 0, or `z` no ZPolicy.
             ShapeError, DTypeError, EmptyImageError, ImageTooLargeError: the array cannot be used.
+            LayoutError, OverlapError: an array of `out` cannot be written to, or is the picture's memory.
+            DeviceMismatchError: an array is not where the engine or the picture is.
             InputError: the file cannot be read as a picture, or is of a kind that would be altered silently.
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: the engine failed or does not load.
             ForkedProcessError: this process was forked from one that had made pictures with the backend.
             CorruptModelError, WeightsHashError: the model's files are not those of its card.
             ClosedError: the rescaler was closed.
         """
-        _check_z(z)
-        check_work(refine=refine, progress=progress)
-        return self._downscale([self._picture(image, background)], z or ZPolicy(), refine, progress)[0]
+        work = Work(z=z, refine=refine, progress=progress, front=front, out=out, stream=stream)
+        return work.downscale(self._runner, self.card, [self._source(image, background, front)]).wait()[0]
 
-    def downscale_batch(
+    def submit_downscale(
         self,
-        images: UInt8Array | Sequence[UInt8Array | Picture | PathLike],
+        image: Image,
         *,
         z: ZPolicy | None = None,
         background: str | None = None,
         refine: int = 0,
+        front: Front = RGB,
+        out: Mapping[str, Any] | None = None,
+        stream: Any = None,
+        block: bool = True,
+    ) -> Job[Packet]:
+        """Begin to make a picture small, and do not wait for it; pictures of one stream of jobs keep their order.
+
+        On a GPU everything is put on the stream at once, and the job's packet holds for what follows there. A picture
+        of the host's is made by one of the workers, in a thread: its array must not change before the job has ended.
+
+        Args:
+            image, z, background, refine, front, out, stream: as for `downscale`.
+            block: where two jobs per worker run or wait already, wait for room; not for arrays of a GPU, whose queue is
+                the stream.
+
+        Raises:
+            BusyError: there is no room, and `block` is False.
+            As `downscale`, of an array that cannot be used; a file, `out` and what fails later raise in the job's
+            `wait`.
+        """
+        work = Work(z=z, refine=refine, front=front, out=out, stream=stream)
+        source = None if is_path(image) else self._source(image, background, front)
+
+        def begin() -> Job[list[Packet]]:
+            read = self._source(image, background, front) if source is None else source
+            return work.downscale(self._runner, self.card, [read])
+
+        return self._submit(begin, now=source is not None and source.on_gpu, block=block)
+
+    def downscale_batch(
+        self,
+        images: Any,
+        *,
+        z: ZPolicy | None = None,
+        background: str | None = None,
+        refine: int = 0,
+        stream: Any = None,
     ) -> list[Packet]:
         """Make pictures small, those of one size that follow one another at once.
 
@@ -228,18 +239,16 @@ class Rescaler:
 
         Args:
             images: (N, H, W, 3) uint8, or a sequence of what `downscale` takes, of any sizes.
-            z, background, refine: as for `downscale`.
+            z, background, refine, stream: as for `downscale`.
 
         Raises:
             As `downscale`.
         """
-        _check_z(z)
-        check_work(refine=refine)
-        items = as_sequence("downscale_batch", images)
-        pictures = (self._picture(image, background) for image in items)
+        work, scale = Work(z=z, refine=refine, stream=stream), self.card.interface.scale
+        sources = (self._source(image, background, RGB) for image in as_sequence("downscale_batch", images))
         made: list[Packet] = []
-        for group in self._groups("downscale", pictures, lambda picture: picture.pixels.shape[:2]):
-            made += self._downscale(group, z or ZPolicy(), refine, None)
+        for group in groups(self._runner, "downscale", scale, sources, lambda source: (*source.size, source.side)):
+            made += work.downscale(self._runner, self.card, group).wait()
         return made
 
     def upscale(
@@ -249,7 +258,10 @@ class Rescaler:
         z: ZPolicy | None = None,
         force: bool = False,
         progress: Progress | None = None,
-    ) -> UInt8Array:
+        front: Front = RGB,
+        out: Any = None,
+        stream: Any = None,
+    ) -> Any:
         """Restore the picture a packet was made from.
 
         Args:
@@ -257,23 +269,59 @@ class Rescaler:
             z: what to use for Z; None is what the packet says.
             force: restore even if the LR pixels or the colour profile were edited.
             progress: called with the number of tiles done and in all, while other threads wait.
+            front: `NV12(matrix, levels)` gives a video frame as the pair (luma, chroma): see `engines.front`.
+            out: array for the picture, on the side of the packet; of NV12 the pair. None makes it.
+            stream: as for `downscale`.
 
         Returns:
-            (H, W, 3) uint8 RGB of the original's size.
+            (H, W, 3) uint8 RGB of the original's size, or what `front` says.
 
         Raises:
             PacketMismatchError: the packet was made with other weights; `Rescaler.for_packet` finds them.
-            EditedPictureError: the LR pixels or the colour profile were edited, and `force` is False.
+            EditedPictureError: the LR pixels or the colour profile were edited, and `force` is False. What is on a GPU
+                is not looked at.
             PacketError, InputError: the file cannot be read as a packet.
             NonFiniteOutputError and others: as `downscale`.
         """
-        _check_z(z)
-        check_work(force=force, progress=progress)
-        return self._upscale([self._checked(packet, force)], z, progress)[0]
+        work = Work(z=z, force=force, progress=progress, front=front, out=named(front, out), stream=stream)
+        return work.upscale(self._runner, [self._checked(packet, force)]).wait()[0]
+
+    def submit_upscale(
+        self,
+        packet: Packet | PathLike,
+        *,
+        z: ZPolicy | None = None,
+        force: bool = False,
+        front: Front = RGB,
+        out: Any = None,
+        stream: Any = None,
+        block: bool = True,
+    ) -> Job[Any]:
+        """Begin to restore a picture, and do not wait for it: see `submit_downscale`.
+
+        Args:
+            packet, z, force, front, out, stream: as for `upscale`.
+            block: as for `submit_downscale`.
+
+        Raises:
+            As `submit_downscale` and `upscale`.
+        """
+        work = Work(z=z, force=force, front=front, out=named(front, out), stream=stream)
+        checked = None if is_path(packet) else self._checked(packet, force)
+
+        def begin() -> Job[list[Any]]:
+            return work.upscale(self._runner, [self._checked(packet, force) if checked is None else checked])
+
+        return self._submit(begin, now=checked is not None and checked.on_gpu, block=block)
 
     def upscale_batch(
-        self, packets: Sequence[Packet | PathLike], *, z: ZPolicy | None = None, force: bool = False
-    ) -> list[UInt8Array]:
+        self,
+        packets: Sequence[Packet | PathLike],
+        *,
+        z: ZPolicy | None = None,
+        force: bool = False,
+        stream: Any = None,
+    ) -> list[Any]:
         """Restore pictures, those of one size that follow one another at once: a sequence of what `upscale` takes.
 
         Small pictures take less time so, and may differ from those of `upscale` by 1 in a few values.
@@ -281,16 +329,17 @@ class Rescaler:
         Raises:
             As `upscale`.
         """
-        _check_z(z)
-        check_work(force=force)
+        work, scale = Work(z=z, force=force, stream=stream), self.card.interface.scale
         checked = (self._checked(packet, force) for packet in as_sequence("upscale_batch", packets))
-        restored: list[UInt8Array] = []
+        restored: list[Any] = []
 
-        def alike(packet: Packet) -> tuple[int, int, bool]:
-            return packet.header.height, packet.header.width, bool((z or packet.header.z).temperature)
+        def alike(packet: Packet) -> tuple[int, int, bool, str]:
+            header = packet.header
+            return header.height, header.width, bool((z or header.z).temperature), type(packet.lr).__module__
 
-        for group in self._groups("upscale_z" if z and z.temperature else "upscale", checked, alike):
-            restored += self._upscale(group, z, None)
+        direction: Direction = "upscale_z" if z and z.temperature else "upscale"
+        for group in groups(self._runner, direction, scale, checked, alike):
+            restored += work.upscale(self._runner, group).wait()
         return restored
 
     def downscale_file(
@@ -345,7 +394,7 @@ class Rescaler:
             check_output(target)
         else:
             check_output(target, inputs=[source])
-            packet = read_packet(source, max_pixels=self._max_pixels)
+            packet = read_packet(source, max_pixels=self.max_pixels)
         check_picture_path(target, width=packet.header.width, height=packet.header.height)
         pixels = self.upscale(packet, z=z, force=force, progress=progress)
         picture = Picture(pixels, packet.header.colour.model, packet.icc_profile)
@@ -353,19 +402,29 @@ class Rescaler:
         return picture
 
     def warm_up(self, *, height: int = 64, width: int = 64) -> None:
-        """Load both directions and run each once, so that the first picture is as fast as the next.
+        """Load both directions and run each once on every worker, so that the first picture is as fast as the next.
 
         Args:
             height, width: of the HR pictures to come. Larger ones (512 x 512 pixels and more) have their network
                 prepared for each size anew, which takes a fraction of a second.
         """
-        check_whole("height", height, 1, self._max_pixels)
-        check_whole("width", width, 1, self._max_pixels // height)
-        self.upscale(self.downscale(np.zeros((height, width, 3), np.uint8)))
+        check_whole("height", height, 1, self.max_pixels)
+        check_whole("width", width, 1, self.max_pixels // height)
+        for worker in self._runner.pool.workers:
+            with self._runner.pool.worker(worker):
+                self.upscale(self.downscale(np.zeros((height, width, 3), np.uint8)))
 
-    def close(self) -> None:
-        """Free the engines; using the rescaler again raises `ClosedError`."""
-        self._runner.close()
+    def close(self, *, cancel: bool = False) -> None:
+        """Free the engines, after the pictures that are being made; using the rescaler again raises `ClosedError`.
+
+        A job that has not begun never will, and raises `ClosedError` where it is waited for. Where a `with` block ends
+        with an exception, such as Ctrl-C, what is being made is given up as with `cancel`.
+
+        Args:
+            cancel: give up the pictures that are being made: within a tenth of a second or so on OpenVINO, after their
+                tile on other backends.
+        """
+        self._runner.close(cancel=cancel)
 
     def __enter__(self) -> Rescaler:
         return self
@@ -373,77 +432,29 @@ class Rescaler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(cancel=error is not None)
 
-    def _picture(self, image: UInt8Array | Picture | PathLike, background: str | None) -> Picture:
-        if isinstance(image, (str, os.PathLike)):
-            return read_picture(image, background=background, max_pixels=self._max_pixels)
-        return as_picture(image, max_pixels=self._max_pixels)
+    def _source(self, image: Image, background: str | None, front: Front) -> Source:
+        if is_path(image) and front == RGB:
+            image = read_picture(image, background=background, max_pixels=self.max_pixels)
+        return as_source(image, front=front, max_pixels=self.max_pixels)
 
     def _checked(self, packet: Packet | PathLike, force: bool) -> Packet:
-        if isinstance(packet, (str, os.PathLike)):
-            packet = read_packet(packet, max_pixels=self._max_pixels)
+        if is_path(packet):
+            packet = read_packet(packet, max_pixels=self.max_pixels)
         if not isinstance(packet, Packet):
             raise ArgumentError(
                 f"upscale got a {type(packet).__name__}; give what downscale returned, a Packet, or the path of a "
                 "packet file. For several there is upscale_batch."
             )
-        packet.check_model(self.card, max_pixels=self._max_pixels)
+        packet.check_model(self.card, max_pixels=self.max_pixels)
         if not force:
             packet.check_unedited()
         return packet
 
-    def _groups(
-        self, direction: Direction, items: Iterable[T], key: Callable[[T], tuple[int, ...]]
-    ) -> Iterator[list[T]]:
-        """Neighbours of one size, (height, width, ...) by `key`, as many as go through the engine at once."""
-        scale = self.card.interface.scale
-        for (height, width, *_), alike in itertools.groupby(items, key):
-            most = self._runner.batch_size(direction, (-(-height // scale), -(-width // scale)))
-            while group := list(itertools.islice(alike, most)):
-                yield group
-
-    def _downscale(
-        self, pictures: Sequence[Picture], z: ZPolicy, refine: int, progress: Progress | None
-    ) -> list[Packet]:
-        """Packets of pictures of one size."""
-        made = self._runner.downscale(
-            [picture.pixels for picture in pictures],
-            z=z,
-            grey=[picture.colour == "grey" for picture in pictures],
-            refine=refine,
-            progress=progress,
-        )
-        return [self._packet(lr, boundary, picture, z) for (lr, boundary), picture in zip(made, pictures, strict=True)]
-
-    def _packet(self, lr: UInt8Array, boundary: UInt8Array | None, picture: Picture, z: ZPolicy) -> Packet:
-        header = PacketHeader(
-            model=self.card.id,
-            identity=self.card.packet_identity,
-            scale=self.card.interface.scale,
-            width=picture.pixels.shape[1],
-            height=picture.pixels.shape[0],
-            bits=self.card.interface.bits,
-            lr_crc32=Packet.crc32_of(lr),
-            profile_crc32=None if picture.icc_profile is None else zlib.crc32(picture.icc_profile),
-            z=z,
-            colour=ColourInfo(model=picture.colour),
-        )
-        return Packet(lr, boundary, header, picture.icc_profile)
-
-    def _upscale(self, packets: Sequence[Packet], z: ZPolicy | None, progress: Progress | None) -> list[UInt8Array]:
-        """The HR pixels of packets of one size."""
-        headers = [packet.header for packet in packets]
-        return self._runner.upscale(
-            [packet.lr for packet in packets],
-            [packet.boundary for packet in packets],
-            size=(headers[0].height, headers[0].width),
-            z=[z or header.z for header in headers],
-            grey=[header.colour.model == "grey" for header in headers],
-            progress=progress,
-        )
-
-
-def _check_z(z: object) -> None:
-    if z is not None and not isinstance(z, ZPolicy):
-        raise ArgumentError(f"z is {describe(z)}; it must be a ZPolicy, such as ZPolicy(temperature=0.45, seed=1).")
+    def _submit(self, begin: Callable[[], Job[list[T]]], *, now: bool, block: bool) -> Job[T]:
+        """A single picture's job: begun now, as a stream's work goes on by itself, or by a worker in a thread."""
+        if now:
+            job = begin()
+            return JointJob(job.outputs[0], [job])
+        return self._runner.pool.submit(lambda: begin().wait()[0], block=block)

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.errors import ArgumentError
+from bdflow_rt.errors import ArgumentError, describe
 
 Matrix = Literal["bt601", "bt709"]
 Levels = Literal["limited", "full"]
@@ -25,8 +25,8 @@ _CENTRE = np.float32(128)
 def check_colour(*, matrix: str, levels: str) -> None:
     """Raise ArgumentError unless both are among the allowed ones."""
     for name, value, allowed in (("matrix", matrix, get_args(Matrix)), ("levels", levels, get_args(Levels))):
-        if value not in allowed:
-            raise ArgumentError(f"{name} is {value!r}; it must be {' or '.join(map(repr, allowed))}.")
+        if not isinstance(value, str) or value not in allowed:
+            raise ArgumentError(f"{name} is {describe(value)}; it must be {' or '.join(map(repr, allowed))}.")
 
 
 def to_rgb(*, matrix: Matrix, levels: Levels) -> tuple[np.float32, ...]:

@@ -152,14 +152,14 @@ def check_outputs(given: dict[str, Any], expected: dict[str, Output], inputs: di
         (check_rows if expected[name].pitched else check_contiguous)(name, out)
         check_writable(name, out)
         for other, array in seen.items():
-            if _share_memory(out, array):
+            if share_memory(out, array):
                 raise OverlapError(
                     f"{name} and {other} share memory; a kernel reads and writes at once. Pass another output."
                 )
         seen[name] = out
 
 
-def _share_memory(one: Any, other: Any) -> bool:
+def share_memory(one: Any, other: Any) -> bool:
     """Whether two arrays have a byte in common: luma and chroma of one surface have none, though they interleave."""
     (start, end), (low, high) = _extent(one), _extent(other)
     if low >= end or start >= high:

@@ -193,6 +193,17 @@ def a_thread_makes_a_picture() -> str:
     return answer
 
 
+def a_job_is_waited_for() -> str:
+    job = keep("openvino").submit_downscale(_image)
+
+    def wait() -> None:
+        job.wait()
+
+    answer = in_child(wait)
+    job.wait()
+    return answer
+
+
 def opencv_was_used() -> str:
     _opencv()
     return in_child(_opencv)

@@ -40,6 +40,7 @@ def outcome(case: str) -> str:
         "host_used_openvino",
         "host_used_torch_and_two_threads_are_asked_for",
         "a_thread_makes_a_picture",
+        "a_job_is_waited_for",
     ],
 )
 def test_a_worker_that_would_hang_is_refused(case: str) -> None:

@@ -48,11 +48,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": CORE,
     "cli": CORE | {"bench"},
     "tools": CORE | {"bench", "cli"},
-    "api": {"rescaler", "packet", "picture", "containers", "zoo"},
+    "api": {"rescaler", "packet", "picture", "containers", "zoo", "engines"},
     "__main__": {"cli"},
 }
 """The table of the design: unit -> units it may import, besides itself and `EVERYONES`."""
 BEYOND: dict[tuple[str, str], str] = {
+    ("packet", "interop"): "a packet's arrays may be on a GPU",
     ("export", "picture"): "calibration runs the sample picture through the graph",
     ("training", "containers"): "training pictures are decoded as all others",
     ("training", "runtime"): "validation samples Z as a packet with that seed does",
@@ -229,7 +230,7 @@ PROTOCOL_METHODS = {
     if isinstance(node, ast.ClassDef)
     for method in node.body
     if isinstance(method, ast.FunctionDef)
-    if "Protocol" in [ast.unparse(base) for base in node.bases]
+    if "Protocol" in [ast.unparse(base).partition("[")[0] for base in node.bases]
     or "abstractmethod" in [ast.unparse(decorator) for decorator in method.decorator_list]
 } | {"forward", "backward"}
 """Documented once, where the protocol or base is; those of the commands are in `cli/main.py`."""

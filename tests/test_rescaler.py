@@ -340,7 +340,8 @@ def test_threads_sharing_a_rescaler_get_what_one_would(cards: dict[int, ModelCar
 def test_warm_up_loads_both_directions(cards: dict[int, ModelCard]) -> None:
     with Rescaler(cards[8], threads=1) as rescaler:
         rescaler.warm_up()
-        assert set(rescaler._runner.engines) == {"downscale", "upscale"}
+        (worker,) = rescaler._runner.pool.workers
+        assert set(worker.engines) == {("openvino", "downscale"), ("openvino", "upscale")}
         rescaler.warm_up(height=13, width=17)
 
 
@@ -367,7 +368,7 @@ def test_batches_take_lists_of_any_sizes_and_refuse_what_is_none(rescaler: Resca
     assert rescaler.downscale_batch(np.zeros((0, 8, 8, 3), np.uint8)) == []
     for wrong in (photo(9, 9, 1), "photo.png", None):
         with pytest.raises(ArgumentError, match="downscale_batch got"):
-            rescaler.downscale_batch(wrong)  # type: ignore[arg-type]
+            rescaler.downscale_batch(wrong)
 
 
 @pytest.mark.parametrize("z", [0.4, True, "0"])
@@ -416,16 +417,13 @@ class ShortOfMemory:
     def __init__(self, engine: Any, most_pixels: int) -> None:
         self._engine, self._most_pixels = engine, most_pixels
 
-    def run(self, inputs: Any) -> Any:
+    def run(self, inputs: Any, **options: Any) -> Any:
         if next(iter(inputs.values()))[0, ..., 0].size > self._most_pixels:
             raise OutOfMemoryError("no room")
-        return self._engine.run(inputs)
+        return self._engine.run(inputs, **options)
 
-    def release(self) -> None:
-        self._engine.release()
-
-    def close(self) -> None:
-        self._engine.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
 
 def test_running_out_of_memory_retries_with_smaller_exact_tiles_and_says_so(

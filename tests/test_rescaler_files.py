@@ -134,7 +134,7 @@ def test_wrong_names_are_refused_before_the_work(card: ModelCard, source: Path, 
             rescaler.downscale_file(tmp_path / "none.png", tmp_path / "small.png")
         with pytest.raises(NotAPacketError):
             rescaler.upscale_file(source, tmp_path / "out.png")
-        assert rescaler._runner.engines == {}
+        assert rescaler._runner.pool.workers[0].engines == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.png"]
 
 

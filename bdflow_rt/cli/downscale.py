@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     check_packet_path(args.output)
     check_output(args.output, inputs=[args.input])
-    with Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler:
+    with Rescaler.from_pretrained(args.model, engine_options(args)) as rescaler:
         input_bytes = file_size(args.input)
         progress = progress_callback(label="downscale", quiet=args.quiet)
         packet = rescaler.downscale(args.input, background=args.background, refine=args.refine, progress=progress)

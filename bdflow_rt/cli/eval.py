@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError("--json and --markdown are both given; the result is printed once, so give one of them.")
     with (
         open_pictures(args.folder) as pictures,
-        Rescaler.from_pretrained(args.model, **engine_options(args)) as rescaler,
+        Rescaler.from_pretrained(args.model, engine_options(args)) as rescaler,
     ):
         result = evaluate(
             rescaler,

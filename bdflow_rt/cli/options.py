@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, get_args
+from typing import get_args
 
 from bdflow_rt.engines.backends import BACKENDS
-from bdflow_rt.options import DEFAULT_MAX_PIXELS, MEMORY_LIMIT_MIB, PrecisionChoice
+from bdflow_rt.options import DEFAULT_MAX_PIXELS, MEMORY_LIMIT_MIB, PrecisionChoice, RescalerOptions
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -47,16 +47,16 @@ def add_max_pixels(parser: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
-def engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The keyword arguments of `Rescaler` that `add_engine_options` was given."""
-    return {
-        "backend": args.backend,
-        "device": args.device,
-        "precision": args.precision,
-        "threads": args.threads,
-        "memory_limit_mib": args.memory_limit,
-        "max_pixels": args.max_pixels,
-    }
+def engine_options(args: argparse.Namespace) -> RescalerOptions:
+    """What `add_engine_options` was given."""
+    return RescalerOptions(
+        backend=args.backend,
+        device=args.device,
+        precision=args.precision,
+        threads=args.threads,
+        memory_limit_mib=args.memory_limit,
+        max_pixels=args.max_pixels,
+    )
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

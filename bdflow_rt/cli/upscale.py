@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     height, width = packet.header.height, packet.header.width
     check_picture_path(args.output, width=width, height=height)
     # A folder outside the zoo has to be named; that its weights are those of the file is checked either way.
-    opened = Rescaler.from_pretrained(args.model, **options) if args.model else Rescaler.for_packet(packet, **options)
+    opened = Rescaler.from_pretrained(args.model, options) if args.model else Rescaler.for_packet(packet, options)
     with opened as rescaler:
         progress = progress_callback(label="upscale", quiet=args.quiet)
         pixels = rescaler.upscale(packet, z=z, force=args.force, progress=progress)

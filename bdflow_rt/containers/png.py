@@ -47,6 +47,7 @@ def encode_png(packet: Packet) -> bytes:
             is not that of the header's CRC.
     """
     check_type("packet", packet, Packet, "a Packet, as downscale returns it")
+    packet = packet.to_host()
     if packet.header.lr_crc32 is None:
         raise ArgumentError("The packet has no CRC of its LR pixels (lr_crc32); set it to Packet.crc32_of(lr).")
     if packet.header.profile_crc32 != packet.profile_crc32:

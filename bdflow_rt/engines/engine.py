@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,10 @@ from bdflow_rt.options import Backend
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction, TensorSpec
 
+if TYPE_CHECKING:
+    from bdflow_rt.engines.gpu import CudaDevice
+
+T_co = TypeVar("T_co", covariant=True)
 _MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "failed to allocate", "bad_alloc", "alloc_failed", "allocation_failed",
 )  # fmt: skip
@@ -55,25 +59,30 @@ class EngineSpec:
     largest: tuple[int, int, int] | None = None
 
 
-class Job(Protocol):
-    """Work that an engine has begun.
+class Job(Protocol[T_co]):
+    """Work that has begun.
 
     Attributes:
-        outputs: by name, on the engine's device. On a GPU they are there for whatever follows on the job's stream; on
-            the CPU, once `done` or `wait` says so.
+        outputs: what it gives. Arrays of a GPU are there for whatever follows on the job's stream; those of the host,
+            once `done` or `wait` says so.
     """
 
-    outputs: dict[str, Any]
+    @property
+    def outputs(self) -> T_co: ...
 
     def done(self) -> bool:
         """Whether it has ended, well or not; does not wait."""
         ...
 
-    def wait(self) -> dict[str, Any]:
-        """The outputs, when they are there. Ctrl-C and SIGTERM end the work, on a CPU within a tenth of a second or so.
+    def wait(self) -> T_co:
+        """The outputs, when they are there.
+
+        Ctrl-C and SIGTERM end the wait, and OpenVINO's work with it where the job is an engine's. What the workers of a
+        `Rescaler` do ends when it is closed, as at the end of its `with` block.
 
         Raises:
-            What `Engine.run` raises of the work itself; ClosedError: the engine was closed meanwhile.
+            What the work itself raises, each time; ClosedError: it was given up, since its engine or `Rescaler` was
+            closed.
         """
         ...
 
@@ -81,12 +90,16 @@ class Job(Protocol):
 class Engine(Protocol):
     """One direction of one model, ready to run on whole arrays.
 
-    Not thread-safe, and one job at a time: `clone` gives another worker its own.
+    Not thread-safe but for `close`, and one job at a time: `clone` gives another worker its own.
+
+    Attributes:
+        gpu: on which `submit` takes arrays; None where it takes the host's.
     """
 
     backend: Backend
     direction: Direction
     spec: EngineSpec
+    gpu: CudaDevice | None
 
     def run(
         self, inputs: Mapping[str, NDArray[Any]], *, out: Mapping[str, NDArray[Any]] | None = None
@@ -113,7 +126,9 @@ class Engine(Protocol):
         """
         ...
 
-    def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> Job:
+    def submit(
+        self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None
+    ) -> Job[dict[str, Any]]:
         """Begin to run on arrays of the engine's device; the host does not wait.
 
         Args:
@@ -139,20 +154,23 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the engine; it cannot run again, and a job that was not waited for ends. Closing twice does no harm."""
+        """Free the engine; it cannot run again, and closing twice does no harm.
+
+        What still runs, in another thread as well, ends at once with ClosedError on OpenVINO, and by itself elsewhere.
+        """
         ...
 
 
-class FinishedJob:
+class FinishedJob(Generic[T_co]):
     """A job that ended before it was given out."""
 
-    def __init__(self, outputs: dict[str, Any]) -> None:
+    def __init__(self, outputs: T_co) -> None:
         self.outputs = outputs
 
     def done(self) -> bool:
         return True
 
-    def wait(self) -> dict[str, Any]:
+    def wait(self) -> T_co:
         return self.outputs
 
 
@@ -174,27 +192,54 @@ def host_outputs(
     """
     given = out or {}
     if unknown := given.keys() - spec.outputs.keys():
-        raise ArgumentError(f"out has {', '.join(sorted(unknown))}; the outputs are {', '.join(spec.outputs)}.")
-    main, value = next((name, value) for name, value in inputs.items() if name in ("image", "lr"))
-    side = spec.scale if main == "image" else 1
-    batch = value.shape[0], value.shape[1] // side, value.shape[2] // side
+        raise ArgumentError(
+            f"out has {', '.join(sorted(map(str, unknown)))}; the outputs are {', '.join(spec.outputs)}."
+        )
+    batch = batch_of(spec, inputs)
     arrays: dict[str, NDArray[Any]] = {}
     for name, tensor in spec.outputs.items():
         shape, array = tensor.shape(batch, spec.scale), given.get(name)
         if array is None:
             arrays[name] = np.empty(shape, tensor.dtype)
             continue
-        if not isinstance(array, np.ndarray) or array.dtype != tensor.dtype:
-            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-            raise DTypeError(f"out has {name} as {kind}; it must be a NumPy array of {tensor.dtype}.")
-        if array.shape != shape:
-            raise ShapeError(f"out has {name} of shape {array.shape}; here it must be {shape}.")
-        if not array.flags.c_contiguous or not array.flags.writeable:
-            raise LayoutError(f"out has {name} that is not contiguous, or read-only. Give np.empty({shape}).")
-        if any(np.may_share_memory(array, other) for other in (*inputs.values(), *arrays.values())):
-            raise OverlapError(f"out has {name} in the memory of another array. Give it memory of its own.")
+        check_target(name, array, shape, np.dtype(tensor.dtype), beside=[*inputs.values(), *arrays.values()])
         arrays[name] = array
     return arrays
+
+
+def check_target(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, beside: Iterable[Any]) -> None:
+    """Check an array of the host's that an output is to be written to.
+
+    Raises:
+        DTypeError, ShapeError, LayoutError, OverlapError: it does not suit, or shares memory with one of `beside`.
+    """
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise DTypeError(f"out has {name} as {type(array).__name__}; it must be a NumPy array of {dtype}.")
+    check_like(name, array, shape, dtype)
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        raise LayoutError(f"out has {name} that is not contiguous, or read-only. Give np.empty({shape}, {dtype}).")
+    if any(np.may_share_memory(array, other) for other in beside):
+        raise OverlapError(f"out has {name} in the memory of another array. Give it memory of its own.")
+
+
+def check_like(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Check shape and dtype of an output's array.
+
+    Raises:
+        DTypeError, ShapeError: they are others.
+    """
+    if array.dtype != dtype:
+        raise DTypeError(f"out has {name} as {array.dtype}; it must be {dtype}.")
+    if tuple(array.shape) != shape:
+        raise ShapeError(f"out has {name} of shape {tuple(array.shape)}; here it must be {shape}.")
+
+
+def batch_of(spec: EngineSpec, inputs: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(N, h, w) of inputs that were checked, h and w in LR pixels."""
+    main, value = next((name, value) for name, value in inputs.items() if name in ("image", "lr"))
+    side = 1 if main == "lr" else spec.scale
+    n, h, w = value.shape[:3]
+    return n, h // side, w // side
 
 
 def check_inputs(card: ModelCard, direction: Direction, inputs: Mapping[str, NDArray[Any]]) -> None:
@@ -209,7 +254,7 @@ def check_inputs(card: ModelCard, direction: Direction, inputs: Mapping[str, NDA
         given = ", ".join(inputs) or "nothing"
         raise ArgumentError(f"{direction} of {card.id} takes {', '.join(expected)}; it got {given}.")
     main = next(iter(expected))
-    multiple = scale if main == "image" else 1
+    multiple = 1 if main == "lr" else scale
     n, h, w = inputs[main].shape[:3] if inputs[main].ndim == 4 else (0, 0, 0)
     batch = n, h // multiple, w // multiple
     for name, spec in expected.items():

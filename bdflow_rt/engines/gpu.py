@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.engines.front import NV12
 from bdflow_rt.errors import BackendUnavailableError, DeviceMismatchError
 from bdflow_rt.interop import (
     as_cupy_stream,
@@ -19,7 +20,8 @@ from bdflow_rt.interop import (
     require_cuda,
     stream_address,
 )
-from bdflow_rt.kernels import egress, ingest
+from bdflow_rt.kernels import egress, egress_nv12, ingest, ingest_nv12
+from bdflow_rt.kernels.device import share_memory
 
 DEFAULT_STREAMS = (0, 1, 2)
 """cudaStreamDefault, Legacy and PerThread: no graph can be captured on the first two, and TensorRT waits on them."""
@@ -89,6 +91,10 @@ class CudaDevice:
 
         return cupy.cuda.Device(self.index)
 
+    def on(self, stream: int) -> AbstractContextManager[Any]:
+        """Make a stream CuPy's current one, for which its arrays are taken to be ready."""
+        return as_cupy_stream(stream)
+
     def new_stream(self) -> int:
         """A stream that does not wait for the default stream; it lives until `end_stream` or as long as this object."""
         import cupy
@@ -124,7 +130,7 @@ class CudaDevice:
         return np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
 
     def upload(self, source: NDArray[Any], target: Any, stream: int) -> None:
-        """From pinned to the GPU's memory; both contiguous and of one size."""
+        """From the host's to the GPU's memory, both contiguous and of one size; from pinned memory, without waiting."""
         from cupy.cuda import runtime
 
         runtime.memcpyAsync(target.data.ptr, source.ctypes.data, source.nbytes, _TO_DEVICE, stream)
@@ -136,7 +142,7 @@ class CudaDevice:
         runtime.memcpyAsync(target.ctypes.data, source.data.ptr, source.nbytes, _TO_HOST, stream)
 
     def copy(self, source: Any, target: Any, stream: int) -> None:
-        """Between arrays of this GPU of one shape and dtype, of any strides."""
+        """Between arrays of this GPU of one dtype, of any strides; the source is broadcast to the target's shape."""
         import cupy
 
         with as_cupy_stream(stream):
@@ -148,6 +154,27 @@ class CudaDevice:
 
         with as_cupy_stream(stream):
             cupy.invert(array, out=array)
+
+    def to_grey(self, image: Any, stream: int) -> None:
+        """Set each channel of (H, W, 3) uint8 to their mean, as `picture.to_grey` rounds it."""
+        import cupy
+
+        with as_cupy_stream(stream):
+            total = image.sum(axis=2, dtype=np.uint16, keepdims=True)
+            cupy.copyto(image, ((total + 1) // 3).astype(np.uint8))
+
+    def contiguous(self, array: Any, stream: int) -> Any:
+        """An array with its elements in order: itself, or a copy."""
+        import cupy
+
+        with as_cupy_stream(stream):
+            return cupy.ascontiguousarray(array)
+
+    def overlap(self, one: Any, other: Any) -> bool:
+        """Whether two arrays have a byte in common."""
+        return share_memory(
+            one, other
+        )  # CuPy's own compares arrays of one allocation alone, which borrowed ones are not
 
     def stamp(self, stream: int) -> Stamp:
         """The point that a stream has come to."""
@@ -168,20 +195,20 @@ class CudaDevice:
             captured = chosen.end_capture()
         return Graph(captured)
 
-    def borrow(self, array: Any, stream: int, name: str) -> Any:
+    def borrow(self, array: Any, stream: int, name: str, *, writable: bool = False) -> Any:
         """Any library's array on this GPU as CuPy's, used on `stream`."""
         if not is_on_gpu(array, name=name):
             raise DeviceMismatchError(f"{name} is a NumPy array; pass GPU arrays here, or call `run`.")
         if (device := device_of(array)) != self.index:
             raise DeviceMismatchError(f"{name} is on GPU {device}, the engine on GPU {self.index}. Move one of them.")
-        return borrow(array, stream=stream, name=name)
+        return borrow(array, stream=stream, name=name, writable=writable)
 
     def stream_of(self, stream: Any, array: Any) -> int:
         """The address of any library's stream; of None, that of the array's library."""
         return stream_address(stream, array=array, device=self.index)
 
     def empty_like(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
-        """New memory, of the library of `array`."""
+        """New memory, of the library of `array`, for use on a stream."""
         return empty_like_library(array, shape, dtype, stream=stream)
 
     def ingest(self, frames: Any, planes: Any, *, multiple: int, stream: int) -> None:
@@ -191,3 +218,17 @@ class CudaDevice:
     def egress(self, planes: Any, frames: Any, *, stream: int) -> None:
         """The kernel `egress`."""
         egress(planes, out=frames, stream=stream)
+
+    def rgb_of(self, front: NV12, luma: Any, chroma: Any, *, stream: int | None) -> Any:
+        """RGB frames (N, H, W, 3) uint8 of NV12, by two kernels; with float32 in between they are those of the host."""
+        height, width = luma.shape[1:]
+        colour: dict[str, Any] = {"matrix": front.matrix, "levels": front.levels, "dtype": "float32"}
+        planes = ingest_nv12(luma, chroma, multiple=2, **colour, stream=stream)
+        return egress(planes, height=height, width=width, stream=stream)
+
+    def nv12_of(self, front: NV12, image: Any, luma: Any, chroma: Any, *, stream: int | None) -> None:
+        """Write RGB frames (N, H, W, 3) uint8 as NV12, the same way."""
+        height, width = luma.shape[1:]
+        colour: dict[str, Any] = {"matrix": front.matrix, "levels": front.levels, "out": (luma, chroma)}
+        planes = ingest(image, multiple=2, dtype="float32", stream=stream)
+        egress_nv12(planes, height=height, width=width, **colour, stream=stream)

@@ -97,6 +97,7 @@ class OpenVINOEngine:
     """
 
     backend: Backend = "openvino"
+    gpu = None
 
     def __init__(
         self, card: ModelCard, direction: Direction, *, precision: Precision = "fp32", threads: int | None = None
@@ -139,7 +140,8 @@ class OpenVINOEngine:
             self.end_job()
 
     def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> _Job:
-        if self._model is None:
+        model = self._model
+        if model is None:
             raise closed(self._card, self.direction)
         if self._job is not None and not self._job.is_over:
             raise busy(self._card, self.direction)
@@ -147,20 +149,25 @@ class OpenVINOEngine:
         outputs = host_outputs(self.spec, inputs, out)
         arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         try:
-            request = self._request_for(self._model, {name: value.shape for name, value in arrays.items()})
-            job = _Job(request, arrays, outputs, what=f"{self.direction} of {self._card.id}", model=self._card.id)
+            request = self._request_for(model, {name: value.shape for name, value in arrays.items()})
+            job = _Job(request, dict(arrays), outputs, what=f"{self.direction} of {self._card.id}", model=self._card.id)
             self._job = job  # before it starts: an interrupt must not free the inputs that it reads
             request.start_async(arrays, share_inputs=True)
         except (RuntimeError, MemoryError) as error:
             self._job = None
             raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
+        if self._model is None:  # closed in another thread, whose cancel may have come before the start
+            request.cancel()
+            with suppress(RuntimeError):
+                request.wait()
+            job.cancel(closed(self._card, self.direction))
         return job
 
     def end_job(self) -> None:
         """Let the last job and its arrays go; one that is still running ends."""
-        if self._job is not None:
-            self._job.cancel(closed(self._card, self.direction))
-            self._job = None
+        job, self._job = self._job, None
+        if job is not None:
+            job.cancel(closed(self._card, self.direction))
 
     def clone(self) -> OpenVINOEngine:
         """See `Engine.clone`; with the CPU threads of this one, so that both take twice as many."""
@@ -176,23 +183,28 @@ class OpenVINOEngine:
                 request.get_compiled_model().release_memory()
 
     def close(self) -> None:
+        self._model = None
         self.end_job()
-        self._flexible = self._fixed = self._model = None
+        self._flexible = self._fixed = None
 
     def _request_for(self, model: openvino.Model, shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:
         is_down = self.direction == "downscale"
         n, h, w = shapes["image" if is_down else "lr"][:3]
         pixels = n * h * w * (1 if is_down else self._card.interface.scale**2)
+        # Another thread may close the engine meanwhile, so that what was just made is not there any more.
         if pixels < FLEXIBLE_PIXELS:
-            if self._flexible is None:
-                self._flexible = self._compile(model, CPU_RUNTIME_CACHE_CAPACITY=_CACHED_PRIMITIVES)
-            return self._flexible
-        if self._fixed is None or self._fixed_shapes != shapes:
+            request = self._flexible
+            if request is None:
+                request = self._flexible = self._compile(model, CPU_RUNTIME_CACHE_CAPACITY=_CACHED_PRIMITIVES)
+            return request
+        request = self._fixed if self._fixed_shapes == shapes else None
+        if request is None:
             self._fixed = None  # gives its memory back before the next one takes its own
             model = model.clone()
             model.reshape(shapes)
-            self._fixed, self._fixed_shapes = self._compile(model), shapes
-        return self._fixed
+            request = self._fixed = self._compile(model)
+            self._fixed_shapes = shapes
+        return request
 
     def _compile(self, model: openvino.Model, **options: str) -> openvino.InferRequest:
         compiled = self._core.compile_model(model, "CPU", {**self._options, **options})
@@ -225,34 +237,39 @@ class _Job:
         self._error: Exception | None = None
 
     def done(self) -> bool:
-        return self._request is None or self._request.wait_for(0)
+        request = self._request
+        return request is None or request.wait_for(0)
 
     def wait(self) -> dict[str, NDArray[Any]]:
-        if self._request is not None:
+        request = self._request
+        if request is not None:
             try:
                 # Python's handlers of signals run between the polls.
-                while not self._request.wait_for(_POLL_MS):
+                while not request.wait_for(_POLL_MS):
                     pass
-                self._request.wait()  # raises what went wrong
-                self._take(self._request)
+                request.wait()  # raises what went wrong
+                self._take(request)
             except (RuntimeError, MemoryError) as error:
-                self._end(run_error(error, backend="openvino", what=self._what))
+                self._end(self._error or run_error(error, backend="openvino", what=self._what))
             except NonFiniteOutputError as error:
                 self._end(error)
             except BaseException:  # Ctrl-C and SIGTERM
                 self.cancel(BackendError(f"The {self._what} was interrupted."))
                 raise
-            self._end(self._error)
+            else:
+                self._end(self._error)
         if self._error is not None:
             raise self._error
         return self.outputs
 
     def cancel(self, error: Exception) -> None:
-        """End the work where it is; waiting for it raises the error."""
-        if self._request is not None:
-            self._request.cancel()
+        """End the work where it is; waiting for it, in another thread as well, raises the error."""
+        request = self._request
+        if request is not None:
+            self._error = error
+            request.cancel()
             with suppress(RuntimeError):  # says that it was cancelled
-                self._request.wait()
+                request.wait()
             self._end(error)
 
     def _take(self, request: openvino.InferRequest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -69,6 +70,21 @@ def _auto(gpu: str | None) -> Selection:
             reason = f"{first.name}, which is faster, is not installed ({first.install})"
             return Selection(info.name, "cpu", reason)
     raise BackendUnavailableError(f"No backend is installed. Install one: {first.install}")
+
+
+def alternatives(selection: Selection, *, on_host: bool) -> Iterator[Selection]:
+    """What could run instead where an engine takes no tile of a picture: backends whose engines take any size.
+
+    Args:
+        selection: what runs else.
+        on_host: the arrays are in the host's memory; those of a GPU stay on theirs.
+    """
+    if not BACKENDS[selection.backend].builds_first:
+        return
+    for device in (selection.device, *(("cpu",) if on_host else ())):
+        for info in BACKENDS.values():
+            if not info.builds_first and device.partition(":")[0] in info.precisions and info.is_installed:
+                yield Selection(info.name, device, f"the engines of {selection.backend} do not take such a size")
 
 
 def open_engine(

@@ -149,6 +149,11 @@ class Buffers:
         return int(self._memory[name].size) if name in self._memory else 0
 
 
+def _order(name: str) -> tuple[bool, str]:
+    """Pictures first."""
+    return name not in ("planes", "lr"), name
+
+
 def size_of(tensor: Tensor) -> int:
     """In bytes."""
     shape, dtype = tensor
@@ -165,6 +170,7 @@ class Shaped:
         context: the library's.
         loaded: the engine, which has to outlive its contexts wherever they are held.
         tensors: shape and dtype by name.
+        inputs, outputs: names of what comes in and goes out, pictures first.
         workspace_bytes: that the context needs.
         graph: None before the first run, and where it runs without.
     """
@@ -172,6 +178,8 @@ class Shaped:
     context: tensorrt.IExecutionContext
     loaded: LoadedEngine
     tensors: dict[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     workspace_bytes: int
     graph: Graph | None = None
     is_new: bool = True
@@ -192,7 +200,12 @@ class Shaped:
         for name in loaded.outputs:
             if (found := tuple(context.get_tensor_shape(name))) != tensors[name][0]:
                 raise loaded.failure(f"makes {name} of shape {found}, not {tensors[name][0]}", EngineMismatchError)
-        return cls(context, loaded, tensors, int(context.update_device_memory_size_for_shapes()))
+        inputs, outputs = (
+            tuple("image" if name == "planes" else name for name in sorted(names, key=_order) if name != "mean")
+            for names in (loaded.inputs, loaded.outputs)
+        )
+        workspace_bytes = int(context.update_device_memory_size_for_shapes())
+        return cls(context, loaded, tensors, inputs, outputs, workspace_bytes)
 
     def bind(self, buffers: Buffers) -> None:
         """Tell the context where everything lies.

@@ -12,12 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from bdflow_rt.engines.backends import BACKENDS
 from bdflow_rt.errors import OutOfMemoryError, OutsideProfileError
 from bdflow_rt.options import Backend
-from bdflow_rt.picture import UInt8Array
 from bdflow_rt.zoo.interface import ModelInterface
 
 Worker = Backend | Literal["gradient"]
@@ -64,23 +61,6 @@ def windows(height: int, width: int, tile: tuple[int, int], halo: int) -> Iterat
             yield rows, columns
 
 
-def hr_window(pixels: UInt8Array, rows: Span, columns: Span, scale: int) -> UInt8Array:
-    """The HR pixels of a window, (H, W, 3); what lies beyond the picture repeats its last row or column."""
-    bottom, right = rows.stop * scale, columns.stop * scale
-    tile = pixels[rows.start * scale : bottom, columns.start * scale : right]
-    missing = bottom - rows.start * scale - tile.shape[0], right - columns.start * scale - tile.shape[1]
-    if missing == (0, 0):
-        return tile
-    return np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-
-
-def keep(target: UInt8Array, tile: UInt8Array, rows: Span, columns: Span) -> None:
-    """Copy the part of a batch's tile that is kept; what reaches beyond the target (padding) is dropped."""
-    part = target[:, rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop]
-    top, left = rows.keep_start - rows.start, columns.keep_start - columns.start
-    part[...] = tile[:, top : top + part.shape[1], left : left + part.shape[2]]
-
-
 def scaled(span: Span, scale: int) -> Span:
     """A span of LR pixels in HR pixels."""
     return Span(span.start * scale, span.stop * scale, span.keep_start * scale, span.keep_stop * scale)
@@ -111,6 +91,7 @@ def tile_size(
     backend: Worker,
     smallest: tuple[int, int] = (1, 1),
     largest: tuple[int, int] | None = None,
+    share: int = 1,
 ) -> tuple[int, int]:
     """Height and width of the windows: as few as the limits allow, and then as small as their number allows.
 
@@ -120,6 +101,7 @@ def tile_size(
         memory_limit_mib: working memory of one window.
         backend: what works on it.
         smallest, largest: windows that the engine takes; a picture that is smaller is not enlarged.
+        share: how many times as much was allowed for all workers together, for messages.
 
     Raises:
         OutOfMemoryError: not even a window with one useful pixel fits, or the picture cannot be cut and does not fit.
@@ -129,8 +111,9 @@ def tile_size(
     if interface.halo is None:
         if (least := math.ceil(height * width * pixel_bytes / MIB)) > memory_limit_mib:
             raise OutOfMemoryError(
-                f"memory_limit_mib is {memory_limit_mib:g}, but this x{interface.scale} model cannot cut pictures into "
-                f"tiles and takes about {least} MiB for this one; raise the limit to at least that."
+                f"memory_limit_mib is {share * memory_limit_mib:g}, but this x{interface.scale} model cannot cut "
+                f"pictures into tiles and takes about {share * least} MiB for this one{_all(share)}; raise the limit "
+                "to at least that."
             )
         return height, width
     most_rows, most_columns = min(height, (largest or (height,))[0]), min(width, (largest or (0, width))[1])
@@ -149,13 +132,17 @@ def tile_size(
     if rows < needed_rows or columns < needed_columns:
         least = math.ceil(needed_rows * needed_columns * pixel_bytes / MIB)
         raise OutOfMemoryError(
-            f"memory_limit_mib is {memory_limit_mib:g}, but the smallest exact tile of this x{interface.scale} model "
-            f"takes about {least} MiB; raise the limit to at least that."
+            f"memory_limit_mib is {share * memory_limit_mib:g}, but the smallest exact tile of this "
+            f"x{interface.scale} model takes about {share * least} MiB{_all(share)}; raise the limit to at least that."
         )
     return (
         max(_evened(height, rows, halo), min(smallest[0], rows)),
         max(_evened(width, columns, halo), min(smallest[1], columns)),
     )
+
+
+def _all(share: int) -> str:
+    return "" if share == 1 else f" with {share} workers"
 
 
 def _evened(length: int, tile: int, halo: int) -> int:

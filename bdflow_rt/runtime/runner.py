@@ -1,11 +1,12 @@
-"""`Runner`: one model over whole pictures, in exact tiles within a memory limit."""
+"""`Runner`: one model over whole pictures, in exact tiles within a memory limit, on a pool of workers."""
 
 from __future__ import annotations
 
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -13,26 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.engines.backends import BACKENDS
-from bdflow_rt.engines.engine import Engine
-from bdflow_rt.engines.select import Selection, open_engine
-from bdflow_rt.errors import ClosedError, DirectionError, OutOfMemoryError, ShapeError
-from bdflow_rt.fork import check_process
-from bdflow_rt.options import Precision, Progress
-from bdflow_rt.packet import ZPolicy
-from bdflow_rt.picture import UInt8Array, to_grey
-from bdflow_rt.runtime.latent import latent_rows
-from bdflow_rt.runtime.plan import (
-    MIB,
-    Span,
-    Window,
-    bytes_per_lr_pixel,
-    halo_of,
-    hr_window,
-    keep,
-    scaled,
-    tile_size,
-    windows,
+from bdflow_rt.engines.engine import Engine, Job
+from bdflow_rt.engines.front import NV12, RGB, Front
+from bdflow_rt.engines.select import Selection, alternatives, choose_precision, open_engine
+from bdflow_rt.errors import (
+    ArgumentError,
+    BackendUnavailableError,
+    DeviceMismatchError,
+    DirectionError,
+    OutOfMemoryError,
+    OutsideProfileError,
+    ShapeError,
 )
+from bdflow_rt.interop import is_gpu_array
+from bdflow_rt.options import Backend, Precision, Progress, RescalerOptions
+from bdflow_rt.packet import ZPolicy
+from bdflow_rt.picture import UInt8Array
+from bdflow_rt.runtime.arrays import Arrays, DeviceArrays, HostArrays
+from bdflow_rt.runtime.latent import latent_rows
+from bdflow_rt.runtime.plan import MIB, Span, Window, bytes_per_lr_pixel, halo_of, scaled, tile_size, windows
+from bdflow_rt.runtime.pool import Pool, Worker
+from bdflow_rt.runtime.tiles import Outputs, Targets, gather
 from bdflow_rt.zoo import Direction, ModelCard
 
 if TYPE_CHECKING:
@@ -41,186 +43,231 @@ if TYPE_CHECKING:
 MAX_BATCH_PIXELS = 1 << 20
 """HR pixels of a batch; a larger picture alone keeps all cores busy."""
 T = TypeVar("T")
+Frame = Mapping[str, Any]
+"""The arrays of a picture, by name: `image`, or those of another front; `lr` and `boundary`."""
 
 
 class Runner:
     """One model's engines, opened when they are first needed, and its `Refiner`.
 
-    Threads: pictures wait for each other, since each uses all cores, and another one's tiles in between would have the
-    engine prepare each tile anew; `close` waits too.
+    Threads: each takes a worker for its pictures, and waits where none is free; tiles of two pictures on one engine
+    would have it prepare each tile anew.
 
     Args:
         card: of the model.
         selection: backend and device.
         precision: "fp32", "bf16" or "fp16".
-        threads: CPU threads; None is all cores.
-        memory_limit_mib: working memory of the network; larger pictures are cut into tiles.
+        options: threads, workers and memory limit.
+
+    Attributes:
+        pool: the workers.
+        fallback: what runs where the engines of `selection` take no tile of a picture; None where that has not been.
     """
 
     def __init__(
-        self,
-        card: ModelCard,
-        selection: Selection,
-        *,
-        precision: Precision,
-        threads: int | None,
-        memory_limit_mib: float,
+        self, card: ModelCard, selection: Selection, *, precision: Precision, options: RescalerOptions
     ) -> None:
-        self.engines: dict[Direction, Engine] = {}
+        self.pool = Pool(options.workers, self._open)
+        self.fallback: Selection | None = None
         self._card = card
         self._selection = selection
         self._precision: Precision = precision
-        self._threads = threads
-        self._memory_limit_mib = memory_limit_mib
+        self._threads = threads_of_each(options)
+        self._share = options.workers
+        self._memory_limit_mib = options.memory_limit_mib / self._share
         self._refiner: Refiner | None = None
-        self._lock = threading.RLock()
-        self._process: int | None = None
-        """In which it was first used."""
-        self._closed = False
+        self._refining = threading.RLock()
 
     def batch_size(self, direction: Direction, lr_size: tuple[int, int]) -> int:
         """Pictures of (h, w) LR pixels that go through an engine at once: those that fit, as wholes."""
         interface, backend = self._card.interface, self._selection.backend
         pixels = lr_size[0] * lr_size[1]
-        fitting = int(self._memory_limit_mib * MIB / (pixels * bytes_per_lr_pixel(interface, backend)))
-        most = min(fitting, MAX_BATCH_PIXELS // (pixels * interface.scale**2))
+        fitting = self._memory_limit_mib * MIB / (pixels * bytes_per_lr_pixel(interface, backend))
+        most = int(min(fitting, MAX_BATCH_PIXELS // (pixels * interface.scale**2)))
         if most > 1 and BACKENDS[backend].builds_first:
-            self._enter()
-            with self._lock:
-                largest = self._engine(direction).spec.largest
+            with self.pool.worker() as worker:
+                largest = self.pool.engine(worker, self._selection, direction).spec.largest
             most = most if largest is None else min(most, largest[0])
         return max(1, most)
 
     def downscale(
         self,
-        pictures: Sequence[UInt8Array],
+        frames: Sequence[Frame],
         *,
         z: ZPolicy,
         grey: Sequence[bool],
         refine: int = 0,
         progress: Progress | None = None,
-    ) -> list[tuple[UInt8Array, UInt8Array | None]]:
+        out: Frame | None = None,
+        stream: Any = None,
+        front: Front = RGB,
+    ) -> Job[list[Outputs]]:
         """The LR pictures and the boundary levels of HR pictures of one size, as one batch.
 
         Args:
-            pictures: (H, W, 3) uint8 each.
+            frames: HR pictures; all on one side, the host's or a GPU's.
             z: what `upscale` will use, for which the LR pixels are refined.
             grey: of each picture, whether `upscale` will take the mean of the channels.
             refine: steps of gradient descent; 0 is none.
             progress: called with the number of tiles done and in all; again for `refine`.
+            out: arrays for the results of a single picture, by name; what is not there is made.
+            stream: for arrays of a GPU, as for `Engine.submit`.
+            front: what the frames are made of.
 
         Returns:
-            Of each (h, w, 3) uint8, and (h, w) uint8 or None for a model without a boundary.
+            Of each `lr` (h, w, 3) and, where the model has one, `boundary` (h, w), uint8.
 
         Raises:
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: an engine failed or does not load.
+            OutsideProfileError: no engine takes a tile of them.
+            DeviceMismatchError: they are not where the engine is.
             ForkedProcessError: this process was forked from one that has used the runner, or its backend.
             ClosedError: the runner was closed.
         """
-        self._enter()
-        interface, hr_size = self._card.interface, pictures[0].shape[:2]
+        interface, leader = self._card.interface, frames[0][front.arrays[0]]
+        hr_size = leader.shape[0], leader.shape[1]
         self._check_direction("downscale", hr_size)
         size = -(-hr_size[0] // interface.scale), -(-hr_size[1] // interface.scale)
-        lr = np.empty((len(pictures), *size, 3), np.uint8)
-        boundary = np.empty((len(pictures), *size), np.uint8) if interface.bits else None
+        shapes: dict[str, tuple[int, ...]] = {"lr": (*size, 3)} | ({"boundary": size} if interface.bits else {})
 
-        def tile(rows: Span, columns: Span) -> None:
-            image = _batch([hr_window(pixels, rows, columns, interface.scale) for pixels in pictures])
-            results = self._run("downscale", {"image": image})
-            keep(lr, results["lr"], rows, columns)
-            if boundary is not None:
-                keep(boundary, results["boundary"], rows, columns)
+        def run(tiles: Iterable[Window], engine: Engine) -> Job[list[Outputs]]:
+            arrays = self._arrays(engine, leader, stream)
+            with arrays.active():
+                views = [{name: arrays.view(name, array) for name, array in frame.items()} for frame in frames]
+                outputs = Targets(arrays, shapes, len(frames), out, beside=views)
+                with arrays.on_stream():
+                    pictures = [
+                        arrays.rgb_of(front, **view) if isinstance(front, NV12) else view["image"] for view in views
+                    ]
+                    for rows, columns in tiles:
+                        area = scaled(rows, interface.scale), scaled(columns, interface.scale)
+                        outputs.write(engine, {"image": gather(arrays, pictures, *area)}, rows, columns)
+                    return outputs.job()
 
-        with self._lock:
+        with self.pool.worker() as worker:
             refiner = self._open_refiner() if refine else None  # what it lacks is better said at once
-            self._each_tile("downscale", size, tile, progress, batch=len(pictures))
+            job = self._with_engine(worker, "downscale", size, run, frames=frames, progress=progress)
             if refiner is not None:
-                self._check_open()  # `progress` may have closed it
-                for index, pixels in enumerate(pictures):
-                    from bdflow_rt.runtime.refine import Target
-
-                    latent = partial(self._latent, z, size[1]) if z.temperature else None
-                    levels = None if boundary is None else boundary[index]
-                    target = Target(pixels, levels, grey=grey[index], latent=latent)
-                    best = partial(refiner.refine, target, lr[index], steps=refine, progress=progress)
-                    lr[index] = self._with_tiles("gradient", size, lambda plan, best=best: best(plan=plan))  # type: ignore[misc]
-        return [(lr[index], None if boundary is None else boundary[index]) for index in range(len(pictures))]
+                worker.check_open()  # `progress` may have closed it
+                for frame, made, is_grey in zip(frames, job.wait(), grey, strict=True):
+                    self._refine(
+                        refiner, worker, frame["image"], made, z=z, grey=is_grey, steps=refine, progress=progress
+                    )
+            return job
 
     def upscale(
         self,
-        lr: Sequence[UInt8Array],
-        boundary: Sequence[UInt8Array | None],
+        frames: Sequence[Frame],
         *,
         size: tuple[int, int],
         z: Sequence[ZPolicy],
         grey: Sequence[bool],
         progress: Progress | None = None,
-    ) -> list[UInt8Array]:
+        out: Frame | None = None,
+        stream: Any = None,
+        front: Front = RGB,
+    ) -> Job[list[Outputs]]:
         """The HR pictures that LR pictures of one size and their boundary levels restore to, as one batch.
 
         Args:
-            lr: (h, w, 3) uint8 each.
-            boundary: (h, w) uint8 levels each, or None for a model without.
+            frames: `lr` (h, w, 3) uint8 and, where the model has one, `boundary` (h, w) uint8 levels.
             size: (H, W) of what is kept of them.
             z: what to use for Z, for each; with a temperature for all or none.
             grey: of each, whether to give the mean of the channels, as three equal ones.
             progress: called with the number of tiles done and in all.
+            out, stream, front: as for `downscale`.
 
         Returns:
-            (H, W, 3) uint8 each.
+            The arrays of the front, each.
 
         Raises:
             As `downscale`.
         """
-        self._enter()
-        interface, lr_size = self._card.interface, lr[0].shape[:2]
+        interface, leader = self._card.interface, frames[0]["lr"]
+        lr_size = leader.shape[0], leader.shape[1]
         direction: Direction = "upscale_z" if z[0].temperature else "upscale"
         self._check_direction(direction, size)
-        image = np.empty((len(lr), *size, 3), np.uint8)
+        shapes: dict[str, tuple[int, ...]] = {"image": (*size, 3)}
+        if isinstance(front, NV12):
+            shapes = {"luma": size, "chroma": ((size[0] + 1) // 2, (size[1] + 1) // 2, 2)}
 
-        def tile(rows: Span, columns: Span) -> None:
-            area = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-            inputs: dict[str, NDArray[Any]] = {"lr": _batch([pixels[area] for pixels in lr])}
-            if interface.bits:
-                inputs["boundary"] = _batch([levels[area] for levels in boundary if levels is not None])
-            if direction == "upscale_z":
-                inputs["latent"] = _batch([self._latent(policy, lr_size[1], rows, columns) for policy in z])
-            restored = self._run(direction, inputs)["image"]
-            for index in np.flatnonzero(grey):
-                restored[index] = to_grey(restored[index])
-            keep(image, restored, scaled(rows, interface.scale), scaled(columns, interface.scale))
+        def run(tiles: Iterable[Window], engine: Engine) -> Job[list[Outputs]]:
+            arrays = self._arrays(engine, leader, stream)
+            with arrays.active():
+                views = [{name: arrays.view(name, array) for name, array in frame.items()} for frame in frames]
+                outputs = Targets(arrays, shapes, len(frames), out, beside=views)
+                with arrays.on_stream():
+                    pictures = outputs
+                    if isinstance(front, NV12):
+                        pictures = Targets(arrays, {"image": (*size, 3)}, len(frames), None)
+                    for rows, columns in tiles:
+                        tile = {
+                            name: gather(arrays, [view[name] for view in views], rows, columns) for name in views[0]
+                        }
+                        if direction == "upscale_z":
+                            latent = [self._latent(policy, lr_size[1], rows, columns) for policy in z]
+                            tile["latent"] = arrays.upload(np.stack(latent))
+                        pictures.write(engine, tile, scaled(rows, interface.scale), scaled(columns, interface.scale))
+                    for index, image in enumerate(pictures.views["image"]):
+                        if grey[index]:
+                            arrays.to_grey(image)
+                        if isinstance(front, NV12):
+                            arrays.nv12_of(front, image, **{name: view[index] for name, view in outputs.views.items()})
+                    return outputs.job()
 
-        with self._lock:
-            self._each_tile(direction, (lr_size[0], lr_size[1]), tile, progress, batch=len(lr))
-        return list(image)
+        with self.pool.worker() as worker:
+            return self._with_engine(worker, direction, lr_size, run, frames=frames, progress=progress)
 
-    def close(self) -> None:
-        """Free the engines, after the picture that is being made; in a forked process the parent's stay as they are."""
-        self._closed = self._closed or self._process not in (None, os.getpid())
-        if self._closed:
-            return
-        with self._lock:
-            self._closed = True
-            for engine in self.engines.values():
-                engine.close()
-            self.engines.clear()
-            self._refiner = None
+    def close(self, *, cancel: bool = False) -> None:
+        """See `Pool.close`."""
+        self.pool.close(cancel=cancel)
+        self._refiner = None
 
-    def _enter(self) -> None:
-        """Come before the lock: in a forked process, a thread that is not there may hold it."""
-        if self._process is None:
-            self._process = os.getpid()
-        check_process(self._process)
+    def _open(self, selection: Selection, direction: Direction) -> Engine:
+        is_first = selection == self._selection
+        precision = self._precision if is_first else choose_precision(selection, self._card, None)[0]
+        return open_engine(selection, self._card, direction, precision=precision, threads=self._threads)
 
     def _open_refiner(self) -> Refiner:
-        self._check_open()
-        if self._refiner is None:
-            BACKENDS["torch"].load()
-            from bdflow_rt.runtime.refine import Refiner
+        with self._refining:
+            if self._refiner is None:
+                BACKENDS["torch"].load()
+                from bdflow_rt.runtime.refine import Refiner
 
-            bf16 = self._precision == "bf16"
-            self._refiner = Refiner(self._card, device=self._selection.device, bf16=bf16, threads=self._threads)
-        return self._refiner
+                bf16 = self._precision == "bf16"
+                self._refiner = Refiner(self._card, device=self._selection.device, bf16=bf16, threads=self._threads)
+            return self._refiner
+
+    def _refine(
+        self,
+        refiner: Refiner,
+        worker: Worker,
+        pixels: UInt8Array,
+        made: Outputs,
+        *,
+        z: ZPolicy,
+        grey: bool,
+        steps: int,
+        progress: Progress | None,
+    ) -> None:
+        """Refine the LR pixels of a picture where they are."""
+        from bdflow_rt.runtime.refine import Target
+
+        lr = made["lr"]
+        latent = partial(self._latent, z, lr.shape[1]) if z.temperature else None
+        target = Target(pixels, made.get("boundary"), grey=grey, latent=latent)
+
+        def go_on(done: int, count: int) -> None:
+            worker.check_open()
+            if progress is not None:
+                progress(done, count)
+
+        def refine(plan: list[Window]) -> UInt8Array:
+            with self._refining:
+                return refiner.refine(target, lr, steps=steps, plan=plan, progress=go_on)
+
+        lr[...] = self._with_tiles(worker, lr.shape[:2], refine, backend="gradient")
+        worker.check_open()
 
     def _latent(self, policy: ZPolicy, width: int, rows: Span, columns: Span) -> NDArray[np.float32]:
         """Z of a window of an LR picture so wide."""
@@ -233,54 +280,93 @@ class Runner:
             seed=policy.seed,
         )
 
-    def _each_tile(
+    def _arrays(self, engine: Engine, leader: Any, stream: Any) -> Arrays:
+        """Where the arrays of a picture are, which is where the engine has to be."""
+        if not is_gpu_array(leader):
+            if stream is not None:
+                raise ArgumentError("stream is for arrays of a GPU, and these are in the host's memory. Leave it out.")
+            return HostArrays()
+        if engine.gpu is None:
+            raise DeviceMismatchError(
+                f"The picture is on a GPU, and backend {engine.backend!r} takes arrays of the host alone here. Copy it "
+                "to the host, or make the Rescaler with device='cuda', which takes CuPy as well."
+            )
+        return DeviceArrays(engine.gpu, stream=stream, leader=leader)
+
+    def _with_engine(
         self,
+        worker: Worker,
         direction: Direction,
         size: tuple[int, int],
-        function: Callable[[Span, Span], None],
-        progress: Progress | None,
+        function: Callable[[Iterable[Window], Engine], T],
         *,
-        batch: int,
-    ) -> None:
-        """Call a function for every window."""
+        frames: Sequence[Frame],
+        progress: Progress | None,
+    ) -> T:
+        """Call a function with the windows of LR pictures and the engine for them.
 
-        def each(plan: list[Window]) -> None:
-            for done, (rows, columns) in enumerate(plan, 1):
-                function(rows, columns)
-                if progress is not None:
-                    progress(done, len(plan))
+        Where the engine takes no window that would do, it is another backend's, and a warning says so.
+        """
 
-        self._with_tiles(direction, size, each, batch=batch)
+        def run(selection: Selection) -> T:
+            engine = self.pool.engine(worker, selection, direction)
+            return self._with_tiles(
+                worker,
+                size,
+                lambda plan: function(_each(plan, worker, progress), engine),
+                backend=selection.backend,
+                batch=len(frames),
+                engine=engine,
+            )
+
+        try:
+            return run(self._selection)
+        except OutsideProfileError as error:
+            on_host = not is_gpu_array(next(iter(frames[0].values())))
+            for selection in alternatives(self._selection, on_host=on_host):
+                with suppress(BackendUnavailableError):
+                    self.pool.engine(worker, selection, direction)
+                    break
+            else:
+                raise
+            if self.fallback != selection:
+                self.fallback = selection
+                warnings.warn(
+                    f"{error} Backend {selection.backend!r} on {selection.device} runs instead.", stacklevel=5
+                )
+            return run(selection)
 
     def _with_tiles(
         self,
-        work: Direction | Literal["gradient"],
+        worker: Worker,
         size: tuple[int, int],
         function: Callable[[list[Window]], T],
         *,
+        backend: Backend | Literal["gradient"],
         batch: int = 1,
+        engine: Engine | None = None,
     ) -> T:
         """Call a function with the windows of LR pictures, again with smaller ones where memory runs out."""
         interface, limit_mib = self._card.interface, self._memory_limit_mib / batch
-        backend = "gradient" if work == "gradient" else self._selection.backend
-        limits: dict[str, Any] = {}
-        if work != "gradient" and BACKENDS[self._selection.backend].builds_first:
-            spec = self._engine(work).spec
-            limits = {"smallest": spec.smallest[1:], "largest": None if spec.largest is None else spec.largest[1:]}
+        largest = None if engine is None else engine.spec.largest
+        limits: dict[str, Any] = {
+            "smallest": (1, 1) if engine is None else engine.spec.smallest[1:],
+            "largest": None if largest is None else largest[1:],
+        }
         while True:
-            tile = tile_size(*size, interface, memory_limit_mib=limit_mib, backend=backend, **limits)
+            tile = tile_size(*size, interface, memory_limit_mib=limit_mib, backend=backend, share=self._share, **limits)
             tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(interface, backend) / MIB
             if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
-                self._release(key for key in self.engines if key != work)
+                _release(worker, but=engine)
             try:
                 return function(list(windows(*size, tile, halo_of(interface, backend))))
             except (MemoryError, OutOfMemoryError) as error:
-                self._release(self.engines)
+                _release(worker)
                 limit_mib = tile_mib / 2
                 warnings.warn(
                     f"Memory ran out at {tile_mib:.0f} MiB for a tile ({error}); trying again with smaller tiles. "
-                    f"Set memory_limit_mib to {limit_mib:.0f} to begin there.",
-                    stacklevel=6,
+                    f"Set memory_limit_mib to {self._share * limit_mib:.0f} to begin there.",
+                    stacklevel=7,
                 )
 
     def _check_direction(self, direction: Direction, hr_size: tuple[int, ...]) -> None:
@@ -295,26 +381,30 @@ class Runner:
                 f"{hr_size[0]}. Resize or cut it, or take another model."
             )
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("This Rescaler was closed; make a new one.")
 
-    def _release(self, directions: Iterable[Direction]) -> None:
-        for direction in directions:
-            self.engines[direction].release()
-
-    def _run(self, direction: Direction, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return self._engine(direction).run(inputs)
-
-    def _engine(self, direction: Direction) -> Engine:
-        self._check_open()
-        if direction not in self.engines:
-            self.engines[direction] = open_engine(
-                self._selection, self._card, direction, precision=self._precision, threads=self._threads
-            )
-        return self.engines[direction]
+def threads_of_each(options: RescalerOptions) -> int | None:
+    """CPU threads of each worker; None leaves them to the backend."""
+    if options.workers == 1:
+        return options.threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, (options.threads or cores) // options.workers)
 
 
-def _batch(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays of one shape as a batch; a single one is not copied."""
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+def _each(plan: list[Window], worker: Worker, progress: Progress | None) -> Iterator[Window]:
+    """The windows, while the worker is to go on."""
+    for done, window in enumerate(plan, 1):
+        worker.check_open()
+        yield window
+        if progress is not None:
+            progress(done, len(plan))
+
+
+def _release(worker: Worker, but: Engine | None = None) -> None:
+    for engine in worker.engines.values():
+        if engine is not but:
+            engine.release()
+
+
+def _leader(frames: Sequence[Frame]) -> Any:
+    """The array that says where the others are."""
+    return next(iter(frames[0].values()))

@@ -8,14 +8,16 @@ import ctypes
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bdflow_rt.engines.front import NV12
 from bdflow_rt.engines.gpu import CudaDevice, Graph, Stamp
 from bdflow_rt.kernels import egress, ingest
+from bdflow_rt.picture import to_grey
 
 GARBAGE = 0xA5
 
@@ -25,7 +27,7 @@ class ContractError(AssertionError):
 
 
 class StandInDevice(CudaDevice):
-    """A GPU of host memory; NumPy arrays stand for GPU arrays. It overrides every method, so that nothing real runs."""
+    """A GPU of host memory; NumPy arrays stand for GPU arrays. It overrides every method: no GPU is asked for."""
 
     def __init__(self, *, graphs: str = "live") -> None:
         self.index, self.name, self.compute_capability = 0, "Stand-in GPU", "8.9"
@@ -44,6 +46,9 @@ class StandInDevice(CudaDevice):
             yield
         finally:
             self._active -= 1
+
+    def on(self, stream: int) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def new_stream(self) -> int:
         stream = 16 * (1 + len(self._done))
@@ -91,6 +96,8 @@ class StandInDevice(CudaDevice):
         self.enqueue(stream, lambda: np.invert(array, out=array))
 
     def stamp(self, stream: int) -> StandInStamp:
+        if not self._active:
+            raise ContractError("an event is made on another GPU than its stream's")
         return StandInStamp(self, stream, self._done[stream] + len(self._queues[stream]))
 
     def capture(self, stream: int, work: Callable[[], Any]) -> StandInGraph:
@@ -106,20 +113,42 @@ class StandInDevice(CudaDevice):
             self.capturing = None
         return StandInGraph(self, [] if self.graphs == "dead" else steps)
 
-    def borrow(self, array: Any, stream: int, name: str) -> Any:
-        return array
+    def borrow(self, array: Any, stream: int, name: str, *, writable: bool = False) -> Any:
+        return array.memory if isinstance(array, StandInArray) else array
 
     def stream_of(self, stream: Any, array: Any) -> int:
         return 0 if stream is None else int(stream)
 
-    def empty_like(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> NDArray[Any]:
-        return np.full(shape, GARBAGE, dtype)
+    def empty_like(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
+        memory = np.full(shape, GARBAGE, dtype)
+        return StandInArray(memory) if isinstance(array, StandInArray) else memory
+
+    def to_grey(self, image: Any, stream: int) -> None:
+        self.enqueue(stream, lambda: np.copyto(image, to_grey(image)))
+
+    def contiguous(self, array: Any, stream: int) -> Any:
+        raise NotImplementedError
+
+    def overlap(self, one: Any, other: Any) -> bool:
+        return bool(np.may_share_memory(one, other))
 
     def ingest(self, frames: Any, planes: Any, *, multiple: int, stream: int) -> None:
         self.enqueue(stream, lambda: ingest(frames, multiple=multiple, out=planes))
 
     def egress(self, planes: Any, frames: Any, *, stream: int) -> None:
         self.enqueue(stream, lambda: egress(planes, out=frames))
+
+    def rgb_of(self, front: NV12, luma: Any, chroma: Any, *, stream: int | None) -> Any:
+        assert stream is not None
+        image = np.full((*luma.shape, 3), GARBAGE, np.uint8)
+        convert = super().rgb_of
+        self.enqueue(stream, lambda: np.copyto(image, convert(front, luma, chroma, stream=None)))
+        return image
+
+    def nv12_of(self, front: NV12, image: Any, luma: Any, chroma: Any, *, stream: int | None) -> None:
+        assert stream is not None
+        convert = super().nv12_of
+        self.enqueue(stream, lambda: convert(front, image, luma, chroma, stream=None))
 
     def enqueue(self, stream: int, work: Callable[[], Any]) -> None:
         """Put work on a stream, or into the graph that is being captured on it."""
@@ -160,6 +189,31 @@ class StandInDevice(CudaDevice):
             if start <= address and address + size <= start + length and owner() is not None:
                 return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
         raise ContractError(f"{size} bytes at {address:#x} are not allocated")
+
+
+class StandInArray:
+    """An array of the stand-in GPU, which the host cannot read by accident.
+
+    Args:
+        memory: what it holds; the device's streams work on it.
+    """
+
+    def __init__(self, memory: NDArray[Any]) -> None:
+        self.memory = memory
+        self.shape, self.dtype = memory.shape, memory.dtype
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # kDLCUDA
+
+    def __getitem__(self, index: Any) -> StandInArray:
+        return StandInArray(self.memory[index])
+
+    def __array__(self, *args: Any, **options: Any) -> NDArray[Any]:
+        raise ContractError("the host reads an array of the GPU")
+
+    def get(self) -> NDArray[Any]:
+        """The content, on purpose."""
+        return self.memory.copy()
 
 
 class StandInStamp(Stamp):

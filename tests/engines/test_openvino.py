@@ -10,7 +10,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from bdflow_rt.engines.torch.engine import TorchEngine
 from bdflow_rt.errors import (
     BackendError,
     BackendUnavailableError,
+    ClosedError,
     CorruptModelError,
     NonFiniteOutputError,
     WeightsHashError,
@@ -236,3 +237,27 @@ def test_a_signal_after_the_last_engine_has_gone_does_not_crash(tmp_path: Path) 
         [sys.executable, "-c", AFTER_CLOSE, str(card.folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+def test_a_close_that_comes_between_check_and_start_ends_the_job(
+    card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OpenVINOEngine(card, "downscale")
+    request_for = engine._request_for
+
+    class Closing:
+        """The engine's request; its start comes after another thread has closed the engine."""
+
+        def __init__(self, request: Any) -> None:
+            self._request = request
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._request, name)
+
+        def start_async(self, *inputs: Any, **options: Any) -> None:
+            engine.close()
+            self._request.start_async(*inputs, **options)
+
+    monkeypatch.setattr(engine, "_request_for", lambda *arguments: Closing(request_for(*arguments)))
+    with pytest.raises(ClosedError):
+        engine.run(graph_inputs(card, "downscale"))

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bdflow_rt import Rescaler
-from bdflow_rt.engines import select
 from bdflow_rt.engines.backends import BackendInfo
 from bdflow_rt.errors import OutsideProfileError
 from bdflow_rt.runtime.plan import tile_size
-from bdflow_rt.zoo import Direction, ModelCard
 from bdflow_rt.zoo.arch.bdflow import paper_config
-from tests.engines.stand import Stand
 from tests.support import photo
-from tests.support_models import make_model, tiny_config
-
-
-@pytest.fixture
-def rescaler(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rescaler:
-    """Its engines take one to three pictures from 8 x 8 to 128 x 128 pixels."""
-    card = make_model(tmp_path, tiny_config(2))
-    monkeypatch.setattr(BackendInfo, "is_installed", property(lambda info: True))
-
-    def open_engine(selection: Any, card: ModelCard, direction: Direction, **options: Any) -> Any:
-        on_stand = selection.backend == "tensorrt"
-        return stand.engine(card, direction) if on_stand else select.open_engine(selection, card, direction, **options)
-
-    monkeypatch.setattr("bdflow_rt.runtime.runner.open_engine", open_engine)
-    return Rescaler(card, backend="tensorrt")
 
 
 def close(one: Any, other: Any) -> bool:
@@ -57,7 +39,26 @@ def test_a_batch_is_no_larger_than_the_profile_allows(rescaler: Rescaler) -> Non
         assert len(rescaler.upscale_batch(packets)) == 7
 
 
-def test_a_picture_smaller_than_the_profile_is_refused_with_the_command_that_builds_for_it(rescaler: Rescaler) -> None:
+def test_a_picture_smaller_than_the_profile_runs_on_another_backend_which_is_said_once(rescaler: Rescaler) -> None:
+    """No PyTorch finds a GPU here, so the next that the host's arrays can go to is OpenVINO."""
+    picture = photo(4, 6, 1)
+    with rescaler, Rescaler(rescaler.card, backend="openvino") as reference:
+        assert rescaler.backend_reason == "asked for"
+        with pytest.warns(UserWarning, match="bdflow build .*Backend 'openvino' on cpu runs instead") as warned:
+            packet = rescaler.downscale(picture)
+        assert warned[0].filename == __file__
+        assert np.array_equal(packet.lr, reference.downscale(picture).lr)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert np.array_equal(rescaler.upscale(packet), reference.upscale(packet))
+            rescaler.downscale(photo(32, 32, 1))
+        assert "openvino on cpu has run where the engines of tensorrt do not take" in rescaler.backend_reason
+
+
+def test_where_nothing_else_runs_the_command_that_builds_for_it_is_named(
+    rescaler: Rescaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BackendInfo, "is_installed", property(lambda info: info.builds_first))
     with rescaler, pytest.raises(OutsideProfileError, match="bdflow build"):
         rescaler.downscale(photo(4, 6, 1))
 

@@ -7,6 +7,8 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +142,31 @@ def test_the_callers_modes_are_back_afterwards_also_after_an_error(grad: bool) -
     assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (True, False)
 
 
-def test_threads_are_the_hosts_again_when_the_last_call_has_left() -> None:
+def test_threads_are_the_hosts_again_in_each_of_its_own_whoever_leaves_last() -> None:
     before = torch.get_num_threads()
-    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
-        first.enter_context(process_settings(before + 1))
-        second.enter_context(process_settings(before + 2))
-        first.close()
-        assert torch.get_num_threads() == before + 2
-    assert torch.get_num_threads() == before
+    entered, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with process_settings(before + 2):
+            entered.set()
+            leave.wait()
+
+    for outlasts in (False, True):
+        entered.clear()
+        leave.clear()
+        second = threading.Thread(target=other)
+        with process_settings(before + 1):
+            second.start()
+            entered.wait()
+            assert torch.get_num_threads() == before + 1
+            if not outlasts:
+                leave.set()
+                second.join()
+        leave.set()
+        second.join()
+        assert torch.get_num_threads() == before
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == before
 
 
 SETTINGS = """

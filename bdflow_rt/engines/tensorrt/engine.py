@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bdflow_rt.engines.cache import EngineCache
 from bdflow_rt.engines.engine import (
-    Job,
+    batch_of,
     check_finite,
     check_inputs,
     closed,
@@ -26,6 +26,7 @@ from bdflow_rt.engines.engine import (
     run_error,
 )
 from bdflow_rt.engines.gpu import DEFAULT_STREAMS, CudaDevice, Graph, Stamp
+from bdflow_rt.engines.gpu_job import GpuJob, Means, results_on
 from bdflow_rt.engines.shaped import (
     WORKSPACE,
     Batch,
@@ -38,16 +39,19 @@ from bdflow_rt.engines.shaped import (
     tensors_of,
 )
 from bdflow_rt.engines.tensorrt.library import LoadedEngine, load_library
-from bdflow_rt.errors import ArgumentError, BackendError, BusyError, DTypeError, EngineMissingError, ShapeError, shorten
+from bdflow_rt.errors import (
+    BackendError,
+    BusyError,
+    EngineMissingError,
+    NonFiniteOutputError,
+    shorten,
+)
 from bdflow_rt.options import Backend, Flavour, Precision
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction
 
 MAX_SHAPES = 4
 """Sizes of input that are kept ready, each with a context and a graph; the one used longest ago goes first."""
-_MEANS = 8
-"""Calls on the caller's stream whose means may be awaited at once."""
-_MEAN: tuple[tuple[int, ...], np.dtype[Any]] = ((), np.dtype(np.float32))
 
 
 class TensorRTEngine:
@@ -70,9 +74,9 @@ class TensorRTEngine:
     def __init__(self, card: ModelCard, direction: Direction, loaded: LoadedEngine) -> None:
         self.backend: Backend = "tensorrt-rtx" if loaded.key.flavour == "tensorrt-rtx" else "tensorrt"
         self.direction = direction
+        self.gpu = self._device = loaded.device
         self.graph_reason: str | None = None
         self._card = card
-        self._device = loaded.device
         check_tensors(loaded, card, direction)
         smallest, largest = size_range(loaded, card)
         spec = make_spec(card, direction, backend=self.backend, device=f"cuda:{self._device.index}")
@@ -85,10 +89,7 @@ class TensorRTEngine:
         with self._device.active():
             self._stream = self._device.new_stream()
         self._last: tuple[int, Stamp] | None = None
-        self._pending: list[tuple[Stamp, int]] = []
-        main = "image" if direction == "downscale" else "lr"
-        self._inputs = (main, *sorted(loaded.inputs.keys() - {"planes", main}))
-        self._outputs = tuple(sorted(loaded.outputs.keys() - {"planes", "mean"})) if main == "image" else ("image",)
+        self._means = Means(self._check_finite)
 
     def run(
         self, inputs: Mapping[str, NDArray[Any]], *, out: Mapping[str, NDArray[Any]] | None = None
@@ -98,7 +99,7 @@ class TensorRTEngine:
             targets = host_outputs(self.spec, inputs, out)
             shaped = self._for(loaded, inputs)
             with self._settled_if_it_fails(self._stream):
-                for name in self._inputs:
+                for name in shaped.inputs:
                     pinned = self._buffers.pinned(name, shaped.tensors[name])
                     np.copyto(pinned, inputs[name])
                     self._device.upload(pinned, self._buffers.view(name, shaped.tensors[name]), self._stream)
@@ -107,10 +108,10 @@ class TensorRTEngine:
             mean = float(found["mean"])
             for name, target in targets.items():
                 np.copyto(target, found[name])
-        check_finite(mean, backend=self.backend, model=self._card.id)
+        self._check_finite(mean)
         return targets
 
-    def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> Job:
+    def submit(self, inputs: Mapping[str, Any], *, out: Mapping[str, Any] | None = None, stream: Any = None) -> GpuJob:
         """See `Engine.submit`. The first call of a new size does wait, for its CUDA graph to be captured and tried.
 
         Outputs that `out` does not have are made by the library of the first input. A result that is not finite raises
@@ -118,27 +119,29 @@ class TensorRTEngine:
         `check`.
         """
         with self._using() as loaded:
-            self._check_means(wait=False)
+            self._means.look()
             leader = next(iter(inputs.values()), None)
             asked = self._device.stream_of(stream, leader)
             borrowed = {name: self._device.borrow(array, asked, name) for name, array in inputs.items()}
             check_inputs(self._card, self.direction, borrowed)
             shaped = self._for(loaded, borrowed)
-            results = self._results(out or {}, shaped, leader, asked)
-            targets = {name: self._device.borrow(array, asked, name) for name, array in results.items()}
+            tensors = {name: shaped.tensors[name] for name in shaped.outputs}
+            results, targets = results_on(self._device, tensors, out, leader=leader, stream=asked)
             # A graph cannot be captured on a default stream, and TensorRT would make the host wait there.
             working = self._stream if asked in DEFAULT_STREAMS else asked
             with self._settled_if_it_fails(working):
                 self._follow(asked, working)
-                for name in self._inputs:
+                for name in shaped.inputs:
                     self._device.copy(borrowed[name], self._buffers.view(name, shaped.tensors[name]), working)
                 self._execute(shaped, working)
                 for name, target in targets.items():
                     self._device.copy(self._buffers.view(name, shaped.tensors[name]), target, working)
-                mean = self._note_mean(working)
-                self._last = working, self._device.stamp(working)
+                mean = self._device.pinned(4).view(np.float32)
+                self._device.download(self._buffers.view("mean", shaped.tensors["mean"]), mean, working)
+                job = GpuJob(results, self._device.stamp(working), self._finish)
+                self._last = working, job.stamp
                 self._follow(working, asked)
-        return _DeviceJob(self, results, *mean)
+        return self._means.note(job, lambda: float(mean[0]), arrays=(inputs, results))
 
     def check(self) -> None:
         """Wait for all jobs, and raise if a result was not finite.
@@ -147,7 +150,7 @@ class TensorRTEngine:
             NonFiniteOutputError, ClosedError, BusyError: as `run`.
         """
         with self._using():
-            self._check_means(wait=True)
+            self._means.look(wait=True)
 
     def clone(self) -> TensorRTEngine:
         """Another engine for another worker, with contexts and buffers of its own and the same weights.
@@ -163,14 +166,16 @@ class TensorRTEngine:
         if self._loaded is not None:
             with self._using():
                 try:
-                    self._check_means(wait=True)
+                    self._means.look(wait=True)
                 finally:
                     self._forget()
 
     def close(self) -> None:
         if self._loaded is None:
             return
-        with self._using() as loaded:
+        with self._using(wait=True) as loaded:
+            with suppress(NonFiniteOutputError):  # of a job that nobody has kept
+                self._means.look(wait=True)
             self._forget()
             self._device.stamp(self._stream).wait()
             self._device.end_stream(self._stream)
@@ -178,8 +183,8 @@ class TensorRTEngine:
             loaded.let_go()
 
     @contextmanager
-    def _using(self) -> Iterator[LoadedEngine]:
-        if not self._busy.acquire(blocking=False):
+    def _using(self, *, wait: bool = False) -> Iterator[LoadedEngine]:
+        if not self._busy.acquire(blocking=wait):
             raise BusyError(
                 f"The {self.direction} engine of {self._card.id} is running in another thread; give each its own with "
                 "clone()."
@@ -207,9 +212,7 @@ class TensorRTEngine:
 
     def _for(self, loaded: LoadedEngine, inputs: Mapping[str, Any]) -> Shaped:
         """What is ready for these inputs, or made ready now; what still runs on another stream comes first."""
-        n, h, w = inputs[self._inputs[0]].shape[:3]
-        scale = self._card.interface.scale if self.direction == "downscale" else 1
-        batch = n, h // scale, w // scale
+        batch = batch_of(self.spec, inputs)
         if batch in self._shaped:
             self._shaped.move_to_end(batch)
         else:
@@ -261,7 +264,7 @@ class TensorRTEngine:
             graph = self._device.capture(self._stream, lambda: self._enqueue(shaped, self._stream))
         except (RuntimeError, BackendError) as error:
             return None, f"the work cannot be captured as a CUDA graph: {shorten(error)}"
-        main = self._inputs[0]
+        main = shaped.inputs[0]
         content = self._buffers.view(main, shaped.tensors[main])
         self._device.invert(content, self._stream)
         graph.launch(self._stream)
@@ -271,74 +274,28 @@ class TensorRTEngine:
         if not any(np.any(changed[name] != expected[name]) for name in changed):
             return None, "the CUDA graph gave the same result for another picture"
         again = self._downloaded(shaped)
-        if any(np.abs(again[name].astype(np.int16) - expected[name]).max() > 1 for name in self._outputs):
+        if any(np.abs(again[name].astype(np.int16) - expected[name]).max() > 1 for name in shaped.outputs):
             return None, "the CUDA graph gave another result than the same work without it"
         return graph, None
 
     def _downloaded(self, shaped: Shaped) -> dict[str, NDArray[Any]]:
         """The outputs in pinned memory, when they are there."""
-        tensors = {name: shaped.tensors[name] for name in (*self._outputs, "mean")}
+        tensors = {name: shaped.tensors[name] for name in (*shaped.outputs, "mean")}
         found = {name: self._buffers.pinned(name, tensor) for name, tensor in tensors.items()}
         for name, target in found.items():
             self._device.download(self._buffers.view(name, tensors[name]), target, self._stream)
         self._device.stamp(self._stream).wait()
         return found
 
-    def _results(self, out: Mapping[str, Any], shaped: Shaped, leader: Any, stream: int) -> dict[str, Any]:
-        if unknown := out.keys() - set(self._outputs):
-            raise ArgumentError(
-                f"out has {', '.join(sorted(unknown))}; {self.direction} gives {', '.join(self._outputs)}."
-            )
-        results = {}
-        for name in self._outputs:
-            shape, dtype = shaped.tensors[name]
-            array = out.get(name)
-            if array is None:
-                array = self._device.empty_like(leader, shape, dtype, stream)
-            given = self._device.borrow(array, stream, name)
-            if tuple(given.shape) != shape:
-                raise ShapeError(f"out has {name} of shape {tuple(given.shape)}; here it must be {shape}.")
-            if given.dtype != dtype:
-                raise DTypeError(f"out has {name} as {given.dtype}; it must be {dtype}.")
-            results[name] = array
-        return results
+    def _finish(self, job: GpuJob) -> None:
+        """Wait for a job, and look at its mean; once the engine is closed, both have been."""
+        try:
+            self._means.finish(job)
+        except RuntimeError as error:
+            raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from error
 
-    def _note_mean(self, stream: int) -> tuple[Stamp, int]:
-        """Have the mean fetched; it is looked at when its job is waited for, or in a later call, when it has come."""
-        used = {slot for _, slot in self._pending}
-        slot = next(slot for slot in range(_MEANS) if slot not in used)
-        pinned = self._buffers.pinned("means", ((_MEANS,), np.dtype(np.float32)))
-        self._device.download(self._buffers.view("mean", _MEAN), pinned[slot : slot + 1], stream)
-        self._pending.append((self._device.stamp(stream), slot))
-        return self._pending[-1]
-
-    def _check_means(self, *, wait: bool) -> None:
-        pinned = self._buffers.pinned("means", ((_MEANS,), np.dtype(np.float32)))
-        while self._pending:
-            stamp, slot = self._pending[0]
-            if wait or len(self._pending) == _MEANS:
-                stamp.wait()
-            elif not stamp.is_reached():
-                return
-            self._pending.pop(0)
-            check_finite(float(pinned[slot]), backend=self.backend, model=self._card.id)
-
-    def end_job(self, stamp: Stamp, slot: int) -> None:
-        """Wait for a job, and look at its mean unless a later call has.
-
-        Raises:
-            NonFiniteOutputError: it is not finite.
-            BackendError: the GPU failed.
-        """
-        with self._busy:
-            try:
-                stamp.wait()
-            except RuntimeError as error:
-                raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from error
-            if (stamp, slot) in self._pending:
-                self._pending.remove((stamp, slot))
-                means = self._buffers.pinned("means", ((_MEANS,), np.dtype(np.float32)))
-                check_finite(float(means[slot]), backend=self.backend, model=self._card.id)
+    def _check_finite(self, mean: float) -> None:
+        check_finite(mean, backend=self.backend, model=self._card.id)
 
     def _follow(self, before: int, after: int) -> None:
         """Let a stream wait for what another has been given so far, and for this engine's last work."""
@@ -355,24 +312,8 @@ class TensorRTEngine:
     def _forget(self) -> None:
         self._settle()
         self._shaped.clear()
-        self._pending.clear()
         self._last = None
         self._buffers.clear()
-
-
-class _DeviceJob:
-    """Work on a stream, with the stamp behind it and the slot of its mean."""
-
-    def __init__(self, engine: TensorRTEngine, outputs: dict[str, Any], stamp: Stamp, slot: int) -> None:
-        self.outputs = outputs
-        self._engine, self._stamp, self._slot = engine, stamp, slot
-
-    def done(self) -> bool:
-        return self._stamp.is_reached()
-
-    def wait(self) -> dict[str, Any]:
-        self._engine.end_job(self._stamp, self._slot)
-        return self.outputs
 
 
 def open_tensorrt(

@@ -14,6 +14,8 @@ from bdflow_rt.errors import BackendUnavailableError
 _lock = threading.Lock()
 _users = 0
 """Calls inside `own_settings`: some settings are the process's."""
+_first = 1
+"""CPU threads of the first of them."""
 _undo = ExitStack()
 
 
@@ -29,7 +31,7 @@ def torch_device(device: str) -> torch.device:
             f"device is {device!r}, but this PyTorch ({torch.__version__}) finds {found or 'no'} CUDA "
             f"device{'s' * (found > 1)}; `bdflow doctor` says what is missing."
         )
-    return torch.device(device)
+    return torch.device("cpu") if device == "cpu" else torch.device("cuda", int(device.partition(":")[2] or 0))
 
 
 @contextmanager
@@ -55,15 +57,16 @@ def own_settings(device: torch.device, *, threads: int | None, grad: bool = Fals
 
 @contextmanager
 def process_settings(threads: int | None) -> Iterator[None]:
-    """Inside, the process has so many CPU threads, and no TF32; both are as before when the last call has left.
+    """Inside, the thread computes with so many CPU threads, and the process has no TF32; afterwards both are as before.
 
-    By default cuDNN rounds what float32 convolutions read to the 10 bits of TF32, with which the pixels are not the
-    CPU's.
+    PyTorch keeps the number for each thread, and for new ones what was set last. By default cuDNN rounds what float32
+    convolutions read to the 10 bits of TF32, with which the pixels are not the CPU's.
     """
-    global _users
+    global _users, _first
     with _lock:
+        before = torch.get_num_threads()
         if not _users:
-            _undo.callback(torch.set_num_threads, torch.get_num_threads())
+            _first = before
             _forbid_tf32()
         _users += 1
     try:
@@ -73,6 +76,8 @@ def process_settings(threads: int | None) -> Iterator[None]:
     finally:
         with _lock:
             _users -= 1
+            if threads is not None:
+                torch.set_num_threads(before if _users else _first)
             if not _users:
                 _undo.close()
 

@@ -1,4 +1,4 @@
-"""Latency of both directions on a GPU through PyTorch: CUDA graphs against eager float16 and torch.compile.
+"""Latency of both directions on a GPU through `Rescaler`, and inside: CUDA graphs, eager float16, torch.compile.
 
     python -m bdflow_rt.bench.gpu_latency --output bench/results/GPU/latency.json [--quick]
 
@@ -25,6 +25,7 @@ from bdflow_rt.bench.gpu_timer import GpuTimer, gpu_environment
 from bdflow_rt.engines.torch.graph import GraphedWire
 from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.models.io import load_model
+from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import find_model
 from bdflow_rt.zoo.card import ModelCard
 from bdflow_rt.zoo.interface import Direction
@@ -104,6 +105,7 @@ def measure(
         return GraphedWire(load_model(card).cuda(), direction, use_kernels=kernels, compiled=compiled)
 
     ways: dict[str, Callable[[], Callable[[Mapping[str, Tensor]], Any]]] = {
+        "rescaler": lambda: _through_rescaler(card, direction, batch=batch, height=height, width=width),
         "cuda_graph": lambda: flow(kernels=True).run,
         "cuda_graph_without_kernels": lambda: flow(kernels=False).run,
         "eager": lambda: flow(kernels=True).compute,
@@ -118,6 +120,21 @@ def measure(
         rows.append({"way": name, **_time(timer, make, inputs)})
         torch.cuda.empty_cache()
     return rows
+
+
+def _through_rescaler(
+    card: ModelCard, direction: Direction, *, batch: int, height: int, width: int
+) -> Callable[[Mapping[str, Tensor]], Any]:
+    """What users call: a job for a single frame, a batch for several. Packets are those of random frames."""
+    rescaler = Rescaler(card, device="cuda", precision="fp16")
+    if direction == "downscale" and batch == 1:
+        return lambda inputs: rescaler.submit_downscale(inputs["image"][0])
+    if direction == "downscale":
+        return lambda inputs: rescaler.downscale_batch(inputs["image"])
+    packets = rescaler.downscale_batch(frames(card, "downscale", batch=batch, height=height, width=width)["image"])
+    if batch == 1:
+        return lambda inputs: rescaler.submit_upscale(packets[0])
+    return lambda inputs: rescaler.upscale_batch(packets)
 
 
 def _time(

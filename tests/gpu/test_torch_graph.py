@@ -99,7 +99,7 @@ def test_shapes_that_share_memory_do_not_disturb_each_other() -> None:
 def test_a_first_picture_that_overflows_is_named_as_that() -> None:
     engine = _open()
     with torch.no_grad():
-        for parameter in engine._model.parameters():
+        for parameter in engine._wire.network.parameters():
             parameter.fill_(float("inf"))
     with pytest.raises(NonFiniteOutputError):
         engine.run({"image": photo(64, 64, seed=0)[None]})

@@ -223,7 +223,7 @@ def test_grouped_haar_transforms_are_as_good_in_half_as_in_float32(models: Calla
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["bdflow-x2", "bdflow-x4"])
+@pytest.mark.parametrize("name", ["bdflow-x2", pytest.param("bdflow-x4", marks=pytest.mark.slow)])
 def test_half_graphs_are_as_good_as_float32_on_set5(name: str) -> None:
     folder = data_dir()
     assert folder is not None

@@ -25,6 +25,7 @@ from bdflow_rt.errors import (
     BackendError,
     CudaUnavailableError,
     DeviceMismatchError,
+    DTypeError,
     EmptyImageError,
     LayoutError,
     OutOfMemoryError,
@@ -89,6 +90,12 @@ def is_gpu_array(array: Any) -> bool:
         return is_on_gpu(array) and len(array.shape) >= 0
     except (ArgumentError, AttributeError, TypeError):
         return False
+
+
+def check_gpu_bytes(name: str, array: Any) -> None:
+    """Raise DTypeError unless a GPU array, of any library, is of uint8; `name` starts the message."""
+    if str(array.dtype).rpartition(".")[2] != "uint8":  # PyTorch's are called torch.uint8
+        raise DTypeError(f"{name} is {array.dtype}; it must be uint8.")
 
 
 def from_host(array: Any) -> Any:

@@ -12,7 +12,6 @@ import numpy as np
 from bdflow_rt.errors import (
     ArgumentError,
     DeviceMismatchError,
-    DTypeError,
     EditedPictureError,
     PacketMismatchError,
     ShapeError,
@@ -20,7 +19,7 @@ from bdflow_rt.errors import (
     check_whole,
     describe,
 )
-from bdflow_rt.interop import is_gpu_array, to_host
+from bdflow_rt.interop import check_gpu_bytes, is_gpu_array, to_host
 from bdflow_rt.options import MAX_SIDE, check_area
 from bdflow_rt.picture import UInt8Array, check_bytes_array, check_pixels_array, check_profile
 from bdflow_rt.zoo.card import IDENTITY_BYTES, ModelCard
@@ -289,8 +288,7 @@ class Packet:
         for name, array, dims in (("The LR picture", self.lr, 3), ("The boundary map", self.boundary, 2)):
             if array is None:
                 continue
-            if str(array.dtype).rpartition(".")[2] != "uint8":  # PyTorch's are called torch.uint8
-                raise DTypeError(f"{name} is {array.dtype}; it must be uint8.")
+            check_gpu_bytes(name, array)
             if len(array.shape) != dims or (dims == 3 and array.shape[2] != 3):
                 needed = "(height, width, 3)" if dims == 3 else "(height, width)"
                 raise ShapeError(f"{name} has shape {tuple(array.shape)}; it must be {needed}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -191,10 +191,7 @@ def host_outputs(
         ArgumentError, DTypeError, ShapeError, LayoutError, OverlapError: as `Engine.run`.
     """
     given = out or {}
-    if unknown := given.keys() - spec.outputs.keys():
-        raise ArgumentError(
-            f"out has {', '.join(sorted(map(str, unknown)))}; the outputs are {', '.join(spec.outputs)}."
-        )
+    check_names(given, spec.outputs)
     batch = batch_of(spec, inputs)
     arrays: dict[str, NDArray[Any]] = {}
     for name, tensor in spec.outputs.items():
@@ -205,6 +202,12 @@ def host_outputs(
         check_target(name, array, shape, np.dtype(tensor.dtype), beside=[*inputs.values(), *arrays.values()])
         arrays[name] = array
     return arrays
+
+
+def check_names(out: Mapping[str, Any], names: Collection[str]) -> None:
+    """Raise ArgumentError where `out` has what is no output."""
+    if unknown := out.keys() - set(names):
+        raise ArgumentError(f"out has {', '.join(sorted(map(str, unknown)))}; the outputs are {', '.join(names)}.")
 
 
 def check_target(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, beside: Iterable[Any]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bdflow_rt.engines.engine import check_like
+from bdflow_rt.engines.engine import check_like, check_names
 from bdflow_rt.engines.gpu import CudaDevice, Stamp
-from bdflow_rt.errors import ArgumentError, NonFiniteOutputError
+from bdflow_rt.errors import NonFiniteOutputError
 
 
 class GpuJob:
@@ -112,8 +112,7 @@ def results_on(
         ArgumentError, DTypeError, ShapeError, LayoutError, DeviceMismatchError: one of `out` does not suit.
     """
     given = out or {}
-    if unknown := given.keys() - tensors.keys():
-        raise ArgumentError(f"out has {', '.join(sorted(map(str, unknown)))}; the outputs are {', '.join(tensors)}.")
+    check_names(given, tensors)
     results, views = {}, {}
     for name, (shape, dtype) in tensors.items():
         array = given.get(name)

@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -131,18 +131,14 @@ class Runner:
         shapes: dict[str, tuple[int, ...]] = {"lr": (*size, 3)} | ({"boundary": size} if interface.bits else {})
 
         def run(tiles: Iterable[Window], engine: Engine) -> Job[list[Outputs]]:
-            arrays = self._arrays(engine, leader, stream)
-            with arrays.active():
-                views = [{name: arrays.view(name, array) for name, array in frame.items()} for frame in frames]
-                outputs = Targets(arrays, shapes, len(frames), out, beside=views)
-                with arrays.on_stream():
-                    pictures = [
-                        arrays.rgb_of(front, **view) if isinstance(front, NV12) else view["image"] for view in views
-                    ]
-                    for rows, columns in tiles:
-                        area = scaled(rows, interface.scale), scaled(columns, interface.scale)
-                        outputs.write(engine, {"image": gather(arrays, pictures, *area)}, rows, columns)
-                    return outputs.job()
+            with self._laid_out(engine, frames, leader, shapes, out, stream) as (arrays, views, outputs):
+                pictures = [
+                    arrays.rgb_of(front, **view) if isinstance(front, NV12) else view["image"] for view in views
+                ]
+                for rows, columns in tiles:
+                    area = scaled(rows, interface.scale), scaled(columns, interface.scale)
+                    outputs.write(engine, {"image": gather(arrays, pictures, *area)}, rows, columns)
+                return outputs.job()
 
         with self.pool.worker() as worker:
             refiner = self._open_refiner() if refine else None  # what it lacks is better said at once
@@ -192,28 +188,22 @@ class Runner:
             shapes = {"luma": size, "chroma": ((size[0] + 1) // 2, (size[1] + 1) // 2, 2)}
 
         def run(tiles: Iterable[Window], engine: Engine) -> Job[list[Outputs]]:
-            arrays = self._arrays(engine, leader, stream)
-            with arrays.active():
-                views = [{name: arrays.view(name, array) for name, array in frame.items()} for frame in frames]
-                outputs = Targets(arrays, shapes, len(frames), out, beside=views)
-                with arrays.on_stream():
-                    pictures = outputs
+            with self._laid_out(engine, frames, leader, shapes, out, stream) as (arrays, views, outputs):
+                pictures = outputs
+                if isinstance(front, NV12):
+                    pictures = Targets(arrays, {"image": (*size, 3)}, len(frames), None)
+                for rows, columns in tiles:
+                    tile = {name: gather(arrays, [view[name] for view in views], rows, columns) for name in views[0]}
+                    if direction == "upscale_z":
+                        latent = [self._latent(policy, lr_size[1], rows, columns) for policy in z]
+                        tile["latent"] = arrays.upload(np.stack(latent))
+                    pictures.write(engine, tile, scaled(rows, interface.scale), scaled(columns, interface.scale))
+                for index, image in enumerate(pictures.views["image"]):
+                    if grey[index]:
+                        arrays.to_grey(image)
                     if isinstance(front, NV12):
-                        pictures = Targets(arrays, {"image": (*size, 3)}, len(frames), None)
-                    for rows, columns in tiles:
-                        tile = {
-                            name: gather(arrays, [view[name] for view in views], rows, columns) for name in views[0]
-                        }
-                        if direction == "upscale_z":
-                            latent = [self._latent(policy, lr_size[1], rows, columns) for policy in z]
-                            tile["latent"] = arrays.upload(np.stack(latent))
-                        pictures.write(engine, tile, scaled(rows, interface.scale), scaled(columns, interface.scale))
-                    for index, image in enumerate(pictures.views["image"]):
-                        if grey[index]:
-                            arrays.to_grey(image)
-                        if isinstance(front, NV12):
-                            arrays.nv12_of(front, image, **{name: view[index] for name, view in outputs.views.items()})
-                    return outputs.job()
+                        arrays.nv12_of(front, image, **{name: view[index] for name, view in outputs.views.items()})
+                return outputs.job()
 
         with self.pool.worker() as worker:
             return self._with_engine(worker, direction, lr_size, run, frames=frames, progress=progress)
@@ -279,6 +269,24 @@ class Runner:
             temperature=policy.temperature,
             seed=policy.seed,
         )
+
+    @contextmanager
+    def _laid_out(
+        self,
+        engine: Engine,
+        frames: Sequence[Frame],
+        leader: Any,
+        shapes: Mapping[str, tuple[int, ...]],
+        out: Frame | None,
+        stream: Any,
+    ) -> Iterator[tuple[Arrays, list[Outputs], Targets]]:
+        """Views of the inputs, and where the outputs go; inside, all work is on the stream."""
+        arrays = self._arrays(engine, leader, stream)
+        with arrays.active():
+            views = [{name: arrays.view(name, array) for name, array in frame.items()} for frame in frames]
+            outputs = Targets(arrays, shapes, len(frames), out, beside=views)
+            with arrays.on_stream():
+                yield arrays, views, outputs
 
     def _arrays(self, engine: Engine, leader: Any, stream: Any) -> Arrays:
         """Where the arrays of a picture are, which is where the engine has to be."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from bdflow_rt.engines.front import NV12, RGB, Front
-from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeError
-from bdflow_rt.interop import from_host, is_gpu_array
+from bdflow_rt.errors import ArgumentError, EmptyImageError, ShapeError
+from bdflow_rt.interop import check_gpu_bytes, from_host, is_gpu_array
 from bdflow_rt.options import check_area
 from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, ZPolicy
 from bdflow_rt.picture import as_picture, check_bytes_array
@@ -111,7 +111,7 @@ def _size(name: str, array: Any, max_pixels: int) -> tuple[int, int]:
         raise EmptyImageError(f"{name} has shape {tuple(array.shape)} and so no pixels.")
     if isinstance(array, np.ndarray):
         check_bytes_array(name, array)
-    elif str(array.dtype).rpartition(".")[2] != "uint8":  # PyTorch's are called torch.uint8
-        raise DTypeError(f"{name} is {array.dtype}; it must be uint8.")
+    else:
+        check_gpu_bytes(name, array)
     check_area(f"{name} has", width, height, max_pixels=max_pixels)
     return height, width

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bdflow_rt.engines.engine import Engine, Job
-from bdflow_rt.errors import ArgumentError
+from bdflow_rt.engines.engine import Engine, Job, check_names
 from bdflow_rt.runtime.arrays import Arrays
 from bdflow_rt.runtime.plan import Span
 
@@ -66,8 +65,7 @@ class Targets:
         beside: Sequence[Outputs] = (),
     ) -> None:
         given = out or {}
-        if unknown := given.keys() - shapes.keys():
-            raise ArgumentError(f"out has {', '.join(sorted(map(str, unknown)))}; the outputs are {', '.join(shapes)}.")
+        check_names(given, shapes)
         taken = [array for frame in beside for array in frame.values()]
         self._arrays = arrays
         self.views: Outputs = {}

@@ -71,7 +71,8 @@ class TorchEngine:
         on_gpu = self._device.type == "cuda" and has_cuda()  # without CuPy, it takes and gives host arrays there too
         self.gpu = CudaDevice(self._device.index or 0) if on_gpu else None
         self.spec = make_spec(card, direction, backend=self.backend, device=str(self._device) if on_gpu else "cpu")
-        self._means = Means(functools.partial(check_finite, backend=self.backend, model=card.id))
+        self._check = functools.partial(check_finite, backend=self.backend, model=card.id)
+        self._means = Means(self._check)
         self._last: Stamp | None = None
         network = load_model(card)
         try:
@@ -104,7 +105,7 @@ class TorchEngine:
                     torch.from_numpy(target).copy_(outputs[name])
         except (RuntimeError, MemoryError) as error:
             raise run_error(error, backend=self.backend, what=f"{self.direction} of {self._card.id}") from None
-        check_finite(mean, backend=self.backend, model=self._card.id)
+        self._check(mean)
         return targets
 
     def submit(
@@ -180,10 +181,7 @@ class TorchEngine:
         if self._wire is None:
             raise closed(self._card, self.direction)
         twin = copy.copy(self)
-        twin._means, twin._last = (
-            Means(functools.partial(check_finite, backend=self.backend, model=self._card.id)),
-            None,
-        )
+        twin._means, twin._last = Means(self._check), None
         if self._graphs is not None:
             twin._graphs = GraphedWire(self._wire.network, self.direction)
         return twin

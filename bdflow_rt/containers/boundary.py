@@ -10,7 +10,7 @@ import struct
 
 import numpy as np
 
-from bdflow_rt.containers.decoders import load_pixels, open_picture
+from bdflow_rt.containers.decoders import decode_pixels
 from bdflow_rt.containers.source import FILE_AGAIN
 from bdflow_rt.errors import CorruptPacketError, InputError, PacketVersionError
 from bdflow_rt.kernels.pack_bits import pack_picture, packed_size, unpack_picture
@@ -99,9 +99,7 @@ def _decode_webp(data: bytes, height: int, width: int) -> UInt8Array:
         raise _corrupt(f"its WebP is {actual[1]} x {actual[0]} with alpha and version {head >> 28}; {width} x {height} "
                        "and 0 are needed")  # fmt: skip
     try:
-        with open_picture(io.BytesIO(data), name="The boundary map", max_pixels=height * width) as image:
-            load_pixels(image, name="The boundary map")
-            pixels = np.asarray(image)
+        pixels = decode_pixels(io.BytesIO(data), name="The boundary map", max_pixels=height * width)
     except InputError as error:
         raise CorruptPacketError(str(error)) from error
     if pixels.shape != (height, width, 3) or (pixels[..., :2] != pixels[..., 1:]).any():

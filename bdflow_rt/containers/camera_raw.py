@@ -5,9 +5,10 @@ Source: TIFF 6.0; TIFF/EP (ISO 12234-2); DNG 1.7; the makers' own marks as LibRa
 
 from __future__ import annotations
 
-import struct
+from dataclasses import dataclass
 from typing import BinaryIO
 
+from bdflow_rt.containers.tiff_directory import Directory, read_directories
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 
 _DEVELOP = (
@@ -32,7 +33,9 @@ _TIFF_MARKS = (b"II*\0", b"MM\0*")
 
 _WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, _MAKE = 256, 257, 259, 262, 271
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 254, 255, 330, 50706
-_WANTED = (_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS)
+_WANTED = (
+    _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION,
+)  # fmt: skip
 _SENSOR_COLOURS = (32803, 34892)
 """PhotometricInterpretation of a colour filter array, and of linear raw."""
 _SENSOR_COMPRESSIONS = (32767, 32769, 32770, 34713, 65000, 65535)
@@ -42,12 +45,6 @@ _MAKERS = {
     "CANON": "Canon", "HASSELBLAD": "Hasselblad 3FR", "EASTMAN": "Kodak", "KODAK": "Kodak", "SEIKO": "Epson ERF",
     "LEAF": "Leaf MOS", "MAMIYA": "Mamiya MEF",
 }  # fmt: skip
-_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_MAX_DIRECTORIES, _MAX_ENTRIES, _MAX_VALUES = 64, 4096, 64
-_MAX_OFFSET = 1 << 40
-"""A terabyte. File systems refuse to seek to numbers that hostile files have."""
-
-Directory = dict[int, tuple[int, ...]]
 
 
 def check_mark(prefix: bytes, *, name: str) -> None:
@@ -61,7 +58,16 @@ def check_mark(prefix: bytes, *, name: str) -> None:
             raise _camera_raw(name, kind)
 
 
-def check_first_page(stream: BinaryIO, *, name: str) -> None:
+@dataclass(frozen=True)
+class FirstPage:
+    """What the directories of a TIFF say of its first page."""
+
+    compression: int
+    has_others: bool
+    """Whether other pages follow it; reduced copies and masks of it are none."""
+
+
+def check_first_page(stream: BinaryIO, *, name: str) -> FirstPage:
     """Refuse a TIFF whose first page is not its picture; the stream is where it was afterwards.
 
     Raises:
@@ -70,12 +76,12 @@ def check_first_page(stream: BinaryIO, *, name: str) -> None:
         CorruptImageError: such a copy, and the picture's directory is damaged.
     """
     start = stream.tell()
-    found, complete = _read_directories(stream)
+    found, complete = read_directories(stream, _WANTED)
     stream.seek(start + 8)
     is_iiq = stream.read(4) in _IIQ_MARKS
     stream.seek(start)
     if not found:
-        return  # the decoder says what is wrong
+        return FirstPage(compression=1, has_others=False)  # the decoder says what is wrong
     first = found[0][1]
     if is_iiq and _maker(first) in _IIQ_MAKERS:
         raise _camera_raw(name, "Phase One IIQ")
@@ -97,6 +103,8 @@ def check_first_page(stream: BinaryIO, *, name: str) -> None:
             f"{name} is a TIFF whose first page, {_size(first)}, is a reduced copy; the picture itself lies in a "
             f"sub-directory ({_size(max(pictures, key=_pixels))}). Save it as a TIFF or PNG of that picture alone."
         )
+    others = [page for is_sub, page in found[1:] if not (is_sub or _is_reduced(page) or _is_mask(page))]
+    return FirstPage(first.get(_COMPRESSION, (1,))[0], has_others=bool(others) or not complete)
 
 
 def _kind_of_raw(found: list[tuple[bool, Directory]]) -> str | None:
@@ -137,60 +145,3 @@ def _pixels(directory: Directory) -> int:
 
 def _size(directory: Directory) -> str:
     return f"{directory.get(_WIDTH, (0,))[0]} x {directory.get(_LENGTH, (0,))[0]}"
-
-
-def _read_directories(stream: BinaryIO) -> tuple[list[tuple[bool, Directory]], bool]:
-    """The directories up to the first that cannot be read, and whether these are all."""
-    found: list[tuple[bool, Directory]] = []
-    try:
-        _walk(stream, found)
-    except (ValueError, struct.error):
-        return found, False
-    return found, True
-
-
-def _walk(stream: BinaryIO, found: list[tuple[bool, Directory]]) -> None:
-    """Append the directories of the chain, and after each its sub-directories, with True; at most 64 in all."""
-    head = stream.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    big = head[2:4] in (b"+\0", b"\0+")
-    link = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)[0]
-    seen: set[int] = set()
-    while link and link not in seen and len(seen) < _MAX_DIRECTORIES:
-        seen.add(link)
-        directory, link = _directory(stream, link, order, big)
-        found.append((False, directory))
-        for sub in directory.get(_SUB_IFDS, ()):
-            if sub and sub not in seen and len(seen) < _MAX_DIRECTORIES:
-                seen.add(sub)
-                found.append((True, _directory(stream, sub, order, big)[0]))
-
-
-def _directory(stream: BinaryIO, start: int, order: str, big: bool) -> tuple[Directory, int]:
-    """The wanted tags of a directory, and where the next one starts; tags of no known type have no values."""
-    count_type, word, entry_bytes = ("Q", "Q", 20) if big else ("H", "I", 12)
-    count = _read(stream, start, order + count_type)[0]
-    if count > _MAX_ENTRIES:
-        raise ValueError(f"{count} tags")
-    at = start + struct.calcsize(order + count_type)
-    directory: Directory = {}
-    for entry in range(at, at + count * entry_bytes, entry_bytes):
-        tag, kind, length = _read(stream, entry, f"{order}HH{word}")
-        if tag == _DNG_VERSION:
-            directory[tag] = ()
-        if tag not in _WANTED or kind not in _TYPES:
-            continue
-        values = f"{order}{min(length, _MAX_VALUES)}{_TYPES[kind]}"
-        place = entry + struct.calcsize(f"{order}HH{word}")
-        if length * struct.calcsize(_TYPES[kind]) > struct.calcsize(word):
-            place = _read(stream, place, order + word)[0]
-        if found := _read(stream, place, values):
-            directory[tag] = found
-    return directory, _read(stream, at + count * entry_bytes, order + word)[0]
-
-
-def _read(stream: BinaryIO, start: int, layout: str) -> tuple[int, ...]:
-    if start > _MAX_OFFSET:
-        raise ValueError(f"offset {start}")
-    stream.seek(start)
-    return struct.unpack(layout, stream.read(struct.calcsize(layout)))

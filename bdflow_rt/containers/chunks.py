@@ -18,7 +18,7 @@ _IHDR = struct.Struct(">IIBBBBB")
 IHDR_BYTES = _IHDR.size
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 PACKET_CHUNK = b"bdFL"
-KEPT = (b"IHDR", b"iCCP", PACKET_CHUNK, b"IDAT")
+KEPT = (b"IHDR", b"iCCP", b"eXIf", PACKET_CHUNK, b"IDAT")
 """Types whose data `walk` keeps."""
 MAX_CHUNKS = 1 << 18
 """Cap on the chunks of a file; 2^28 pixels of RGB in the 8 KiB chunks of libpng are 98,304."""

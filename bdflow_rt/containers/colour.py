@@ -1,71 +1,88 @@
-"""The chunks of a PNG that say what its colours mean. Pillow hands on any ICC profile and drops the others.
+"""What a picture's file says its colours are, and the ICC profile that its RGB pixels go along with.
 
-The first that is there counts: cICP, an iCCP that can be used, sRGB, gAMA with cHRM; each of them before the pixels.
-
-Source: PNG specification, third edition (W3C, 2025), section 11.3.2; code points of cICP are those of ITU-T H.273.
+By default colours are kept: an ICC profile is carried along, and for colours that are described in another way a
+profile is made. The caller may have them converted to sRGB instead, or taken as sRGB.
 """
 
 from __future__ import annotations
 
-import struct
+import io
 import warnings
-import zlib
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
 
-from bdflow_rt.containers.chunks import CHUNK_CRC, CHUNK_HEAD, MAX_CHUNKS, SIGNATURE
-from bdflow_rt.containers.icc import rgb_profile
-from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
+from bdflow_rt.containers.icc import cmyk_profile, rgb_profile
+from bdflow_rt.errors import ArgumentError, UnsupportedImageError, describe
 from bdflow_rt.picture import MAX_ICC_BYTES
 
-_SIZES = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
-# Beyond the profile: its name, and what deflate adds where nothing can be compressed.
-_MAX_PROFILE_CHUNK = MAX_ICC_BYTES + (1 << 16)
-_SRGB_CODE_POINTS = (1, 13, 0, 1)
-# In units of 1/100000. sRGB is written as 45455, sometimes as 45000 (1/2.2 rounded) or 0.46.
-_SRGB_GAMMA = range(44000, 47001)
-_SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
-_CHROMATICITY_TOLERANCE = 500
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
+
+Colours = Literal["keep", "convert", "assume"]
+Kind = Literal["rgb", "grey", "cmyk"]
 
 
-def check_png_colour(stream: BinaryIO, *, name: str) -> tuple[bytes, int]:
-    """Refuse a PNG whose colours would come back different, and leave the stream at its start.
+@dataclass(frozen=True)
+class FileColour:
+    """What a file says.
 
-    Faults in the file are left for the decoder to find. `name` starts the messages.
+    Attributes:
+        profile: its ICC profile as it is in the file, usable or not.
+        overruled: why the profile does not count whatever it holds; empty where it does.
+        other: what says beside a profile that the colours are not sRGB, in words; empty where nothing does.
+        made: an ICC profile for `other`; None where there can be none.
+    """
 
-    Returns:
-        The ICC profile that counts, empty where none does; and the bytes of the one in the file, used or not.
+    profile: bytes | None = None
+    overruled: str = ""
+    other: str = ""
+    made: bytes | None = None
+
+
+def check_colours(colours: object) -> None:
+    """Check the option of that name.
 
     Raises:
-        UnsupportedImageError: no ICC profile says so, but it is not sRGB; or the profile has more than 16 MiB.
-        CorruptImageError: so many chunks before its pixels that it cannot be an honest file.
+        ArgumentError: it is none of its values.
+    """
+    if colours not in get_args(Colours):
+        allowed = ", ".join(map(repr, get_args(Colours)))
+        raise ArgumentError(f"colours is {describe(colours)}; it must be one of {allowed}.")
+
+
+def choose_profile(colour: FileColour, kind: Kind, *, colours: Colours, name: str) -> bytes | None:
+    """The ICC profile of the picture's own pixels that counts, None for sRGB; `name` starts the messages.
+
+    Raises:
+        UnsupportedImageError: the colours are not sRGB and no profile can say so, or one of more than 16 MiB does.
 
     Warns:
-        UserWarning: there is an ICC profile that does not count.
+        UserWarning: what the file says of its colours does not count, or a profile was made for it.
     """
-    chunks = _read_chunks(stream, name)
-    stream.seek(25)
-    colour = "grey" if stream.read(1) in (b"\0", b"\4") else "rgb"
-    stream.seek(0)
-    profile = _inflate_profile(chunks[b"iCCP"]) if b"iCCP" in chunks else b""
-    check_profile_size(len(profile), name=name)
-    usable = b"cICP" not in chunks and rgb_profile(profile, colour=colour) is not None
-    fault = None if usable else _difference(chunks)
-    if fault:
-        kind, what = fault
+    has_profile = bool(colour.profile)
+    if colours == "assume":
+        if has_profile or colour.other:
+            what = colour.other or "its ICC profile"
+            warnings.warn(f"{name} is taken as sRGB, as asked, whatever {what} says.", stacklevel=2)
+        return None
+    check_profile_size(len(colour.profile or b""), name=name)
+    if has_profile and not colour.overruled and _is_usable(colour.profile, kind):
+        return colour.profile
+    if colour.made:
+        verb = "is converted from" if colours == "convert" else "keeps its colours, which are not sRGB but of"
+        warnings.warn(f"{name} {verb} {colour.other}, by an ICC profile made for them.", stacklevel=2)
+        return colour.made
+    if colour.other:
         raise UnsupportedImageError(
-            f"{name} is not sRGB but has {what} (chunk {kind}) and no ICC profile that counts, so its colours would "
-            "change; convert it to sRGB in an editor that manages colours, such as GIMP, or, where the chunk is wrong, "
-            f"remove it, for example with: pngcrush -rem {kind} IN OUT"
+            f"{name} is not sRGB but has {colour.other}, which no ICC profile here can say; convert it in a "
+            "program that knows such colours, or take it as sRGB as it is: --assume-srgb (colours='assume')."
         )
-    if b"iCCP" in chunks and not usable:
-        reason = "its chunk cICP says that it is sRGB" if b"cICP" in chunks else "it cannot be used"
-        warn_unused_profile(name, reason)
-    return profile if usable else b"", len(profile)
-
-
-def warn_unused_profile(name: str, reason: str) -> None:
-    """Say that a picture's ICC profile is left out."""
-    warnings.warn(f"{name} is taken as sRGB, without the ICC profile in it: {reason}.", stacklevel=2)
+    if has_profile:
+        reason = colour.overruled or "it cannot be used"
+        warnings.warn(f"{name} is taken as sRGB, without the ICC profile in it: {reason}.", stacklevel=2)
+    return None
 
 
 def check_profile_size(size: int, *, name: str) -> None:
@@ -76,61 +93,33 @@ def check_profile_size(size: int, *, name: str) -> None:
     """
     if size > MAX_ICC_BYTES:
         raise UnsupportedImageError(
-            f"{name} has a colour profile of more than {MAX_ICC_BYTES} bytes, the most that is carried along; convert "
-            "it to sRGB first, for example with: magick IN -profile sRGB.icc OUT"
+            f"{name} has a colour profile of more than {MAX_ICC_BYTES} bytes, the most that is carried along; take it "
+            "as sRGB as it is with --assume-srgb (colours='assume'), or convert it to sRGB in an image editor."
         )
 
 
-def _read_chunks(stream: BinaryIO, name: str) -> dict[bytes, bytes]:
-    """The sound colour chunks before the pixels, by type; a profile that is too long is cut."""
-    found: dict[bytes, bytes] = {}
-    stream.seek(len(SIGNATURE))
-    for _ in range(MAX_CHUNKS):
-        head = stream.read(CHUNK_HEAD.size)
-        if len(head) < CHUNK_HEAD.size:
-            return found
-        length, kind = CHUNK_HEAD.unpack(head)
-        if kind in (b"IDAT", b"fdAT", b"IEND"):
-            return found
-        if kind == b"iCCP" and length > _MAX_PROFILE_CHUNK:
-            found[kind] = stream.read(_MAX_PROFILE_CHUNK + 1)
-            return found  # will be refused
-        if kind == b"iCCP" or length == _SIZES.get(kind):
-            data = stream.read(length)
-            if stream.read(CHUNK_CRC.size) == CHUNK_CRC.pack(zlib.crc32(kind + data)):
-                found.setdefault(kind, data)
-        else:
-            stream.seek(length + CHUNK_CRC.size, 1)
-    raise CorruptImageError(
-        f"{name} is damaged or made to do harm: it has more than {MAX_CHUNKS} chunks before its pixels. Get the "
-        "picture again from where it was made."
-    )
+def srgb_converter(profile: bytes, mode: str, *, name: str) -> Callable[[Image.Image], Image.Image]:
+    """A function from pictures of a mode with that profile to RGB pictures in sRGB.
 
+    Relative colorimetric with black point compensation, by LittleCMS.
 
-def _inflate_profile(data: bytes) -> bytes:
-    """The profile in a chunk iCCP up to one byte more than is allowed; longer chunks are given back as they are."""
-    if len(data) > _MAX_PROFILE_CHUNK:
-        return data
+    Raises:
+        UnsupportedImageError: LittleCMS does not take the profile.
+    """
+    from PIL import ImageCms
+
+    intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
     try:
-        return zlib.decompressobj().decompress(data[data.find(b"\0") + 2 :], MAX_ICC_BYTES + 1)
-    except zlib.error:
-        return b""  # viewers ignore it
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        target = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(source, target, mode, "RGB", intent, flags)
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        raise UnsupportedImageError(
+            f"{name} has an ICC profile that cannot be converted from; take it as sRGB as it is with --assume-srgb "
+            "(colours='assume'), or convert it to sRGB in an image editor."
+        ) from error
+    return transform.apply
 
 
-def _difference(chunks: dict[bytes, bytes]) -> tuple[str, str] | None:
-    """The chunk that says how the colours differ from sRGB, and its content in words; None where they do not."""
-    if b"cICP" in chunks:  # goes before those below
-        points = tuple(chunks[b"cICP"])
-        return None if points == _SRGB_CODE_POINTS else ("cICP", f"code points {', '.join(map(str, points))}")
-    if b"sRGB" in chunks:
-        return None
-    if b"gAMA" in chunks:
-        (gamma,) = struct.unpack(">I", chunks[b"gAMA"])
-        if gamma and gamma not in _SRGB_GAMMA:  # 0 means nothing and is ignored, says the specification
-            return "gAMA", f"gamma {gamma / 100000:g}"
-    if b"cHRM" in chunks:
-        points = struct.unpack(">8I", chunks[b"cHRM"])
-        pairs = zip(points, _SRGB_CHROMATICITIES, strict=True)
-        if any(abs(value - srgb) > _CHROMATICITY_TOLERANCE for value, srgb in pairs):
-            return "cHRM", f"chromaticities {', '.join(f'{value / 100000:g}' for value in points)}"
-    return None
+def _is_usable(profile: bytes | None, kind: Kind) -> bool:
+    return (cmyk_profile(profile) if kind == "cmyk" else rgb_profile(profile, colour=kind)) is not None

@@ -5,90 +5,97 @@ from __future__ import annotations
 import errno
 import importlib
 import io
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bdflow_rt.containers.advice import FROM_JPEG_XL, FROM_OTHER_FORMAT, TO_8_BIT_RGB
+from bdflow_rt.containers.bmp import bmp_colour
 from bdflow_rt.containers.camera_raw import check_first_page, check_mark
-from bdflow_rt.containers.colour import check_png_colour, check_profile_size
-from bdflow_rt.containers.idat import check_idat
-from bdflow_rt.containers.jpeg import END_MARK, check_jpeg
+from bdflow_rt.containers.colour import FileColour
+from bdflow_rt.containers.exif import exif_orientation, exif_says_adobe_rgb
+from bdflow_rt.containers.icc_matrix import adobe_rgb_profile
+from bdflow_rt.containers.jpeg import END_MARK, check_jpeg, read_jpeg
 from bdflow_rt.containers.pillow import pillow_settings
+from bdflow_rt.containers.png_colour import png_colour
+from bdflow_rt.containers.png_picture import check_idat, scan_png
 from bdflow_rt.containers.source import max_file_bytes
-from bdflow_rt.containers.tiff import prepare_tiff
+from bdflow_rt.containers.tiff import check_compression, prepare_tiff
 from bdflow_rt.errors import BdflowError, CorruptImageError, UnsupportedImageError, shorten
 from bdflow_rt.options import check_area
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-# The plugin is chosen by the first bytes, so that Pillow never tries its other fifty parsers on a hostile file. Its
-# constructor is called instead of Image.open, whose pixel limit is a global setting of the host program.
-_PLUGINS = (
-    (b"\x89PNG\r\n\x1a\n", "PngImagePlugin", "PngImageFile"),
-    # Also for the MPO files of cameras: their first frame is the picture, the others are previews.
-    (b"\xff\xd8\xff", "JpegImagePlugin", "JpegImageFile"),
-    (b"GIF87a", "GifImagePlugin", "GifImageFile"),
-    (b"GIF89a", "GifImagePlugin", "GifImageFile"),
-    (b"BM", "BmpImagePlugin", "BmpImageFile"),
-    (b"II*\0", "TiffImagePlugin", "TiffImageFile"),
-    (b"MM\0*", "TiffImagePlugin", "TiffImageFile"),
-    (b"II+\0", "TiffImagePlugin", "TiffImageFile"),
-    *((b"P%d" % kind, "PpmImagePlugin", "PpmImageFile") for kind in range(1, 7)),
-)
 _OTHER_KINDS = (
-    (0, b"MM\0+", "a big-endian BigTIFF"),
-    (0, b"8BPS", "a Photoshop file"),
-    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
-    (0, b"\xff\x0a", "a JPEG XL file"),
-    (0, b"\0\0\0\x0cJXL ", "a JPEG XL file"),
-    (0, b"v/1\x01", "an OpenEXR file"),
-    (0, b"Pf", "a PFM file"),
-    (0, b"PF", "a PFM file"),
-    (4, b"ftyp", "a HEIC, AVIF or video file"),
+    (0, b"MM\0+", "a big-endian BigTIFF", FROM_OTHER_FORMAT),
+    (0, b"8BPS", "a Photoshop file", FROM_OTHER_FORMAT),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 file", FROM_OTHER_FORMAT),
+    (0, b"\xff\x0a", "a JPEG XL file", FROM_JPEG_XL),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL file", FROM_JPEG_XL),
+    (0, b"v/1\x01", "an OpenEXR file", FROM_OTHER_FORMAT),
+    (0, b"Pf", "a PFM file", FROM_OTHER_FORMAT),
+    (0, b"PF", "a PFM file", FROM_OTHER_FORMAT),
+    (4, b"ftyp", "a HEIC, AVIF or video file", FROM_OTHER_FORMAT),
 )
+"""Offset and first bytes of formats that are not read here, what they are, and what converts them."""
 # Pillow raises the same exceptions for damaged pictures and for sound ones that it does not know; the words differ.
 _UNSUPPORTED_REASONS = ("unknown pixel mode", "unknown raw mode", "cannot handle", "Unsupported BMP")
-_EMBEDDED_PROFILE, _LINKED_PROFILE = (int.from_bytes(mark, "big") for mark in (b"MBED", b"LINK"))
 _SOURCE_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, PPM and GIF"
 
 
-def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> ImageFile:
+@dataclass(frozen=True)
+class FileFacts:
+    """What a picture's file says beside its pixels.
+
+    Attributes:
+        colour: of its colours.
+        orientation: as in EXIF, 1 to 8, of the pixels that Pillow decodes.
+        has_others: whether it has more frames or pages.
+        has_packet: whether a packet is in it.
+    """
+
+    colour: FileColour = field(default_factory=FileColour)
+    orientation: int = 1
+    has_others: bool = False
+    has_packet: bool = False
+
+
+def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> tuple[ImageFile, FileFacts]:
     """Read a picture's header, strictly; no pixel is decoded. `name` starts the messages.
 
     Raises:
         CorruptImageError: not a picture, or its header does not parse or gives it no pixels.
-        UnsupportedImageError: a picture, but of a format that is not read here, camera raw included; a TIFF whose
-            first page or colours are not what they seem; or a PNG of other colours than sRGB that are not described by
-            a profile, or by one of more than 16 MiB.
+        UnsupportedImageError: a picture, but of a format or kind that is not read here, camera raw included; or a TIFF
+            whose first page or colours are not what they seem.
         ImageTooLargeError: more than `max_pixels`.
     """
     prefix = stream.read(30)
     stream.seek(0)
-    plugin, cls = _plugin(prefix, name)
-    module = importlib.import_module(f"PIL.{plugin}")
+    form = _format(prefix, name)
     # The WebP decoder takes its memory as soon as it is opened.
-    early = _webp_size(prefix) if plugin == "WebPImagePlugin" else (0, 0)
+    early = _webp_size(prefix) if form.plugin == "WebPImagePlugin" else (0, 0)
     check_area(f"{name} has", *early, max_pixels=max_pixels)
-    profile, profile_bytes = check_png_colour(stream, name=name) if plugin == "PngImagePlugin" else (None, 0)
-    if plugin == "TiffImagePlugin":
-        check_first_page(stream, name=name)
-    if plugin == "BmpImagePlugin":
-        profile = _check_bmp(stream, name)
-    if plugin == "JpegImagePlugin":
-        # No sound picture is longer; what may follow it is not needed. Some files lack the end mark.
-        size = min(stream.seek(0, io.SEEK_END), max_file_bytes(max_pixels))
-        stream.seek(0)
-        stream = io.BytesIO(stream.read(size) + END_MARK)
-    with _typed_errors(name), pillow_settings(early, profile_bytes=profile_bytes):
-        image: Any = getattr(module, cls)(stream)
-    check_area(f"{name} has", *image.size, max_pixels=max_pixels)
-    if profile is not None:
-        image.info["icc_profile"] = profile
-    if plugin == "TiffImagePlugin":
-        with _typed_errors(name):
+    stream, facts = form.look(stream, name, max_pixels)
+    # Not Image.open, whose limit on pixels is a global setting of the host program.
+    constructor = getattr(importlib.import_module(f"PIL.{form.plugin}"), form.plugin.replace("Plugin", "File"))
+    with typed_errors(name), pillow_settings(early):
+        image: Any = constructor(stream)
+        check_area(f"{name} has", *image.size, max_pixels=max_pixels)
+        if form.plugin == "TiffImagePlugin":
             prepare_tiff(image, name=name)
-    return image
+            image.info.pop("xmp", None)  # Pillow turns a TIFF by its tag while it decodes, and by XMP too
+            facts = replace(facts, colour=_pillow_colour(image))
+        elif form.look is _nothing:
+            exif = image.info.get("exif")
+            orientation = exif_orientation(exif) if isinstance(exif, bytes) else 1
+            facts = FileFacts(_pillow_colour(image), orientation, bool(getattr(image, "is_animated", False)))
+    return image, facts
 
 
 def load_pixels(image: ImageFile, *, name: str) -> None:
@@ -97,7 +104,7 @@ def load_pixels(image: ImageFile, *, name: str) -> None:
     Raises:
         CorruptImageError: truncated or damaged.
     """
-    with _typed_errors(name), pillow_settings(image.size):
+    with typed_errors(name), pillow_settings(image.size):
         source = image.fp  # which Pillow lets go of
         image.load()
         if image.format == "JPEG" and isinstance(source, io.BytesIO):
@@ -106,61 +113,97 @@ def load_pixels(image: ImageFile, *, name: str) -> None:
             check_idat(source)
 
 
-def is_animated(image: ImageFile, *, name: str) -> bool:
-    """Whether the picture has more than one frame or page.
+def decode_pixels(stream: BinaryIO, *, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    """The pixels of a picture as they are stored, whatever else its file says.
 
     Raises:
-        CorruptImageError: its list of frames is damaged.
+        As `open_picture` and `load_pixels`.
     """
-    with _typed_errors(name), pillow_settings(image.size):
-        return bool(getattr(image, "is_animated", False))
+    image, _ = open_picture(stream, name=name, max_pixels=max_pixels)
+    with image:
+        load_pixels(image, name=name)
+        return np.array(image)
 
 
-def _plugin(prefix: bytes, name: str) -> tuple[str, str]:
+Look = Callable[[BinaryIO, str, int], tuple[BinaryIO, FileFacts]]
+"""Looks at a file before Pillow does, with its name and `max_pixels`, and says what Pillow is to see of it."""
+
+
+def _nothing(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
+    """For formats of which Pillow says all."""
+    return stream, FileFacts()
+
+
+def _look_at_png(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
+    picture = scan_png(stream, name=name)
+    orientation = exif_orientation(picture.exif)
+    return picture.stream(stream), FileFacts(png_colour(picture), orientation, picture.is_animated, picture.has_packet)
+
+
+def _look_at_jpeg(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
+    # No sound picture is longer; what may follow it is not needed. Some files lack the end mark.
+    size = min(stream.seek(0, io.SEEK_END), max_file_bytes(max_pixels))
+    stream.seek(0)
+    file = read_jpeg(stream.read(size), name=name)
+    colour = FileColour(file.profile or None)
+    if exif_says_adobe_rgb(file.exif):
+        colour = replace(colour, other="Adobe RGB (EXIF, interoperability R03)", made=adobe_rgb_profile())
+    # Also for the MPO files of cameras: their first frame is the picture, the others are previews.
+    return io.BytesIO(file.data + END_MARK), FileFacts(colour, exif_orientation(file.exif))
+
+
+def _look_at_tiff(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
+    page = check_first_page(stream, name=name)
+    check_compression(page.compression, name=name)
+    return stream, FileFacts(has_others=page.has_others)
+
+
+def _look_at_bmp(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
+    return stream, FileFacts(bmp_colour(stream, name=name))
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A format by its first bytes, so that Pillow never tries its other fifty parsers on a hostile file."""
+
+    magic: bytes
+    plugin: str
+    look: Look = _nothing
+
+
+_FORMATS = (
+    _Format(b"\x89PNG\r\n\x1a\n", "PngImagePlugin", _look_at_png),
+    _Format(b"\xff\xd8\xff", "JpegImagePlugin", _look_at_jpeg),
+    _Format(b"GIF87a", "GifImagePlugin"),
+    _Format(b"GIF89a", "GifImagePlugin"),
+    _Format(b"BM", "BmpImagePlugin", _look_at_bmp),
+    *(_Format(magic, "TiffImagePlugin", _look_at_tiff) for magic in (b"II*\0", b"MM\0*", b"II+\0")),
+    *(_Format(b"P%d" % kind, "PpmImagePlugin") for kind in range(1, 7)),
+)
+_WEBP = _Format(b"RIFF", "WebPImagePlugin")
+
+
+def _format(prefix: bytes, name: str) -> _Format:
     check_mark(prefix, name=name)
-    for magic, module, cls in _PLUGINS:
-        if prefix.startswith(magic):
-            return module, cls
-    if prefix[:4] == b"RIFF" and prefix[8:12] == b"WEBP":
-        return "WebPImagePlugin", "WebPImageFile"
-    for offset, magic, kind in _OTHER_KINDS:
+    for form in _FORMATS:
+        if prefix.startswith(form.magic):
+            return form
+    if prefix.startswith(_WEBP.magic) and prefix[8:12] == b"WEBP":
+        return _WEBP
+    for offset, magic, kind, command in _OTHER_KINDS:
         if prefix.startswith(magic, offset):
             raise UnsupportedImageError(
-                f"{name} is {kind}, which is not read here; convert it first to one of {_SOURCE_FORMATS}."
+                f"{name} is {kind}, which is not read here; convert it to a PNG, for example with: {command}"
             )
     raise CorruptImageError(
         f"{name} is not a picture: its first bytes are {prefix[:8]!r}. {_SOURCE_FORMATS} pictures are read."
     )
 
 
-def _check_bmp(stream: BinaryIO, name: str) -> bytes:
-    """The ICC profile of a BMP, which Pillow drops as it drops the alpha channel of 16 bits: that is refused.
-
-    Source: BITMAPV3INFOHEADER: size, bits and compression at bytes 0, 14 and 16, the mask of alpha at byte 52; in
-    BITMAPV5HEADER (124 bytes) the kind of colour space at byte 56, start and length of the profile at 112 and 116.
-    """
-    header = stream.read(14 + 124)[14:]
-    size, bits, compression, kind, start, length = (
-        int.from_bytes(header[at : at + count], "little")
-        for at, count in ((0, 4), (14, 2), (16, 4), (56, 4), (112, 4), (116, 4))
-    )
-    if size >= 56 and bits == 16 and compression == 3 and any(header[52:56]):
-        raise UnsupportedImageError(
-            f"{name} is a 16-bit BMP with an alpha channel, which is not read here; convert it to an 8-bit RGB PNG "
-            "first."
-        )
-    if size >= 124 and kind == _LINKED_PROFILE:
-        raise UnsupportedImageError(
-            f"{name} is a BMP whose colour profile is in another file; convert it to sRGB, for example with: "
-            "magick IN -colorspace sRGB -depth 8 OUT.png"
-        )
-    profile = b""
-    if size >= 124 and kind == _EMBEDDED_PROFILE:
-        check_profile_size(length, name=name)
-        stream.seek(14 + start)
-        profile = stream.read(length)
-    stream.seek(0)
-    return profile
+def _pillow_colour(image: ImageFile) -> FileColour:
+    """The ICC profile that Pillow finds; a hostile TIFF may have a number in its place."""
+    profile = image.info.get("icc_profile")
+    return FileColour(profile if isinstance(profile, bytes) else None)
 
 
 def _webp_size(prefix: bytes) -> tuple[int, int]:
@@ -180,7 +223,12 @@ def _webp_size(prefix: bytes) -> tuple[int, int]:
 
 
 @contextmanager
-def _typed_errors(name: str) -> Iterator[None]:
+def typed_errors(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises inside into a typed error.
+
+    Raises:
+        UnsupportedImageError, CorruptImageError: it is of a kind that is not read here, or anything else is wrong.
+    """
     try:
         yield
     except BdflowError:
@@ -193,14 +241,16 @@ def _typed(name: str, error: Exception) -> Exception:
     """The typed error for whatever a decoder raised on bad bytes, which may be anything."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.EIO):
         return error  # not the picture's fault
-    reason = shorten(error)
+    is_plain = isinstance(error, (OSError, SyntaxError, ValueError, zlib.error))
+    reason = shorten(error) if is_plain else "its parts do not fit together"
     if reason == "not identified by this driver":  # Pillow's words for this
         reason = "its header gives it no pixels, or none of a known kind"
     if reason.startswith(_UNSUPPORTED_REASONS):
         return UnsupportedImageError(
-            f"{name} is of a kind that is not read here ({reason}); convert it to an 8-bit RGB PNG first."
+            f"{name} is of a kind that is not read here ({reason}); convert it to an 8-bit RGB PNG, for "
+            f"example with: {TO_8_BIT_RGB}"
         )
     return CorruptImageError(
-        f"{name} is damaged or cut off, its data does not decode ({reason}). Get the picture again from where "
-        "it was made."
+        f"{name} is damaged or cut off, its data does not decode ({reason}). Get the picture again from where it "
+        "was made."
     )

@@ -44,11 +44,17 @@ def rgb_profile(profile: bytes | None, *, colour: str) -> bytes | None:
     curve = tags.get(b"kTRC")
     if curve is None or profile[20:24] != b"XYZ ":
         raise UnsupportedImageError(
-            "The grey picture has a colour profile that is a table, not a curve, and would be lost. Convert it to "
-            "sRGB grey first, for example with: magick IN -profile sRGB.icc -colorspace Gray OUT"
+            "The grey picture has a colour profile that is a table, not a curve, and would be lost; take it as sRGB "
+            "as it is with --assume-srgb (colours='assume'), or convert it to sRGB in an image editor."
         )
     primaries = {name: struct.pack(">4s4x3i", b"XYZ ", *column) for name, column in _PRIMARIES.items()}
     return _build(profile, b"RGB ", tags, {**primaries, **dict.fromkeys(_CURVES, curve)})
+
+
+def cmyk_profile(profile: bytes | None) -> bytes | None:
+    """The profile where it is one of CMYK, else None."""
+    tags = _tags(profile) if profile else None
+    return profile if profile and tags is not None and profile[16:20] == b"CMYK" else None
 
 
 def grey_profile(profile: bytes) -> bytes | None:

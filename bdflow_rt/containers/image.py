@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from bdflow_rt.containers.colour import check_profile_size, warn_unused_profile
-from bdflow_rt.containers.decoders import is_animated, load_pixels, open_picture
+from bdflow_rt.containers.advice import FIRST_PAGE, TO_8_BIT_RGB
+from bdflow_rt.containers.colour import Colours, Kind, check_colours, check_profile_size, choose_profile, srgb_converter
+from bdflow_rt.containers.decoders import load_pixels, open_picture
 from bdflow_rt.containers.icc import grey_profile, rgb_profile
 from bdflow_rt.containers.source import open_input
 from bdflow_rt.errors import ArgumentError, CorruptImageError, UnsupportedImageError, check_type, check_whole, describe
 from bdflow_rt.files import PathLike, as_path, write_atomically
 from bdflow_rt.options import DEFAULT_MAX_PIXELS, MAX_SIDE, check_max_pixels
-from bdflow_rt.picture import Picture, UInt8Array
+from bdflow_rt.picture import Picture, UInt8Array, to_grey
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,12 +31,15 @@ Rgb = tuple[int, int, int]
 _GREY_MODES = ("1", "L", "LA")
 _MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
 _BLOCK_ROWS, _BLOCK_COLUMNS = 256, 4096
-_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _ORIENTATION = 258, 339, 274  # TIFF and EXIF tags
-_CONVERT = "for example with: magick IN -colorspace sRGB -depth 8 OUT.png"
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339  # TIFF tags
 
 
 def read_picture(
-    source: PathLike | bytes, *, background: str | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
+    source: PathLike | bytes,
+    *,
+    background: str | None = None,
+    colours: Colours = "keep",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Picture:
     """Read a picture file: PNG, JPEG, WebP, TIFF, BMP, PPM or GIF.
 
@@ -44,21 +48,25 @@ def read_picture(
     Args:
         source: a file's name, or its content.
         background: colour to flatten transparent pictures over, as in CSS: "white", "#20c040". Others ignore it.
+        colours: "keep" carries an ICC profile along, and makes one for colours that a file describes in another way
+            (chunks gAMA, cHRM and cICP of a PNG, EXIF's Adobe RGB, calibrated BMP); "convert" converts such pictures to
+            sRGB, CMYK with a profile too; "assume" takes every picture as sRGB.
         max_pixels: larger pictures are refused before they are decoded.
 
     Raises:
         MissingFileError, UnreadableFileError: the file cannot be opened.
         CorruptImageError: damaged, cut off, without pixels, or not a picture.
         ImageTooLargeError: more than `max_pixels`.
-        UnsupportedImageError: 16-bit, float, CMYK, Lab, animated, transparent without a `background`, a colour
-            profile of more than 16 MiB, or a PNG that is not sRGB by a chunk cICP, or by gAMA or cHRM where neither a
-            profile nor a chunk sRGB goes before them.
-        ArgumentError: `background` is not a colour.
+        UnsupportedImageError: 16-bit, float, CMYK (unless it is converted), Lab, animated, transparent without a
+            `background`, a colour profile of more than 16 MiB, or colours that no profile can say, such as HDR.
+        ArgumentError: `background` is not a colour, or another `colours`.
 
     Warns:
-        UserWarning: the file has a profile that does not count, so the picture is taken as sRGB.
+        UserWarning: the colours are not what the file says, a profile was made for them, or the picture is a packet,
+            whose hidden part is not looked at.
     """
     check_max_pixels(max_pixels)
+    check_colours(colours)
     fill = None if background is None else _parse_colour(background)
     if isinstance(source, bytes):
         if not source:
@@ -67,14 +75,24 @@ def read_picture(
     else:
         name, opened = f"'{as_path(source)}'", open_input(source)  # type: ignore[assignment]
     with opened as stream:
-        image = open_picture(stream, name=name, max_pixels=max_pixels)
+        image, facts = open_picture(stream, name=name, max_pixels=max_pixels)
         with image:
-            _check_kind(image, name)
-            profile = _profile(image)
+            converts_cmyk = image.mode == "CMYK" and colours == "convert"
+            _check_kind(image, name, has_others=facts.has_others, converts_cmyk=converts_cmyk)
+            kind: Kind = "cmyk" if converts_cmyk else "grey" if image.mode in _GREY_MODES else "rgb"
+            profile = choose_profile(facts.colour, kind, colours=colours, name=name)
+            if converts_cmyk and profile is None:
+                raise UnsupportedImageError(
+                    f"{name} is a CMYK picture without a colour profile to convert it by; convert it in another way, "
+                    f"for example with: {TO_8_BIT_RGB}"
+                )
             load_pixels(image, name=name)
-            if not profile and _profile(image):
-                warn_unused_profile(name, "it follows the pixels")
-            return _convert(image, profile, name, fill)
+            if facts.has_packet:
+                warnings.warn(
+                    f"{name} is a small picture that bdflow made; what restores its large original does not go along.",
+                    stacklevel=2,
+                )
+            return _Conversion(kind, profile, colours == "convert", fill, name).run(image, facts.orientation)
 
 
 def write_picture(path: PathLike, picture: Picture) -> int:
@@ -169,27 +187,30 @@ class _Sink:
         self.write, self.flush, self.tell, self.seek = file.write, file.flush, file.tell, file.seek
 
 
-def _check_kind(image: ImageFile, name: str) -> None:
+def _check_kind(image: ImageFile, name: str, *, has_others: bool, converts_cmyk: bool) -> None:
     """Refuse what could only be read by changing it."""
-    kind = _refused_kind(image)
+    kind = None if converts_cmyk else _refused_kind(image)
     if kind:
-        raise UnsupportedImageError(f"{name} is {kind}, which would be altered; convert it to 8-bit RGB, {_CONVERT}")
-    if is_animated(image, name=name):
+        option = " or, where it has a colour profile, with --convert-srgb" if image.mode == "CMYK" else ""
         raise UnsupportedImageError(
-            f"{name} is animated or has several pages; pictures are handled one by one, so extract one, "
-            "for example with: magick 'IN[0]' OUT.png"
+            f"{name} is {kind}, which would be altered; convert it to 8-bit RGB, for example with: {TO_8_BIT_RGB}"
+            f"{option}"
         )
-    check_profile_size(len(_profile(image) or b""), name=name)
+    if has_others:
+        raise UnsupportedImageError(
+            f"{name} is animated or has several pages; pictures are handled one by one, so extract one, for example "
+            f"with: {FIRST_PAGE}"
+        )
 
 
 def _refused_kind(image: ImageFile) -> str | None:
+    args = image.tile[0][3] if image.tile else None
+    if image.format == "PNG" and isinstance(args, str) and args.endswith("16B"):
+        return "a 16-bit PNG"
     if image.mode not in _MODES:
         deep = image.mode.startswith(("I", "F"))
         return f"a picture of more than 8 bits ({image.mode})" if deep else f"a {image.mode} picture"
     # Pillow reduces the following to 8 bits without a word.
-    args = image.tile[0][3] if image.tile else None
-    if image.format == "PNG" and isinstance(args, str) and args.endswith("16B"):
-        return "a 16-bit PNG"
     if image.format == "PPM" and isinstance(args, tuple) and isinstance(args[-1], int) and args[-1] > 255:
         return f"a PPM with values up to {args[-1]}"
     if image.format == "TIFF":
@@ -201,40 +222,53 @@ def _refused_kind(image: ImageFile) -> str | None:
     return None
 
 
-def _profile(image: ImageFile) -> bytes | None:
-    """The ICC profile as it is in the file; a hostile TIFF may have a number in its place."""
-    profile = image.info.get("icc_profile")
-    return profile if isinstance(profile, bytes) else None
-
-
 def _tiff_numbers(image: ImageFile, tag: int) -> list[int]:
     """The whole numbers of a TIFF tag, which a hostile file may fill with anything."""
     value = image.tag_v2.get(tag, ())  # type: ignore[attr-defined]
     return [entry for entry in (value if isinstance(value, tuple) else (value,)) if isinstance(entry, int)]
 
 
-def _convert(image: ImageFile, own: bytes | None, name: str, fill: Rgb | None) -> Picture:
-    """RGB pixels of a decoded image with a profile of its own, turned upright; by blocks, so that they exist once."""
-    grey = image.mode in _GREY_MODES
-    profile = rgb_profile(own, colour="grey" if grey else "rgb")
-    if own and profile is None:
-        warn_unused_profile(name, "it cannot be used")
-    check_profile_size(len(profile or b""), name=name)  # a twin may be longer than what it was made of
-    transparent = image.has_transparency_data and any(_alpha_used(block) for _, _, block in _blocks(image))
-    if transparent and fill is None:
-        raise UnsupportedImageError(
-            f"{name} is transparent in places, which an RGB picture cannot be; name a background colour to flatten "
-            "it over, for example background='white' (--background white)."
-        )
-    orientation = _orientation(image)
-    size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
-    pixels = np.empty((*size, 3), np.uint8)
-    stored = _as_stored(pixels, orientation)
-    for x, y, block in _blocks(image):
-        flat = _flatten(block, fill) if transparent and fill is not None else _opaque(block)
-        stored[y : y + block.height, x : x + block.width] = np.asarray(flat)
-    neutral = not transparent or fill is None or fill[0] == fill[1] == fill[2]
-    return Picture(pixels, "grey" if grey and neutral else "rgb", profile)
+@dataclass(frozen=True)
+class _Conversion:
+    """How a decoded image becomes a `Picture`: turned, flattened, converted; by blocks, so that it exists once."""
+
+    kind: Kind
+    own: bytes | None
+    """The ICC profile of the image's own pixels."""
+    to_srgb: bool
+    fill: Rgb | None
+    name: str
+
+    def run(self, image: ImageFile, orientation: int) -> Picture:
+        """The picture.
+
+        Raises:
+            UnsupportedImageError: transparent, and there is no colour to flatten it over.
+        """
+        is_grey = self.kind == "grey"
+        # CMYK is converted from its own profile, all else as RGB.
+        profile = self.own if self.kind == "cmyk" else rgb_profile(self.own, colour="grey" if is_grey else "rgb")
+        check_profile_size(len(profile or b""), name=self.name)  # a twin may be longer than what it was made of
+        transparent = image.has_transparency_data and any(_alpha_used(block) for _, _, block in _blocks(image))
+        if transparent and self.fill is None:
+            raise UnsupportedImageError(
+                f"{self.name} is transparent in places, which an RGB picture cannot be; name a background colour to "
+                "flatten it over, for example --background white (background='white')."
+            )
+        convert = None
+        if profile and self.to_srgb:
+            convert = srgb_converter(profile, "CMYK" if self.kind == "cmyk" else "RGB", name=self.name)
+            profile = None
+        size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+        pixels = np.empty((*size, 3), np.uint8)
+        stored = _as_stored(pixels, orientation)
+        for x, y, block in _blocks(image):
+            if self.kind != "cmyk":
+                block = _flatten(block, self.fill) if transparent and self.fill is not None else _opaque(block)
+            converted = np.asarray(convert(block) if convert else block)
+            stored[y : y + block.height, x : x + block.width] = to_grey(converted) if convert and is_grey else converted
+        neutral = not transparent or self.fill is None or self.fill[0] == self.fill[1] == self.fill[2]
+        return Picture(pixels, "grey" if is_grey and neutral else "rgb", profile)
 
 
 def _blocks(image: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
@@ -262,14 +296,6 @@ def _flatten(block: Image.Image, fill: Rgb) -> Image.Image:
     under = Image.new("RGBA", block.size, (*fill, 255))
     under.alpha_composite(block.convert("RGBA"))
     return under.convert("RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:
-        return 1  # EXIF data that does not parse says nothing about the orientation; viewers ignore it too
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _as_stored(upright: UInt8Array, orientation: int) -> UInt8Array:

@@ -1,17 +1,82 @@
-"""Damage inside JPEG files: libjpeg makes up missing pixels and warns, which Pillow and OpenCV keep to themselves."""
+"""JPEG files: what is in their segments, and damage inside them.
+
+Pillow is given the segments that decoding takes, so that nothing depends on what it makes of the others.
+
+Source: ITU-T T.81, annex B; JFIF 1.02 and Adobe's technical note 5116 as libjpeg reads them; ICC.1:2022, annex B.4.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+
+from bdflow_rt.errors import UnsupportedImageError
 
 END_MARK = b"\xff\xd9"
 """EOI. Some sound files lack it; behind the first one nothing belongs to the picture."""
+_END, _SCAN, _APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
+_WITHOUT_DATA = (0x01, *range(0xD0, 0xD9))
+_FRAMES = {kind for kind in range(0xC0, 0xD0) if kind not in (0xC4, 0xC8, 0xCC)}
+_READABLE_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+"""Baseline, extended and progressive, with Huffman or arithmetic coding; others are lossless or hierarchical."""
+_JFIF, _ADOBE, _EXIF, _ICC = b"JFIF\0", b"Adobe", b"Exif\0\0", b"ICC_PROFILE\0"
+_LEAST_JFIF, _LEAST_ADOBE = 14, 12
+"""Bytes below which libjpeg takes the segment for another program's."""
 _HARMLESS = re.compile(r"Corrupt JPEG data: [1-8] extraneous bytes before marker 0xd9")
 """What some cameras' padding makes libjpeg say."""
 
 
+@dataclass(frozen=True)
+class JpegFile:
+    """A JPEG file taken apart.
+
+    Attributes:
+        data: a file of the segments that decoding takes.
+        profile: the ICC profile, empty where there is none, and nothing usable where a part of it is missing.
+        exif: EXIF data with its mark, empty where there is none.
+    """
+
+    data: bytes
+    profile: bytes
+    exif: bytes
+
+
+def read_jpeg(data: bytes, *, name: str) -> JpegFile:
+    """Take a JPEG apart up to its first scan; what does not hold together is left to the decoder.
+
+    Raises:
+        UnsupportedImageError: 12 bits, lossless or hierarchical.
+    """
+    kept, position, exif = [data[:2]], 2, b""
+    profile: dict[int, bytes] = {}
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        kind = data[position + 1]
+        if kind == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if kind in _WITHOUT_DATA:
+            position += 2
+            continue
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if kind in (_SCAN, _END) or end < position + 4 or end > len(data):
+            break
+        payload = data[position + 4 : end]
+        if kind in _FRAMES:
+            _check_frame(kind, payload, name)
+        if kind == _APP1 and payload.startswith(_EXIF):
+            exif = exif or payload
+        elif kind == _APP2 and payload.startswith(_ICC) and len(payload) > len(_ICC) + 2:
+            profile.setdefault(payload[len(_ICC)], payload[len(_ICC) + 1 :])
+        if _is_needed(kind, payload):
+            kept.append(data[position:end])
+        position = end
+    return JpegFile(b"".join((*kept, data[position:])), _joined(profile), exif)
+
+
 def check_jpeg(data: bytes, *, is_progressive: bool) -> None:
     """Decode a JPEG coarsely for libjpeg's warnings: codes that give out, bytes that belong to none, missing scans.
+
+    libjpeg makes up the pixels that are missing and warns, which Pillow and OpenCV keep to themselves.
 
     Args:
         data: the file. Other pictures behind the first one, as in a camera's MPO, are not looked at.
@@ -30,3 +95,31 @@ def check_jpeg(data: bytes, *, is_progressive: bool) -> None:
     except ValueError as warning:
         if not _HARMLESS.fullmatch(str(warning)):
             raise
+
+
+def _check_frame(kind: int, payload: bytes, name: str) -> None:
+    bits = payload[0] if payload else 8
+    if kind in _READABLE_FRAMES and bits == 8:
+        return
+    what = f"{bits}-bit" if kind in _READABLE_FRAMES else "lossless or hierarchical"
+    raise UnsupportedImageError(
+        f"{name} is a {what} JPEG, which is not read here; save it as an 8-bit JPEG or PNG with the program "
+        "that made it."
+    )
+
+
+def _is_needed(kind: int, payload: bytes) -> bool:
+    """Whether decoding takes the segment: tables, frames, and the two that say what the components are."""
+    if kind == _APP0:
+        return payload.startswith(_JFIF) and len(payload) >= _LEAST_JFIF
+    if kind == _APP14:
+        return payload.startswith(_ADOBE) and len(payload) >= _LEAST_ADOBE
+    return not _APP0 <= kind <= _APP15 and kind != _COMMENT
+
+
+def _joined(parts: dict[int, bytes]) -> bytes:
+    """The profile of parts by their number from 1, each beginning with how many there are."""
+    counts = {part[0] for part in parts.values()}
+    if counts != {len(parts)} or set(parts) != set(range(1, len(parts) + 1)):
+        return b"a part is missing" if parts else b""
+    return b"".join(parts[number][1:] for number in sorted(parts))

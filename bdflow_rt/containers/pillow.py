@@ -45,13 +45,12 @@ class _Setting:
 
 
 _MAX_PIXELS = _Setting("PIL.Image", "MAX_IMAGE_PIXELS")
-_MAX_PROFILE_BYTES = _Setting("PIL.PngImagePlugin", "MAX_TEXT_CHUNK")
 _LOAD_TRUNCATED = _Setting("PIL.ImageFile", "LOAD_TRUNCATED_IMAGES")
 
 
 @contextmanager
-def pillow_settings(size: tuple[int, int], *, profile_bytes: int = 0) -> Iterator[None]:
-    """Inside, Pillow decodes strictly, and takes pictures of that size and PNG profiles of that many bytes.
+def pillow_settings(size: tuple[int, int]) -> Iterator[None]:
+    """Inside, Pillow decodes strictly, and takes pictures of that size.
 
     Its TIFF and WebP decoders check the limit on pixels by themselves. Limits are raised only for pictures beyond
     them, by as little as needed; (0, 0) stands for an unknown size. May be entered by several threads at a time.
@@ -60,7 +59,5 @@ def pillow_settings(size: tuple[int, int], *, profile_bytes: int = 0) -> Iterato
     with (
         _LOAD_TRUNCATED.made(lambda _: False),
         _MAX_PIXELS.made(lambda limit: limit if limit is None else max(limit, pixels)),
-        # One more, because a profile that fills the limit exactly leaves its checksum unread and is refused.
-        _MAX_PROFILE_BYTES.made(lambda limit: max(limit, profile_bytes + 1)),
     ):
         yield

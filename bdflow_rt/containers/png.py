@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import stat
+import warnings
 import zlib
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import numpy as np
 
 from bdflow_rt.containers.boundary import decode_boundary, encode_boundary
 from bdflow_rt.containers.chunks import PACKET_CHUNK, SIGNATURE, Ihdr, PngChunks, chunk, walk
-from bdflow_rt.containers.decoders import load_pixels, open_picture
+from bdflow_rt.containers.decoders import decode_pixels
+from bdflow_rt.containers.exif import exif_orientation
 from bdflow_rt.containers.header import decode_header, encode_header, header_length
 from bdflow_rt.containers.source import FILE_AGAIN, max_file_bytes, read_file
 from bdflow_rt.errors import (
@@ -81,6 +83,9 @@ def decode_png(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Packet:
         PacketMismatchError: the picture is not the one the header describes.
         ImageTooLargeError: the HR picture has more than `max_pixels`.
         CorruptImageError: no picture of a known format, or a damaged one without a chunk.
+
+    Warns:
+        UserWarning: metadata that was added later turns the picture.
     """
     return _decode(data, "The file", max_pixels)
 
@@ -156,6 +161,11 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Packet:
             f"The header says 0 bits, but {len(payload) - length} bytes of boundary map follow. {FILE_AGAIN}"
         )
     profile = _decode_profile(chunks, name)
+    if any(exif_orientation(bytes(data)) != 1 for data in chunks.kept[b"eXIf"][:1]):
+        warnings.warn(
+            f"{name} was turned by its metadata (chunk eXIf) after it was made; it is restored as it was before.",
+            stacklevel=2,
+        )
     return Packet(_decode_pixels(chunks, name, max_pixels), boundary, header, profile)
 
 
@@ -205,9 +215,7 @@ def _decode_pixels(chunks: PngChunks, name: str, max_pixels: int) -> UInt8Array:
     parts += [chunk(b"IDAT", data) for data in chunks.kept[b"IDAT"]]
     stream = io.BytesIO(b"".join((SIGNATURE, *parts, chunk(b"IEND", b""))))
     try:
-        with open_picture(stream, name=name, max_pixels=max_pixels) as image:
-            load_pixels(image, name=name)
-            return np.array(image)
+        return decode_pixels(stream, name=name, max_pixels=max_pixels)
     except CorruptImageError as error:
         raise CorruptPacketError(str(error)) from error
 
@@ -223,9 +231,6 @@ def _not_png(data: bytes, name: str, max_pixels: int) -> Exception:
     """The error for anything but a PNG: a picture of another kind, or none at all (which raises by itself)."""
     if not data:
         return CorruptImageError(f"{name} is empty (0 bytes). {FILE_AGAIN}")
-    with (
-        contextlib.suppress(UnsupportedImageError),
-        open_picture(io.BytesIO(data), name=name, max_pixels=max_pixels) as image,
-    ):
-        load_pixels(image, name=name)
+    with contextlib.suppress(UnsupportedImageError):
+        decode_pixels(io.BytesIO(data), name=name, max_pixels=max_pixels)
     return _not_a_packet(name)

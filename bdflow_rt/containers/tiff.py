@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bdflow_rt.containers.advice import TO_8_BIT_RGB, TO_LZW, WITHOUT_EXTRA_CHANNELS
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 
 if TYPE_CHECKING:
@@ -17,8 +18,30 @@ _COEFFICIENTS, _SUBSAMPLING, _REFERENCE = 529, 530, 532
 _FAX = (2, 3, 4, 32771)
 """Compressions that TIFFReadRGBAImage, too, takes for black on white where the file does not say."""
 _UNCOMPRESSED, _OLD_JPEG = 1, 6
+_READABLE = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34676, 34677, 34925, 50000}
+"""Compressions that Pillow's own builds of libtiff read."""
+_COMPRESSIONS = {
+    9: "JBIG", 10: "JBIG", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34661: "JBIG",
+    34712: "JPEG 2000", 34715: "JBIG 2", 34887: "LERC", 34892: "lossy JPEG of DNG", 34926: "an old Zstandard",
+    34927: "WebP", 34933: "PNG", 34934: "JPEG XR", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
+"""Others, by the names that people know."""
 _YCBCR = 6
 _BT601, _FULL_RANGE = (0.299, 0.587, 0.114), (0, 255, 128, 255, 128, 255)
+
+
+def check_compression(compression: int, *, name: str) -> None:
+    """Refuse a TIFF whose pixels no decoder here unpacks, before one tries and calls them damaged.
+
+    Raises:
+        UnsupportedImageError: it is of such a compression.
+    """
+    if compression not in _READABLE:
+        kind = _COMPRESSIONS.get(compression, f"method {compression}")
+        raise UnsupportedImageError(
+            f"{name} is a TIFF compressed by {kind}, which is not read here; save it with LZW or Deflate, for example "
+            f"with: {TO_LZW}"
+        )
 
 
 def prepare_tiff(image: TiffImageFile, *, name: str) -> None:
@@ -42,13 +65,13 @@ def prepare_tiff(image: TiffImageFile, *, name: str) -> None:
     if tags.get(_PHOTOMETRIC) == _YCBCR and compression == _UNCOMPRESSED and not _is_plain_ycbcr(tags):
         raise UnsupportedImageError(
             f"{name} is a TIFF of uncompressed YCbCr that is subsampled or not of BT.601 at full range; convert it to "
-            "8-bit RGB, for example with: magick IN -colorspace sRGB -depth 8 OUT.png"
+            f"8-bit RGB, for example with: {TO_8_BIT_RGB}"
         )
     dropped = len(tags.get(_EXTRA_SAMPLES, ())) - image.mode.upper().endswith("A")
     if dropped > 0:
         raise UnsupportedImageError(
             f"{name} is a TIFF with {dropped} channel{'s' * (dropped > 1)} beside its colours that would be lost, and "
-            "the file does not say what for. Remove them, for example with: magick IN -alpha off OUT.png"
+            f"the file does not say what for. Remove them, for example with: {WITHOUT_EXTRA_CHANNELS}"
         )
     if image.mode in ("P", "PA"):
         _set_palette(image, name)

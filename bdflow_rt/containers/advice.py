@@ -1,0 +1,21 @@
+"""Ways out that messages name. Every command here is run by a test, and is in Debian 12 as in newer ones.
+
+IN and OUT stand for the user's files. ImageMagick's command is `convert` in Debian 12 and still there in ImageMagick 7.
+"""
+
+from __future__ import annotations
+
+TO_8_BIT_RGB = "convert IN -colorspace sRGB -depth 8 OUT.png"
+"""ImageMagick: pictures of more than 8 bits, CMYK, Lab and others."""
+FIRST_PAGE = "convert 'IN[0]' OUT.png"
+"""ImageMagick: one frame or page of several."""
+WITHOUT_EXTRA_CHANNELS = "convert IN -alpha off OUT.png"
+"""ImageMagick: a TIFF without the channels beside its colours."""
+FROM_IPHONE_PNG = "ffmpeg -i IN OUT.png"
+"""FFmpeg: a PNG in Apple's own variant."""
+FROM_OTHER_FORMAT = "convert 'IN[0]' -colorspace sRGB -depth 8 OUT.png"
+"""ImageMagick: formats that are not read here, the first picture of a file that holds several."""
+FROM_JPEG_XL = "djxl IN OUT.png"
+"""libjxl."""
+TO_LZW = "convert IN -compress LZW OUT.tif"
+"""ImageMagick: a TIFF of a compression that is not read here, where ImageMagick knows it."""

@@ -1,4 +1,4 @@
-"""Ways out that messages name. Every command here is run by a test, and is in Debian 12 as in newer ones.
+"""Ways out that messages name. A test runs those that Debian has, in version 12 as in newer ones.
 
 IN and OUT stand for the user's files. ImageMagick's command is `convert` in Debian 12 and still there in ImageMagick 7.
 """
@@ -11,8 +11,8 @@ FIRST_PAGE = "convert 'IN[0]' OUT.png"
 """ImageMagick: one frame or page of several."""
 WITHOUT_EXTRA_CHANNELS = "convert IN -alpha off OUT.png"
 """ImageMagick: a TIFF without the channels beside its colours."""
-FROM_IPHONE_PNG = "ffmpeg -i IN OUT.png"
-"""FFmpeg: a PNG in Apple's own variant."""
+FROM_IPHONE_PNG = "xcrun pngcrush -revert-iphone-optimizations IN OUT.png"
+"""Xcode on macOS, which makes such files: a PNG in Apple's own variant."""
 FROM_OTHER_FORMAT = "convert 'IN[0]' -colorspace sRGB -depth 8 OUT.png"
 """ImageMagick: formats that are not read here, the first picture of a file that holds several."""
 FROM_JPEG_XL = "djxl IN OUT.png"

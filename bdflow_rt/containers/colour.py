@@ -33,12 +33,14 @@ class FileColour:
         overruled: why the profile does not count whatever it holds; empty where it does.
         other: what says beside a profile that the colours are not sRGB, in words; empty where nothing does.
         made: an ICC profile for `other`; None where there can be none.
+        unread: what speaks of the colours and is damaged, in words; empty where nothing is.
     """
 
     profile: bytes | None = None
     overruled: str = ""
     other: str = ""
     made: bytes | None = None
+    unread: str = ""
 
 
 def check_colours(colours: object) -> None:
@@ -82,6 +84,8 @@ def choose_profile(colour: FileColour, kind: Kind, *, colours: Colours, name: st
     if has_profile:
         reason = colour.overruled or "it cannot be used"
         warnings.warn(f"{name} is taken as sRGB, without the ICC profile in it: {reason}.", stacklevel=2)
+    elif colour.unread:
+        warnings.warn(f"{name} is taken as sRGB, since {colour.unread} is damaged.", stacklevel=2)
     return None
 
 

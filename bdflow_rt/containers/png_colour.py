@@ -26,6 +26,11 @@ _CHROMATICITY_TOLERANCE = 500
 
 def png_colour(picture: PngPicture) -> FileColour:
     """What the chunks of a PNG say of its colours."""
+    unread = f"its chunk {picture.unread.decode()}" if picture.unread else ""
+    return replace(_sound_colour(picture), unread=unread)
+
+
+def _sound_colour(picture: PngPicture) -> FileColour:
     chunks = picture.chunks
     profile = _inflate(chunks[b"iCCP"]) if b"iCCP" in chunks else b""
     has_cicp = len(chunks.get(b"cICP", b"")) == 4

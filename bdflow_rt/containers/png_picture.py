@@ -44,6 +44,7 @@ _LIMITS = {
 }  # fmt: skip
 """Chunks that are read, and the most bytes of each that are."""
 _OF_PIXELS = (b"PLTE", b"tRNS")
+_OF_COLOURS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 _AFTER_PIXELS = (b"eXIf", b"iCCP")
 """Chunks that are looked for behind the pixels too: the first counts there, the second is said not to."""
 
@@ -58,12 +59,14 @@ class PngPicture:
         exif: data of the first chunk eXIf, wherever it is.
         has_late_profile: a profile follows the pixels, where none counts.
         has_packet: there is a chunk bdFL.
+        unread: type of a chunk about colours that has a wrong CRC; empty where there is none.
     """
 
     chunks: dict[bytes, bytes] = field(default_factory=dict)
     exif: bytes = b""
     has_late_profile: bool = False
     has_packet: bool = False
+    unread: bytes = b""
     _pixels: tuple[int, int] = (0, 0)
     _frames: int = 0
     _pixels_are_a_frame: bool = False
@@ -156,8 +159,8 @@ def _look_at(
     """Take note of one chunk, of `length` bytes, between two positions of the file."""
     if kind == b"CgBI":
         raise UnsupportedImageError(
-            f"{name} is a PNG in Apple's own variant (CgBI), as iPhone apps hold it; convert it, for example with: "
-            f"{FROM_IPHONE_PNG}"
+            f"{name} is a PNG in Apple's own variant (CgBI), as iPhone apps hold it; convert it on a Mac, for "
+            f"example with: {FROM_IPHONE_PNG}"
         )
     if not picture.chunks and kind != b"IHDR":
         raise _damaged(name, f"it begins with a chunk {_name(kind)} instead of IHDR")
@@ -187,6 +190,8 @@ def _keep(picture: PngPicture, source: BinaryIO, kind: bytes, length: int, name:
     if len(data) <= limit and source.read(CHUNK_CRC.size) != CHUNK_CRC.pack(zlib.crc32(kind + data)):
         if kind == b"IHDR" or kind in _OF_PIXELS:
             raise _damaged(name, f"the CRC of its chunk {_name(kind)} is wrong")
+        if kind in _OF_COLOURS and not late:
+            picture.unread = kind
         return
     if kind == b"IHDR":
         if len(data) != IHDR_BYTES:

@@ -1,0 +1,111 @@
+"""The commands that messages name work: what comes out of them is read. Tried where their programs are installed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from bdflow_rt.containers import advice, read_picture
+from bdflow_rt.errors import UnsupportedImageError
+from tests.containers.bmps import BIT_FIELDS, encode_bmp
+from tests.containers.build import encoded
+from tests.containers.pngs import Png
+from tests.containers.tiff import BITS, EXTRA_SAMPLES, SAMPLES, SHORT, encode_tiff, rgb_page
+from tests.support import photo
+
+PIXELS = photo(24, 32, 3)
+PHOTO = Image.fromarray(PIXELS)
+DEEP = PIXELS.astype(np.uint16) * 257
+
+
+def opencv(kind: str, pixels: np.ndarray[Any, Any]) -> bytes:
+    done, data = cv2.imencode(f".{kind}", pixels[..., ::-1])
+    assert done
+    return data.tobytes()
+
+
+def extra_channel() -> bytes:
+    data = np.dstack([PIXELS, np.full((24, 32), 9, np.uint8)]).tobytes()
+    tags = {BITS: (SHORT, [8] * 4), SAMPLES: (SHORT, [4]), EXTRA_SAMPLES: (SHORT, [0])}
+    return encode_tiff(rgb_page(24, 32, data, tags))  # type: ignore[arg-type]
+
+
+def alpha_bmp() -> bytes:
+    data = np.full((24, 32), 0x801F, "<u2").view(np.uint8).tobytes()
+    return encode_bmp(data, (24, 32), 16, header="V4", compression=BIT_FIELDS, masks=(0x7C00, 0x3E0, 0x1F, 0x8000))
+
+
+def pages(kind: str) -> bytes:
+    return encoded(PHOTO, kind, save_all=True, append_images=[PHOTO.rotate(90), PHOTO.rotate(180)])
+
+
+FILES: dict[str, Callable[[], bytes]] = {
+    "deep.png": lambda: opencv("png", DEEP),
+    "deep-grey.png": lambda: Png.random(0, 16, 1).encode(),
+    "deep.tif": lambda: opencv("tiff", DEEP),
+    "float.tif": lambda: opencv("tiff", (PIXELS / 255).astype(np.float32)),
+    "deep.ppm": lambda: opencv("ppm", DEEP),
+    "cmyk.jpg": lambda: encoded(PHOTO.convert("CMYK"), "JPEG"),
+    "cmyk.tif": lambda: encoded(PHOTO.convert("CMYK"), "TIFF"),
+    "lab.tif": lambda: encoded(PHOTO.convert("LAB"), "TIFF"),
+    "animated.gif": lambda: pages("GIF"),
+    "animated.webp": lambda: pages("WEBP"),
+    "pages.tif": lambda: pages("TIFF"),
+    "big-endian-bigtiff.tif": lambda: encode_tiff(rgb_page(24, 32, PIXELS.tobytes()), order=">", big=True),
+    "extra-channel.tif": extra_channel,
+    "alpha-16.bmp": alpha_bmp,
+}
+"""Pictures that are refused, each with a command to convert it."""
+
+
+def command_of(message: str) -> str:
+    """The command that a message names; words may follow it behind " or"."""
+    found = re.search(r"example with: (.*?)(?: or.*)?$", message)
+    assert found is not None, message
+    return found[1]
+
+
+def program(name: str) -> str | None:
+    """ImageMagick's `convert` by Debian's own name where another program may be in its place."""
+    return shutil.which("convert-im6.q16") or shutil.which(name) if name == "convert" else shutil.which(name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_command_of_a_refusal_makes_a_picture_that_is_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(FILES[name]())
+    with pytest.raises(UnsupportedImageError) as caught:
+        read_picture(path)
+    words = shlex.split(command_of(str(caught.value)))
+    executable = program(words[0])
+    if executable is None:
+        pytest.skip(f"{words[0]} is not installed")
+    out = next(word for word in words if word.startswith("OUT")).replace("OUT", str(tmp_path / "out"))
+    words = [executable, *(word.replace("IN", str(path)) if not word.startswith("OUT") else out for word in words[1:])]
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stderr
+    pixels = read_picture(out, background="white").pixels
+    assert pixels.shape[:2] in ((24, 32), (23, 29))
+    if name in ("deep.png", "deep.tif", "deep.ppm", "big-endian-bigtiff.tif", "extra-channel.tif"):
+        assert np.abs(pixels.astype(int) - PIXELS).max() <= 1
+
+
+def test_every_command_is_tried_but_for_kinds_that_nothing_here_writes() -> None:
+    named = set()
+    for name, make in FILES.items():
+        with pytest.raises(UnsupportedImageError) as caught:
+            read_picture(make())
+        named.add(command_of(str(caught.value)))
+        assert len(str(caught.value)) < 300, name
+    commands = {value for key, value in vars(advice).items() if key.isupper()}
+    assert commands - named == {advice.FROM_JPEG_XL, advice.TO_LZW, advice.FROM_IPHONE_PNG}

@@ -16,6 +16,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 _FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*\{?\.?(?P<language>[\w+-]*)[^`]*")
@@ -76,7 +77,7 @@ def _fenced(path: Path) -> list[tuple[str, str, int, bool]]:
 def _next_adjacent(fenced: list[tuple[str, str, int, bool]]) -> list[tuple[str, str] | None]:
     """For each block the one that begins at most one empty line below it, as (language, code)."""
     adjacent: list[tuple[str, str] | None] = []
-    for (_, code, line, _), (name, following, start, _) in zip(fenced, fenced[1:], strict=False):
+    for (_, code, line, _), (name, following, start, _) in pairwise(fenced):
         # The closing fence, one empty line and the opening fence are between them.
         adjacent.append((name, following) if start - (line + code.count("\n")) <= 3 else None)
     return [*adjacent, None] if fenced else []

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     """What the pages start from: a folder that holds photo.jpg."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    write_picture(folder / "photo.jpg", Picture(photo(300, 451, 1)))
+    write_picture(folder / "photo.jpg", Picture(photo(150, 226, 1)))
     return folder
 
 

@@ -26,6 +26,14 @@ def read_all(pattern: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(pattern))]
 
 
+def shipped_cards() -> list[ModelCard]:
+    """The cards of the models that ship, by scale, and by the work within one."""
+    return sorted(
+        map(ModelCard.read, model_folders(SHIPPED)),
+        key=lambda card: (card.interface.scale, card.config.macs(1080, 1920), card.version),
+    )
+
+
 def shipped_quality() -> list[dict[str, Any]]:
     """The results through files of the weights that ship (`quality/NAME-WEIGHTS-SET.json`), by scale, model and set.
 

@@ -12,43 +12,68 @@ import re
 import sys
 from collections.abc import Callable
 
-from tools import report_quality, report_rate, report_speed, report_training
+from tools import report_models, report_quality, report_rate, report_speed, report_training
 from tools.measured import ROOT
 
 Tables = dict[str, Callable[[], list[str]]]
+DOCS = ROOT / "docs"
 PAGES: dict[pathlib.Path, Tables] = {
     ROOT / "README.md": {
+        "models": report_models.which_table,
         "quality": report_quality.quality_table,
         "latency": report_speed.latency_table,
         "command": report_speed.command_table,
         "gpu-latency": report_speed.gpu_latency_table,
     },
-    ROOT / "docs" / "kernels.md": {
+    DOCS / "models" / "index.md": {
+        "models": report_models.which_table,
+        "model-terms": report_models.terms,
+    },
+    DOCS / "reference" / "kernels.md": {
         "kernel-speed": report_speed.kernels_table,
         "kernel-mask": report_speed.mask_table,
         "kernel-spills": report_speed.spills,
         "kernel-resources": report_speed.resources_table,
     },
-    ROOT / "docs" / "engines.md": {"engines": report_speed.engines_table},
-    ROOT / "docs" / "quality.md": {
-        "gap": report_quality.gap_table,
+    DOCS / "engines.md": {"engines": report_speed.engines_table},
+    DOCS / "results" / "quality.md": {
+        "quality": report_quality.quality_table,
         "structure": report_quality.structure_table,
+        "gap": report_quality.gap_table,
+        "perception": report_quality.perception_table,
+        "refined": report_quality.refined_table,
         "smooth": report_quality.smooth_table,
         "graphics": report_quality.graphics_table,
-        "refined": report_quality.refined_table,
-        "refine-speed": report_speed.refine_table,
-        "perception": report_quality.perception_table,
         "faces": report_quality.faces_table,
-        "macs": report_quality.macs_table,
+    },
+    DOCS / "results" / "speed.md": {
+        "latency": report_speed.latency_table,
+        "command": report_speed.command_table,
+        "refine-speed": report_speed.refine_table,
+        "gpu-latency": report_speed.gpu_latency_table,
+        "engines": report_speed.engines_table,
+    },
+    DOCS / "results" / "rate-distortion.md": {
         "rate-settings": report_rate.settings,
-        "rate": report_rate.rate_table,
         "rate-verdict": report_rate.verdict,
+        "rate": report_rate.rate_table,
         "both-pictures": report_rate.both_pictures_table,
+    },
+    DOCS / "research" / "quality.md": {
+        "macs": report_quality.macs_table,
         "base": report_training.base_settings,
         "ablation-boundary": report_training.search_table("boundary"),
         "ablation-z": report_training.search_table("z"),
     },
-    ROOT / "docs" / "training.md": {
+    DOCS / "research" / "training.md": {
+        "base": report_training.base_settings,
+        "search-optimiser": report_training.search_table("optimiser"),
+        "search-structure": report_training.search_table("structure"),
+        "search-loss": report_training.search_table("loss"),
+        "robustness-settings": report_training.robustness_settings,
+        "robustness": report_training.robustness_table,
+    },
+    DOCS / "training.md": {
         "base": report_training.base_settings,
         "search-optimiser": report_training.search_table("optimiser"),
         "search-structure": report_training.search_table("structure"),
@@ -57,6 +82,7 @@ PAGES: dict[pathlib.Path, Tables] = {
         "robustness": report_training.robustness_table,
     },
 }
+"""Page -> its tables by name; a table whose block a page does not have is left out."""
 
 
 def render(text: str, tables: Tables) -> str:
@@ -68,6 +94,11 @@ def render(text: str, tables: Tables) -> str:
     return text
 
 
+def _title(page: pathlib.Path) -> str:
+    """A page's path in the repository."""
+    return page.relative_to(ROOT).as_posix() if page.is_relative_to(ROOT) else page.name
+
+
 def main() -> int:
     """Rewrite the pages, or check them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -75,11 +106,13 @@ def main() -> int:
     args = parser.parse_args()
     stale = 0
     for page, tables in PAGES.items():
+        if not page.is_file():
+            continue
         old = page.read_text(encoding="utf-8")
         new = render(old, tables)
         stale += old != new
         changed = "is out of date" if args.check else "was rewritten"
-        sys.stdout.write(f"{page.name} {'is up to date' if old == new else changed}.\n")
+        sys.stdout.write(f"{_title(page)} {'is up to date' if old == new else changed}.\n")
         if not args.check:
             page.write_text(new, encoding="utf-8")
     return int(args.check and stale > 0)

@@ -20,10 +20,11 @@ WAYS = {
 def latency_table() -> list[str]:
     """Down and up of one picture per engine (`latency/*.json`)."""
     heads = ["model", "HR size", "engine", "down", "up", "frames/s, the slower way", "of a matrix product", "processor"]
-    return markdown(heads, (row for result in read_all("latency/*.json") for row in _latency_rows(result)))
+    return markdown(heads, (row for result in read_all("latency/*.json") for row in latency_rows(result)))
 
 
-def _latency_rows(result: dict[str, Any]) -> Iterator[list[str]]:
+def latency_rows(result: dict[str, Any]) -> Iterator[list[str]]:
+    """The rows of `latency_table` of one result."""
     for name, timed in result["engines"].items():
         down, up = timed["downscale"]["median_ms"], timed["upscale"]["median_ms"]
         share = _product_share(result, name)
@@ -155,14 +156,15 @@ def gpu_latency_table() -> list[str]:
         "GPU", "model", "HR size", "batch", "direction", "through PyTorch", "on the GPU", "call to result", "frames/s",
         "of a matrix product",
     ]  # fmt: skip
-    rows = (
-        [
-            result["gpu"]["name"], result["model"], row["size"], str(row["batch"]), row["direction"], WAYS[row["way"]],
-            f"{row['median_us'] / 1000:.2f} ms", f"{row['wall_us'] / 1000:.2f} ms", f"{row['frames_per_s']:,.0f}",
-            f"{row['fraction_of_arithmetic']:.1%}",
-        ]
-        for result in measured
-        for row in result["rows"]
-        if row["way"] in WAYS and "failed" not in row
-    )  # fmt: skip
-    return markdown(heads, rows)
+    return markdown(heads, (row for result in measured for row in gpu_latency_rows(result)))
+
+
+def gpu_latency_rows(result: dict[str, Any]) -> Iterator[list[str]]:
+    """The rows of `gpu_latency_table` of one result."""
+    for row in result["rows"]:
+        if row["way"] in WAYS and "failed" not in row:
+            yield [
+                result["gpu"]["name"], result["model"], row["size"], str(row["batch"]), row["direction"],
+                WAYS[row["way"]], f"{row['median_us'] / 1000:.2f} ms", f"{row['wall_us'] / 1000:.2f} ms",
+                f"{row['frames_per_s']:,.0f}", f"{row['fraction_of_arithmetic']:.1%}",
+            ]  # fmt: skip

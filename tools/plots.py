@@ -58,21 +58,20 @@ def rate_distortion(result: dict[str, Any], measure: str) -> Figure:
     return figure
 
 
-def pareto(scale: int, sets: tuple[str, ...] = ("Set5", "Set14", "BSD100")) -> Figure:
-    """MACs per HR pixel in one direction against PSNR-Y, one panel per set: our models and what others publish."""
-    ours = [(find_model(one["model"]), one) for one in shipped_quality()]
-    ours = [(card, one) for card, one in ours if card.interface.scale == scale]
-    figure = Figure(figsize=(5 * len(sets), 4.2), layout="constrained")
-    panels = list(figure.subplots(1, len(sets), squeeze=False)[0])
-    for axes, name in zip(panels, sets, strict=True):
+def models(scales: tuple[int, ...] = (2, 4), name: str = "Set14") -> Figure:
+    """MACs per HR pixel in one direction against PSNR-Y on a set, a panel per scale: our models and what others publish."""
+    figure = Figure(figsize=(5 * len(scales), 4.2), layout="constrained")
+    panels = list(figure.subplots(1, len(scales), squeeze=False)[0])
+    ours = [(find_model(one["model"]), one["means"]["psnr_y"]) for one in shipped_quality() if one["folder"] == name]
+    for axes, scale in zip(panels, scales, strict=True):
         axes.set_title(f"x{scale}, {name}", fontsize=10)
         axes.grid(alpha=0.25)
         axes.set_xscale("log")
         axes.set_xlabel("MACs per HR pixel, one direction")
         points = [
-            (one["model"], card.config.macs(PIXELS, PIXELS), one["means"]["psnr_y"], "o", "#1f4e9e")
-            for card, one in ours
-            if one["folder"] == name
+            (card.name, card.config.macs(PIXELS, PIXELS), quality, "o", "#1f4e9e")
+            for card, quality in ours
+            if card.interface.scale == scale
         ] + [(one.label, one.macs_128x128, one.psnr_y[name], "s", "#c0392b") for one in PUBLISHED if one.scale == scale]
         for label, macs, quality, marker, colour in points:
             axes.plot([macs / PIXELS**2], [quality], marker, color=colour, label=label)
@@ -145,8 +144,7 @@ def _of_rates(draw: Callable[[dict[str, Any]], Figure]) -> tuple[str, Callable[[
 PLOTS: dict[str, tuple[str, Callable[[], Figure]]] = {
     "rate-distortion-psnr.svg": _of_rates(lambda result: rate_distortion(result, "psnr_y")),
     "rate-distortion-lpips.svg": _of_rates(lambda result: rate_distortion(result, "lpips")),
-    "pareto-x2.svg": ("quality/*.json", lambda: pareto(2)),
-    "pareto-x4.svg": ("quality/*.json", lambda: pareto(4)),
+    "models.svg": ("quality/*.json", models),
     "learning-curves.svg": ("training/*.json", learning_curves),
 }
 """Plot -> pattern of the result files, and what draws it."""

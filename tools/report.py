@@ -35,7 +35,6 @@ PAGES: dict[pathlib.Path, Tables] = {
         "kernel-spills": report_speed.spills,
         "kernel-resources": report_speed.resources_table,
     },
-    DOCS / "engines.md": {"engines": report_speed.engines_table},
     DOCS / "results" / "quality.md": {
         "quality": report_quality.quality_table,
         "structure": report_quality.structure_table,
@@ -73,14 +72,6 @@ PAGES: dict[pathlib.Path, Tables] = {
         "robustness-settings": report_training.robustness_settings,
         "robustness": report_training.robustness_table,
     },
-    DOCS / "training.md": {
-        "base": report_training.base_settings,
-        "search-optimiser": report_training.search_table("optimiser"),
-        "search-structure": report_training.search_table("structure"),
-        "search-loss": report_training.search_table("loss"),
-        "robustness-settings": report_training.robustness_settings,
-        "robustness": report_training.robustness_table,
-    },
 }
 """Page -> its tables by name; a table whose block a page does not have is left out."""
 
@@ -106,8 +97,6 @@ def main() -> int:
     args = parser.parse_args()
     stale = 0
     for page, tables in PAGES.items():
-        if not page.is_file():
-            continue
         old = page.read_text(encoding="utf-8")
         new = render(old, tables)
         stale += old != new

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ BLOCKS = {"commands": commands, "exit-codes": exit_codes, "errors": error_tree}
 MODELS = "Models"
 """Section of the navigation that the models' pages are added to."""
 SOURCE_TREE = ROOT / "build" / "docs" / "bdflow_rt"
-"""The package as links, with the folders that install inside it: where docstrings are read."""
+"""The package's sources, with the folders that install inside it: where docstrings are read."""
 MAPPED = ("kernels", "export", "bench")
 _LOADED = re.compile(r"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\bsrc\s*=\s*["']?(?:https?:)?//[^"'\s>]+|"""
                      r"""<link\b(?=[^>]*\brel\s*=\s*["']?(?:stylesheet|preload|prefetch|preconnect|icon|modulepreload|dns-prefetch))[^>]*?\bhref\s*=\s*["']?(?:https?:)?//[^"'\s>]+""")  # fmt: skip
@@ -40,7 +41,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add a page for each model to the navigation, and lay out the package for whoever reads its docstrings."""
     (models,) = (section[MODELS] for section in config.nav or [] if MODELS in section)
     models += [{card.name: _model_uri(card.name)} for card in shipped_cards()]
-    _link_sources(SOURCE_TREE)
+    _copy_sources(SOURCE_TREE)
     return config
 
 
@@ -87,9 +88,12 @@ def _model_uri(name: str) -> str:
     return f"models/{name}.md"
 
 
-def _link_sources(tree: Path) -> None:
-    tree.mkdir(parents=True, exist_ok=True)
-    for target in [*(ROOT / "bdflow_rt").iterdir(), *(ROOT / name for name in MAPPED)]:
-        link = tree / target.name
-        if target.name != "__pycache__" and not link.is_symlink():
-            link.symlink_to(target)
+def _copy_sources(tree: Path) -> None:
+    """Copies, not links: whoever reads docstrings resolves links, and so loses the folders from elsewhere."""
+    shutil.rmtree(tree, ignore_errors=True)
+    for source, target in (("bdflow_rt", ""), *((name, name) for name in MAPPED)):
+        shutil.copytree(ROOT / source, tree / target, ignore=_other_than_sources, dirs_exist_ok=True)
+
+
+def _other_than_sources(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if Path(name).suffix != ".py" and not (Path(folder) / name).is_dir()]

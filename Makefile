@@ -1,9 +1,10 @@
 # Everything from a fresh clone, on Debian or Ubuntu with python3, pip and venv:
 #
 #   make demo        one photograph down and up again; IMAGE=FILE takes your own
-#   make test        lint, types and tests, a few minutes
+#   make test        lint, types, tests and the documentation's site, a few minutes
 #   make test-full   the same with the slow tests
 #   make lint        lint and types alone
+#   make docs        the documentation's site, into build/site
 #   make gpu         the tests of tests/gpu and the kernel benchmark, with what an image for CUDA and PyTorch holds
 #   make gpu-latency  both directions through PyTorch in half precision: CUDA graphs, eager, torch.compile
 #   make gpu-sanitize  the kernels under compute-sanitizer: memcheck, racecheck, initcheck, synccheck
@@ -30,7 +31,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 METADATA := setup.py pyproject.toml bdflow_rt/_version.py
 
 .NOTPARALLEL:
-.PHONY: help demo test test-full lint clean gpu gpu-latency gpu-named gpu-sanitize gpu-tree
+.PHONY: help demo test test-full lint docs clean gpu gpu-latency gpu-named gpu-sanitize gpu-tree
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,11 +41,11 @@ demo: $(VENV)/.stamp-demo
 
 # Training forks worker processes, and has its own run: forking out of a process that has loaded every engine's thread
 # pools was seen to crash it.
-test: lint
+test: lint docs
 	@$(PY) -m pytest -q -n $(JOBS) -m 'not slow' tests/training
 	@$(PY) -m pytest -q -n $(JOBS) -m 'not slow' --ignore tests/training
 
-test-full: lint
+test-full: lint docs
 	@$(PY) -m pytest -q -n $(JOBS) tests/training
 	@$(PY) -m pytest -q -n $(JOBS) --ignore tests/training
 
@@ -52,6 +53,12 @@ lint: $(VENV)/.stamp-test
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m ruff format --quiet --check .
 	@$(PY) -m mypy --no-error-summary
+
+# Needs no network once $(VENV) has what it needs. A warning fails it, of a link that leads nowhere for one; --quiet would
+# hide warnings from --strict too. As a module, MkDocs finds tools/ here. The variable silences an advertisement.
+docs: $(VENV)/.stamp-docs
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+	@echo 'The site is in build/site; open build/site/index.html.'
 
 # The package as links: the checkout's root has bdflow_rt without the folders that install inside it, and no editable
 # install is asked for. What runs from the root must find this one first.
@@ -101,6 +108,11 @@ $(VENV)/.stamp-venv:
 $(VENV)/.stamp-demo: $(VENV)/.stamp-venv $(METADATA)
 	@echo "Installing bdflow-rt into $(VENV): about 200 MB to download the first time."
 	@$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.stamp-docs: $(VENV)/.stamp-venv $(METADATA)
+	@echo "Installing what the documentation's site needs into $(VENV)."
+	@$(PIP) -e '.[docs]'
 	@touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-demo

@@ -165,8 +165,8 @@ class Rescaler:
             z: what `upscale` shall use for Z; None is Z = 0.
             background: colour to flatten a transparent picture file over, as in CSS.
             refine: steps of gradient descent on the LR pixels, which bring the restored picture nearer to this one and
-                cost time only here (`runtime.refine`); 0 is none, docs/quality.md has what 20 gain. Needs PyTorch, and
-                the picture in the host's memory.
+                cost time only here (`runtime.refine`); 0 is none, docs/results/quality.md has what 20 gain. Needs
+                PyTorch, and the picture in the host's memory.
             progress: called with the number of tiles done and in all, while other threads wait; again for `refine`.
             front: `NV12(matrix, levels)` takes a video frame as the pair (luma, chroma): see `engines.front`.
             out: arrays for the packet, `lr` (h, w, 3) and `boundary` (h, w) uint8, on the side of the picture; what is

@@ -1,8 +1,8 @@
 """Kernels around the networks: the Haar transform, the boundary-aware mask, the way from and to frames.
 
 Every function but `cell_maximum` and the reference takes NumPy arrays, for which it returns NumPy arrays, or GPU arrays
-of CuPy, PyTorch or any library with DLPack or `__cuda_array_interface__`, which stay on the GPU. docs/kernels.md has
-the whole picture.
+of CuPy, PyTorch or any library with DLPack or `__cuda_array_interface__`, which stay on the GPU.
+docs/reference/kernels.md has the whole picture.
 """
 
 from bdflow_rt.kernels.boundary_mask import boundary_mask, cell_maximum, sparse_magnitude

@@ -34,6 +34,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 OLDEST_PYTHON = "3.10"
 NOT_RUN = {
     "tensorrt": "tensorrt-cu13 takes its libraries from an index of NVIDIA's own, and engines run on a GPU alone",
+    "docs": "they build the documentation's site in a checkout, for which any version that works will do",
     "dev": "what it has of its own are tools, of which any version that works will do",
 }
 """Extras whose bounds nothing here tests, and why."""

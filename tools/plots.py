@@ -59,7 +59,7 @@ def rate_distortion(result: dict[str, Any], measure: str) -> Figure:
 
 
 def models(scales: tuple[int, ...] = (2, 4), name: str = "Set14") -> Figure:
-    """MACs per HR pixel in one direction against PSNR-Y on a set, a panel per scale: our models and what others publish."""
+    """MACs per HR pixel in one direction against PSNR-Y on a set, a panel per scale: our models and published ones."""
     figure = Figure(figsize=(5 * len(scales), 4.2), layout="constrained")
     panels = list(figure.subplots(1, len(scales), squeeze=False)[0])
     ours = [(find_model(one["model"]), one["means"]["psnr_y"]) for one in shipped_quality() if one["folder"] == name]

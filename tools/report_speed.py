@@ -114,9 +114,10 @@ def engines_table() -> list[str]:
 
 
 def kernels_table() -> list[str]:
-    """Every kernel on every GPU that was measured (`GPU/kernels.json`)."""
+    """Every kernel on every GPU that was measured (`GPU/kernels.json`), but those of `mask_table`, which are newer."""
     if not (measured := read_all("*/kernels.json")):
         return ["**Not yet measured** on a GPU: `make gpu` does it."]
+    newer = {(result["gpu"]["name"], row["kernel"]) for result in read_all("*/mask.json") for row in result["rows"]}
     rows = (
         [
             result["gpu"]["name"], size, one["kernel"], f"{one['median_us']:,.1f} µs", f"{one['gb_per_s']:,.0f} GB/s",
@@ -125,6 +126,7 @@ def kernels_table() -> list[str]:
         for result in measured
         for size, group in result["sizes"].items()
         for one in group["kernels"]
+        if (result["gpu"]["name"], one["kernel"]) not in newer
     )  # fmt: skip
     return markdown(["GPU", "pictures", "kernel", "time", "bandwidth", "of a copy's", "against"], rows)
 
@@ -135,17 +137,16 @@ def _rivals(one: dict[str, Any]) -> str:
 
 
 def mask_table() -> list[str]:
-    """The mask's kernel before and after it was written anew (`GPU/mask.json`)."""
+    """The kernel of the mask, which was measured in a run of its own (`GPU/mask.json`)."""
     rows = (
         [
-            result["gpu"]["name"], row["pictures"], row["kernel"],
-            *(f"{row[when]['median_us']:.1f} µs" for when in ("before", "after")),
-            *(f"{100 * row[when]['fraction_of_copy']:.0f} %" for when in ("before", "after")),
+            result["gpu"]["name"], row["pictures"], row["kernel"], f"{row['after']['median_us']:.1f} µs",
+            f"{100 * row['after']['fraction_of_copy']:.0f} %",
         ]
         for result in read_all("*/mask.json")
         for row in result["rows"]
     )  # fmt: skip
-    return markdown(["GPU", "pictures", "kernel", "before", "after", "of a copy's, before", "after"], rows)
+    return markdown(["GPU", "pictures", "kernel", "time", "of a copy's"], rows)
 
 
 def gpu_latency_table() -> list[str]:

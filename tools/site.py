@@ -7,33 +7,28 @@ that loads anything from another host is a warning, which ends a strict build.
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mkdocs.structure.files import File
 
 from tools.measured import ROOT, shipped_cards
 from tools.report_models import model_page
 from tools.site_links import homes, relink
-from tools.site_pages import commands, error_tree, exit_codes
+from tools.site_loads import loaded_from_elsewhere
+from tools.site_pages import BLOCKS
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
 
-BLOCKS = {"commands": commands, "exit-codes": exit_codes, "errors": error_tree}
-"""Block of a page -> what fills it."""
 MODELS = "Models"
 """Section of the navigation that the models' pages are added to."""
 SOURCE_TREE = ROOT / "build" / "docs" / "bdflow_rt"
 """The package's sources, with the folders that install inside it: where docstrings are read."""
 MAPPED = ("kernels", "export", "bench")
-_LOADED = re.compile(r"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\bsrc\s*=\s*["']?(?:https?:)?//[^"'\s>]+|"""
-                     r"""<link\b(?=[^>]*\brel\s*=\s*["']?(?:stylesheet|preload|prefetch|preconnect|icon|modulepreload|dns-prefetch))[^>]*?\bhref\s*=\s*["']?(?:https?:)?//[^"'\s>]+""")  # fmt: skip
-_LOADED_BY_STYLE = re.compile(r"""(?:@import|url\()\s*["']?\s*(?:https?:)?//[^"')\s]+""")
 log = logging.getLogger(f"mkdocs.hooks.{__name__}")
 
 
@@ -64,24 +59,14 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     return relink(markdown, f"docs/{page.file.src_uri}", page.file.src_uri)
 
 
-def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
-    """Warn of what a page would load from another host."""
-    for found in loaded_from_elsewhere(output):
-        log.warning("%s loads from another host: %s", page.file.src_uri, found)
-    return output
-
-
 def on_post_build(*, config: MkDocsConfig) -> None:
-    """Warn of what the site's other files would load from another host."""
-    for path in sorted(Path(config.site_dir).rglob("*")):
+    """Warn of what the site's files would load from another host."""
+    site = Path(config.site_dir)
+    for path in sorted(site.rglob("*")):
         if path.suffix in (".css", ".html"):
-            for found in loaded_from_elsewhere(path.read_text(encoding="utf-8")):
-                log.warning("%s loads from another host: %s", path.name, found)
-
-
-def loaded_from_elsewhere(text: str) -> list[str]:
-    """What an HTML page or a stylesheet makes a browser load from another host; links to follow are none of it."""
-    return [found[0] for pattern in (_LOADED, _LOADED_BY_STYLE) for found in pattern.finditer(text)]
+            text = path.read_text(encoding="utf-8")
+            for address in loaded_from_elsewhere(text, style=path.suffix == ".css"):
+                log.warning("%s loads %s from another host", path.relative_to(site), address)
 
 
 def _model_uri(name: str) -> str:

@@ -96,11 +96,13 @@ def _row(action: argparse.Action) -> list[str]:
 
 
 def _names(action: argparse.Action) -> str:
-    metavar = action.metavar or ("" if action.choices else action.dest.upper() if action.option_strings else action.dest)
-    takes = "" if action.nargs == 0 else f" {metavar}" if isinstance(metavar, str) else f" {' '.join(metavar)}"
-    names = ", ".join(f"`{name}`" for name in action.option_strings)
-    value = takes.strip().replace("|", "\\|")
-    return " ".join(filter(None, [names, f"`{value}`" if value else ""]))
+    """An option's names and the word for its value, or the word alone of an argument without a name."""
+    words = [f"`{name}`" for name in action.option_strings]
+    default = action.dest.upper() if action.option_strings else action.dest
+    metavar = action.metavar or ("" if action.choices else default)
+    value = metavar if isinstance(metavar, str) else " ".join(metavar)
+    takes = f"`{value}`".replace("|", "\\|") if value and action.nargs != 0 else ""
+    return " ".join(filter(None, [", ".join(words), takes]))
 
 
 def _inner(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -126,3 +128,7 @@ def _link(one: type[BdflowError]) -> str:
 
 def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
+
+
+BLOCKS = {"commands": commands, "exit-codes": exit_codes, "errors": error_tree}
+"""Block of a page, `<!-- generated: NAME -->` -> what fills it."""

@@ -59,7 +59,8 @@ class TrainConfig:
         crop: side of the square HR crops in pixels, a multiple of the scale.
         batch: crops per step and process.
         graphics: share of the crops that get something drawn over that photographs lack: lines, text, charts, facades,
-            flat colours, gradients (`training.graphics`); networks that saw none overshoot there (docs/quality.md).
+            flat colours, gradients (`training.graphics`); networks that saw none overshoot there
+            (docs/research/quality.md).
         iterations: length of the cosine schedule when it goes by iterations.
         optimizer: "adam" as in the paper, or "muon", which gets further in the same number of steps.
         learning_rate, final_learning_rate: where the cosine starts and ends.

@@ -18,7 +18,7 @@ LR_BOUND = 64
 """Levels of 255 by which an LR pixel may differ, in each channel, from the mean of the HR pixels it stands for.
 
 What a network puts beyond is cut off: on pictures unlike those it was trained on it overshoots, and the LR would get
-bright dots. Photographs are practically never cut (docs/quality.md), and the upscale direction takes any LR.
+bright dots. Photographs are practically never cut (docs/research/quality.md), and the upscale direction takes any LR.
 """
 _INPUTS: dict[Direction, tuple[str, ...]] = {
     "downscale": ("image",),

@@ -96,7 +96,7 @@ def test_the_committed_plot_is_of_the_committed_result_and_is_shown(name: str) -
     source, _ = plots.PLOTS[name]
     assert plots.source_of(source) in image.read_text(encoding="utf-8"), "run: python -m tools.plots"
     assert image.stat().st_size < 150_000
-    assert any(f"(images/{name})" in page.read_text(encoding="utf-8") for page in report.PAGES)
+    assert any(f"images/{name})" in page.read_text(encoding="utf-8") for page in report.PAGES)
 
 
 def test_the_verdict_counts_rows_won_and_lost(result: dict[str, Any]) -> None:

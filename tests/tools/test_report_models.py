@@ -107,6 +107,6 @@ def test_every_model_has_a_row_and_a_line_of_terms() -> None:
 
 
 def test_every_model_of_a_scale_is_one_point_of_the_chart() -> None:
-    drawn = [line.get_label() for axes in plots.models().axes for line in axes.lines if line.get_marker() == "o"]
+    drawn = [str(line.get_label()) for axes in plots.models().axes for line in axes.lines if line.get_marker() == "o"]
     assert sorted(drawn) == sorted(card.name for card in shipped_cards() if card.interface.scale in (2, 4))
     assert (ROOT / "docs" / "images" / "models.svg").is_file()

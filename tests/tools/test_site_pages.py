@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def test_every_error_is_in_the_tree_below_its_base_with_its_exit_code() -> None:
         for number, line in enumerate(site_pages.error_tree().splitlines())
         if (found := re.match(r'(?P<indent> *)- <span id="(?P<name>\w+)">', line))
     }
-    classes = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, Exception)]
+    classes = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, BdflowError)]
     assert lines.keys() == {one.__name__ for one in classes}
     for one in classes:
         depth, number, line = lines[one.__name__]
@@ -99,13 +100,10 @@ def test_every_environment_variable_is_on_its_page_and_no_other() -> None:
 
 
 def test_the_python_pages_show_every_public_name() -> None:
-    pages = {
-        "bdflow_rt": "python.md",
-        "bdflow_rt.kernels": "python-kernels.md",
-        "bdflow_rt.metrics": "python-metrics.md",
-    }
-    for package, page in pages.items():
-        exported = __import__(package, fromlist=["__all__"]).__all__
+    pages = {"": "python.md", ".kernels": "python-kernels.md", ".metrics": "python-metrics.md"}
+    for module, page in pages.items():
+        package = f"bdflow_rt{module}"
+        exported = importlib.import_module(package).__all__
         shown = re.findall(r"^::: (\S+)", (ROOT / "docs" / "reference" / page).read_text(encoding="utf-8"), flags=re.M)
         names = {f"{package}.{name}" for name in exported if name not in ("errors", "__version__")}
         assert names - set(shown) == set()

@@ -69,7 +69,7 @@ def model_page(card: ModelCard) -> str:
         "## Speed on a CPU",
         *(_lines(_cpu(card)) or ["Not measured yet."]),
         "## Speed on a GPU",
-        *(_lines(_gpu(card)) or ["Not measured yet."]),
+        *(_folded("Every size, batch and direction", _gpu(card)) or ["Not measured yet."]),
         "## Precision",
         *_precision(card),
         "## Training",
@@ -101,6 +101,11 @@ def _lines(table: list[str]) -> list[str]:
     return ["\n".join(table)] if len(table) > 2 else []
 
 
+def _folded(summary: str, table: list[str]) -> list[str]:
+    """As `_lines`, shown when the reader asks for it."""
+    return [f'<details markdown="1"><summary>{summary}</summary>\n\n{one}\n\n</details>' for one in _lines(table)]
+
+
 def _facts(card: ModelCard) -> list[str]:
     interface = card.interface
     width, height = FULL_HD
@@ -118,7 +123,7 @@ def _facts(card: ModelCard) -> list[str]:
     ]
     structure = card.config.to_dict()
     rows += [[title, _value(structure[key])] for key, title in STRUCTURE.items() if key in structure]
-    return markdown(["", ""], rows)
+    return markdown(["property", "value"], rows)
 
 
 def _value(value: Any) -> str:

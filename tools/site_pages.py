@@ -19,7 +19,7 @@ SIGNALS = {
     main.EXIT_TERMINATED: "SIGTERM",
 }
 """Exit codes that no class of error has."""
-USAGE_WIDTH = 88
+USAGE_WIDTH = 76
 _ELSEWHERE = (argparse._SubParsersAction, argparse._HelpAction)
 """Actions that have no row: those with sections of their own, and the one that all commands have."""
 _DEFAULT = re.compile(r"\s*\(default: (?P<value>.*)\)$")

@@ -32,11 +32,15 @@ MAPPED = ("kernels", "export", "bench")
 log = logging.getLogger(f"mkdocs.hooks.{__name__}")
 
 
+def on_startup(*, command: str, dirty: bool) -> None:
+    """Lay out the package for mkdocstrings, which looks for it before any later event."""
+    _copy_sources(SOURCE_TREE)
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add a page for each model to the navigation, and lay out the package for whoever reads its docstrings."""
+    """Add a page for each model to the navigation."""
     (models,) = (section[MODELS] for section in config.nav or [] if MODELS in section)
     models += [{card.name: _model_uri(card.name)} for card in shipped_cards()]
-    _copy_sources(SOURCE_TREE)
     return config
 
 

@@ -72,8 +72,6 @@ def _command(title: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     rows = [_row(action) for action in parser._actions if not isinstance(action, _ELSEWHERE)]
     if rows:
         yield "\n".join(markdown(["option", "meaning", "default"], rows))
-    if parser.epilog:
-        yield parser.epilog
 
 
 class _Formatter(argparse.HelpFormatter):

@@ -96,8 +96,9 @@ def _row(action: argparse.Action) -> list[str]:
 def _names(action: argparse.Action) -> str:
     """An option's names and the word for its value, or the word alone of an argument without a name."""
     words = [f"`{name}`" for name in action.option_strings]
-    default = action.dest.upper() if action.option_strings else action.dest
-    metavar = action.metavar or ("" if action.choices else default)
+    metavar = action.metavar or action.dest
+    if action.option_strings and not action.metavar:
+        metavar = "" if action.choices else action.dest.upper()
     value = metavar if isinstance(metavar, str) else " ".join(metavar)
     takes = f"`{value}`".replace("|", "\\|") if value and action.nargs != 0 else ""
     return " ".join(filter(None, [", ".join(words), takes]))

@@ -1,6 +1,7 @@
 """Latency of both directions: the default engine against what a user would pick instead, in one run.
 
 python -m bdflow_rt.bench.latency --model bdflow-x4 --size 512x512 --output bench/results/cpu/latency.json
+python -m bdflow_rt.bench.latency --model bdflow-x4 --size 1920x1080 --only openvino --repeats 5
 """
 
 from __future__ import annotations
@@ -49,22 +50,27 @@ def time_call(function: Callable[[], Any], *, repeats: int = REPEATS, warm_ups: 
     return {"median_ms": statistics.median(times), "min_ms": min(times), "spread_ms": quarters[2] - quarters[0]}
 
 
-def engines(card: ModelCard, height: int, width: int) -> dict[str, Any]:
+def engines(
+    card: ModelCard, height: int, width: int, *, only: str | None = None, repeats: int = REPEATS
+) -> dict[str, Any]:
     """Down and up of one picture on OpenVINO, ONNX Runtime and eager PyTorch, in float32 on all cores.
 
-    OpenVINO in bfloat16 as well, where the model's card and this processor allow it.
+    OpenVINO in bfloat16 as well, where the model's card and this processor allow it; or `only` one of them.
     """
     image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
     results: dict[str, Any] = {}
-    ways = {"openvino": _openvino, "onnxruntime": _onnxruntime, "torch_eager": _torch}
+    ways = dict(_WAYS)
     if _takes_bf16(card):
         ways["openvino_bf16"] = functools.partial(_openvino, precision="bf16")
+    timed_call = functools.partial(time_call, repeats=repeats, warm_ups=min(WARM_UPS, repeats))
     for name, make in ways.items():
+        if only not in (None, name):
+            continue
         down, up = make(card, "downscale"), make(card, "upscale")
         packet = down({"image": image})
         timed = {
-            "downscale": time_call(functools.partial(down, {"image": image})),
-            "upscale": time_call(functools.partial(up, packet)),
+            "downscale": timed_call(functools.partial(down, {"image": image})),
+            "upscale": timed_call(functools.partial(up, packet)),
         }
         results[name] = {**timed, "both_median_ms": sum(one["median_ms"] for one in timed.values())}
     return results
@@ -141,6 +147,10 @@ def _onnxruntime(card: ModelCard, direction: Any) -> Callable[[dict[str, Any]], 
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
+_WAYS = {"openvino": _openvino, "onnxruntime": _onnxruntime, "torch_eager": _torch}
+"""Engine -> what makes a direction of it."""
+
+
 def _size(text: str) -> tuple[int, int]:
     """Width and height from "512x384", for argparse."""
     if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text):
@@ -154,22 +164,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="bdflow-x4")
     parser.add_argument("--size", type=_size, default="512x512", help="HR width x height, multiples of the scale")
+    parser.add_argument("--only", choices=_WAYS, help="this engine alone, and nothing of refinement and start-up")
+    parser.add_argument("--repeats", type=int, choices=range(2, 101), metavar="N", default=REPEATS, help="timed calls")
     parser.add_argument("--output", type=pathlib.Path)
     args = parser.parse_args()
     width, height = args.size
     card = find_model(args.model)
-    measured = engines(card, height, width)
+    measured = engines(card, height, width, only=args.only, repeats=args.repeats)
     result = {
         **environment(card),
         "size": [width, height],
         "macs": card.config.macs(height, width),
         "matrix_product_macs_per_s": matrix_product(),
         "engines": measured,
-        "refine_step_ms": refine_step(card, height, width),
-        "openvino_to_torch_eager": measured["openvino"]["both_median_ms"] / measured["torch_eager"]["both_median_ms"],
-        "import_s": import_time(),
-        "cold_start_1mp": cold_start(card, height=1000, width=1000),
     }
+    if args.only is None:
+        both = {name: timed["both_median_ms"] for name, timed in measured.items()}
+        result["refine_step_ms"] = refine_step(card, height, width)
+        result["openvino_to_torch_eager"] = both["openvino"] / both["torch_eager"]
+        result["import_s"] = import_time()
+        result["cold_start_1mp"] = cold_start(card, height=1000, width=1000)
     if args.output:
         write_result(args.output, result)
     sys.stdout.write(json.dumps(result, indent=2) + "\n")

@@ -50,7 +50,7 @@ def _processor(result: dict[str, Any]) -> str:
 
 def command_table() -> list[str]:
     """What the command takes from its start to the written file (`latency/*.json`), once per model."""
-    results = {one["model"]: one for one in read_all("latency/*.json")}
+    results = {one["model"]: one for one in read_all("latency/*.json") if "cold_start_1mp" in one}
     rows = (
         [model, *(f"{one['cold_start_1mp'][f'{way}_s']:.1f} s" for way in ("downscale", "upscale")), _processor(one)]
         for model, one in results.items()

@@ -83,9 +83,9 @@ class PngPicture:
         return io.BufferedReader(_Parts(source, SIGNATURE + b"".join(head), self._pixels, chunk(b"IEND", b"")))
 
     def _of_pixels(self, kind: bytes) -> bytes:
-        """The data of a chunk for Pillow, which compares a transparent grey of 2 or 4 bits with greys of 8."""
+        """The data of a chunk for Pillow, which compares a transparent grey of few bits with greys of 8."""
         data, ihdr = self.chunks[kind], Ihdr.parse(self.chunks[b"IHDR"])
-        if kind == b"tRNS" and (ihdr.colour_type, len(data)) == (_GREY, 2) and ihdr.bit_depth in (2, 4):
+        if kind == b"tRNS" and (ihdr.colour_type, len(data)) == (_GREY, 2) and ihdr.bit_depth < 8:
             most = (1 << ihdr.bit_depth) - 1
             return (int.from_bytes(data, "big") % (most + 1) * (255 // most)).to_bytes(2, "big")
         return data

@@ -10,19 +10,20 @@ from typing import BinaryIO
 from bdflow_rt.containers import icc_matrix
 from bdflow_rt.containers.advice import TO_8_BIT_RGB
 from bdflow_rt.containers.colour import FileColour
+from bdflow_rt.containers.pillow import is_before_13
 from bdflow_rt.errors import UnsupportedImageError
 from bdflow_rt.picture import MAX_ICC_BYTES
 
 _V3_BYTES, _V4_BYTES, _V5_BYTES = 56, 108, 124
 _EMBEDDED, _LINKED, _CALIBRATED = (int.from_bytes(mark, "big") for mark in (b"MBED", b"LINK", bytes(4)))
-_BIT_FIELDS = 3
+_RLE4, _BIT_FIELDS = 2, 3
 
 
 def bmp_colour(stream: BinaryIO, *, name: str) -> FileColour:
     """What a BMP says of its colours; the stream is at its start afterwards.
 
     Raises:
-        UnsupportedImageError: it has 16 bits and an alpha channel.
+        UnsupportedImageError: it has 16 bits and an alpha channel, or a code that Pillow before 13 does not read.
     """
     header = stream.read(14 + _V5_BYTES)[14:]
     stream.seek(0)
@@ -34,6 +35,11 @@ def bmp_colour(stream: BinaryIO, *, name: str) -> FileColour:
     if size >= _V3_BYTES and bits == 16 and compression == _BIT_FIELDS and any(header[52:56]):
         raise UnsupportedImageError(
             f"{name} is a 16-bit BMP with an alpha channel, which is not read here; convert it to an 8-bit RGB PNG, "
+            f"for example with: {TO_8_BIT_RGB}"
+        )
+    if compression == _RLE4 and is_before_13():
+        raise UnsupportedImageError(
+            f"{name} is a BMP in 4-bit run-length code, which Pillow reads from version 13 on; convert it to a PNG, "
             f"for example with: {TO_8_BIT_RGB}"
         )
     if size >= _V4_BYTES and kind == _CALIBRATED:

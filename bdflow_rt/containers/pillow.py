@@ -12,6 +12,11 @@ from bdflow_rt.fork import fork_safe_lock
 _LOCK = fork_safe_lock()
 
 
+def is_before_13() -> bool:
+    """Whether Pillow is older than version 13, which decodes some rare kinds that earlier ones call damaged."""
+    return int(importlib.import_module("PIL").__version__.partition(".")[0]) < 13
+
+
 class _Setting:
     """A global of a Pillow module, changed for as long as anybody here needs another value than the host's.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bdflow_rt.containers.advice import TO_8_BIT_RGB, TO_LZW, WITHOUT_EXTRA_CHANNELS
+from bdflow_rt.containers.pillow import is_before_13
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def prepare_tiff(image: TiffImageFile, *, name: str) -> None:
         )
     if tags.get(_PHOTOMETRIC) == _YCBCR and compression == _UNCOMPRESSED and not _is_plain_ycbcr(tags):
         raise UnsupportedImageError(
-            f"{name} is a TIFF of uncompressed YCbCr that is subsampled or not of BT.601 at full range; convert it to "
+            f"{name} is a TIFF of uncompressed YCbCr of a kind that is not decoded right here; convert it to "
             f"8-bit RGB, for example with: {TO_8_BIT_RGB}"
         )
     dropped = len(tags.get(_EXTRA_SAMPLES, ())) - image.mode.upper().endswith("A")
@@ -92,10 +93,11 @@ def _set_palette(image: TiffImageFile, name: str) -> None:
 
 
 def _is_plain_ycbcr(tags: Any) -> bool:
-    """Whether each pixel has its own chroma, and plain BT.601 at full range makes RGB of it."""
+    """Whether each pixel has its own chroma, plain BT.601 at full range makes RGB of it, and Pillow decodes that."""
     coefficients, reference = tags.get(_COEFFICIENTS, _BT601), tags.get(_REFERENCE, _FULL_RANGE)
     return (
-        tuple(tags.get(_SUBSAMPLING, (2, 2))) == (1, 1)
+        not is_before_13()
+        and tuple(tags.get(_SUBSAMPLING, (2, 2))) == (1, 1)
         and [round(float(value), 3) for value in coefficients] == list(_BT601)
         and [round(float(value)) for value in reference] == list(_FULL_RANGE)
     )

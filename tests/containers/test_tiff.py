@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bdflow_rt import Rescaler
 from bdflow_rt.cli.main import main
 from bdflow_rt.containers import read_picture
+from bdflow_rt.containers.pillow import is_before_13
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 from tests.containers.build import refused
 from tests.containers.tiff import (
@@ -194,7 +195,7 @@ def ycbcr_tiff(pixels: UInt8Array, across: int, down: int, *, compress: bool, ta
 def test_subsampled_ycbcr_is_decoded_right_or_refused(across: int, down: int, compress: bool) -> None:
     flat = np.random.default_rng(1).integers(0, 256, (4, 5, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
     data = ycbcr_tiff(flat, across, down, compress=compress, tags={})
-    if not compress and (across, down) != (1, 1):
+    if not compress and ((across, down) != (1, 1) or is_before_13()):
         with refused(UnsupportedImageError, "YCbCr"):
             read_picture(data)
         return
@@ -248,5 +249,5 @@ def test_a_second_channel_of_grey_is_alpha_or_refused(kind: int) -> None:
     if kind:
         assert read_picture(data).pixels[0, :, 0].tolist() == [10, 20]
         return
-    with refused(UnsupportedImageError, "1 channel beside its colours"):
+    with refused(UnsupportedImageError, "not read here" if is_before_13() else "1 channel beside its colours"):
         read_picture(data)

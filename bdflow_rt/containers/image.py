@@ -16,6 +16,7 @@ from bdflow_rt.containers.advice import FIRST_PAGE, TO_8_BIT_RGB
 from bdflow_rt.containers.colour import Colours, Kind, check_colours, check_profile_size, choose_profile, srgb_converter
 from bdflow_rt.containers.decoders import load_pixels, open_picture
 from bdflow_rt.containers.icc import grey_profile, rgb_profile
+from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.source import open_input
 from bdflow_rt.errors import ArgumentError, CorruptImageError, UnsupportedImageError, check_type, check_whole, describe
 from bdflow_rt.files import PathLike, as_path, write_atomically
@@ -92,7 +93,9 @@ def read_picture(
                     f"{name} is a small picture that bdflow made; what restores its large original does not go along.",
                     stacklevel=2,
                 )
-            return _Conversion(kind, profile, colours == "convert", fill, name).run(image, facts.orientation)
+            conversion = _Conversion(kind, profile, colours == "convert", fill, name)
+            with pillow_settings(image.size):  # Pillow before 13 checks its limit on pixels in blocks too
+                return conversion.run(image, facts.orientation)
 
 
 def write_picture(path: PathLike, picture: Picture) -> int:

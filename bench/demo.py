@@ -68,10 +68,13 @@ def run(source: pathlib.Path, output: pathlib.Path = OUTPUT) -> None:
     ours_db, bicubic_db = (psnr_y(image, hr, border=scale) for image in (restored, bicubic))
     side = min(DETAIL, height, width)
     panels = [
-        ("HR (original)", hr),
-        (f"LR, {packet.lr.shape[1]} x {packet.lr.shape[0]}", _enlarged(packet.lr, scale, height, width)),
-        (f"bicubic {bicubic_db:.2f} dB", bicubic),
-        (f"BDFlow RT {ours_db:.2f} dB", restored),
+        (f"original: {width} x {height}, {source.stat().st_size:,} bytes", hr),
+        (
+            f"LR file: {packet.lr.shape[1]} x {packet.lr.shape[0]}, {small.stat().st_size:,} bytes",
+            _enlarged(packet.lr, scale, height, width),
+        ),
+        (f"bicubic: {bicubic_db:.2f} dB", bicubic),
+        (f"restored from the LR file: {ours_db:.2f} dB", restored),
     ]
     image = comparison(panels, window=(*busiest_window(hr, side), side))
     write_atomically(picture_path, lambda file: image.save(file, "PNG"))

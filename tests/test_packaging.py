@@ -20,7 +20,9 @@ FOLDERS = {
     "bench": "bdflow_rt/bench",
 }
 SUFFIXES = {".py", ".typed", ".cuh", ".json", ".safetensors", ".xz", ".onnx", ".toml"}
-TOP_LEVEL = ("setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "README.md", "CHANGELOG.md", "LICENSE")
+TOP_LEVEL = (
+    "setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE",
+)  # fmt: skip
 
 BUILD = "import sys; from setuptools import build_meta; build_meta.{hook}(sys.argv[1])"
 
@@ -49,7 +51,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, as building writes into the tree, and offline, with the setuptools that is here."""
     copy = tmp_path_factory.mktemp("copy")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in (*FOLDERS, "tests"):
+    for folder in (*FOLDERS, "tests", "examples"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
     for name in TOP_LEVEL:
         shutil.copy(ROOT / name, copy / name)
@@ -76,6 +78,7 @@ def test_sdist_holds_every_source_the_tests_and_the_licence(sdist: Path) -> None
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = [*_sources().values(), *(ROOT / name for name in TOP_LEVEL), ROOT / "tests" / "support.py"]
+    wanted += (ROOT / "examples").glob("*.*")
     assert sorted({path.relative_to(ROOT).as_posix() for path in wanted} - names) == []
 
 

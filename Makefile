@@ -94,7 +94,7 @@ gpu-sanitize: gpu-tree
 	        || status=1; done; exit $$status
 
 clean:
-	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo-out example-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # An interrupted or incomplete .venv (Debian without python3-venv leaves one that lacks pip) is made anew.
 $(VENV)/.stamp-venv:

@@ -11,7 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +27,26 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 CPU_ALONE = {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(name: str, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def started(name: str, folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A running example, which does not outlive the block."""
+    with subprocess.Popen(
         [sys.executable, str(ROOT / "examples" / name), *arguments], cwd=folder, env={**os.environ, **environment},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run(name: str, folder: Path, *arguments: str, **environment: str) -> str:
     """What an example prints, when it has ended well."""
-    with start(name, folder, *arguments, **environment) as process:
+    with started(name, folder, *arguments, **environment) as process:
         out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert "Traceback" not in err
-    return out
+        assert process.returncode == 0, err
+        assert "Traceback" not in err
+        return out
 
 
 def without(package: str, folder: Path) -> dict[str, str]:
@@ -107,7 +115,7 @@ def test_the_server_answers_its_own_clients_and_stops(tmp_path: Path) -> None:
 
 
 def ask(port: int, path: str, body: bytes) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     connection.request("POST", path, body)
     response = connection.getresponse()
     return response.status, response.read()
@@ -120,7 +128,7 @@ def test_the_server_refuses_what_it_cannot_take_and_ends_a_request_before_it_end
         port = free.getsockname()[1]
     file = io.BytesIO()
     Image.fromarray(photo(800, 1200, 3)).save(file, "PNG")
-    with start("04_server.py", tmp_path, str(port)) as server, ThreadPoolExecutor(24) as clients:
+    with started("04_server.py", tmp_path, str(port)) as server, ThreadPoolExecutor(24) as clients:
         assert server.stdout is not None
         assert f":{port}" in server.stdout.readline()
         assert ask(port, "/downscale", b"no picture")[0] == 400
@@ -129,7 +137,7 @@ def test_the_server_refuses_what_it_cannot_take_and_ends_a_request_before_it_end
         assert {status for status, _ in answers} == {200, 503}
         small = {body for status, body in answers if status == 200}
         assert len(small) == 1
-        pending = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        pending = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
         pending.request("POST", "/upscale", small.pop())
         ask(port, "/downscale", b"no picture")  # connections are taken in their order: the one before has its thread
         server.send_signal(signal.SIGTERM)
@@ -138,7 +146,7 @@ def test_the_server_refuses_what_it_cannot_take_and_ends_a_request_before_it_end
         body = response.read()
         with Image.open(io.BytesIO(body)) as image:
             assert image.size == (1200, 800)
-        out, err = server.communicate(timeout=60)
+        out, err = server.communicate(timeout=300)
     assert (server.returncode, out) == (0, "closed\n"), err
 
 

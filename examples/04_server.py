@@ -64,6 +64,13 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing of single requests."""
 
 
+class Server(ThreadingHTTPServer):
+    """A thread for each request; closing it waits for those under way."""
+
+    daemon_threads = False
+    request_queue_size = 128  # connections that wait to be accepted; further ones are reset
+
+
 def png(pixels: UInt8Array) -> bytes:
     """A picture as the bytes of a PNG file."""
     file = io.BytesIO()
@@ -103,10 +110,9 @@ def main() -> None:
     """Serve, and end without breaking off a request."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP if port else ())  # before there are threads, which inherit it
-    ThreadingHTTPServer.daemon_threads = False  # closing the server waits for the requests under way
     with Rescaler.from_pretrained("bdflow-x4-fast", workers=WORKERS) as Handler.rescaler:
         Handler.rescaler.warm_up(height=240, width=320)
-        with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        with Server(("127.0.0.1", port), Handler) as server:
             threading.Thread(target=server.serve_forever).start()
             try:
                 print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)

@@ -20,11 +20,8 @@ DOCS = ROOT / "docs"
 PAGES: dict[pathlib.Path, Tables] = {
     ROOT / "README.md": {
         "models": report_models.which_table,
-        "quality": report_quality.quality_table,
-        "latency": report_speed.latency_table,
-        "command": report_speed.command_table,
-        "gpu-latency": report_speed.gpu_latency_table,
     },
+    DOCS / "start" / "models.md": {"models": report_models.which_table},
     DOCS / "models" / "index.md": {
         "models": report_models.which_table,
         "model-terms": report_models.terms,

@@ -63,6 +63,16 @@ def check_type(name: str, value: object, kinds: type | tuple[type, ...], what: s
         raise ArgumentError(f"{name} is a {type(value).__name__}; it must be {what}.")
 
 
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Check that an argument is one of some words.
+
+    Raises:
+        ArgumentError: it is something else; `name` starts the message.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(f"{name} is {describe(value)}; it must be one of {', '.join(choices)}.")
+
+
 class ShapeError(ArgumentError):
     """An array has the wrong number of dimensions or a size that does not fit."""
 

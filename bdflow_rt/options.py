@@ -16,6 +16,8 @@ PrecisionChoice = Literal["auto", Precision]
 Backend = Literal["openvino", "torch", "tensorrt", "tensorrt-rtx"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 """The backends whose engines are built beforehand, and kept in a cache."""
+Colours = Literal["keep", "assume", "convert"]
+"""What becomes of a picture whose colours are not those of sRGB."""
 Progress = Callable[[int, int], None]
 """Called with how much is done, and how much there is in all."""
 

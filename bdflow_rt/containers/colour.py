@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from bdflow_rt.containers.icc import cmyk_profile, rgb_profile
-from bdflow_rt.errors import ArgumentError, UnsupportedImageError, describe
+from bdflow_rt.errors import UnsupportedImageError
+from bdflow_rt.options import Colours
 from bdflow_rt.picture import MAX_ICC_BYTES
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-Colours = Literal["keep", "convert", "assume"]
 Kind = Literal["rgb", "grey", "cmyk"]
 
 
@@ -41,17 +41,6 @@ class FileColour:
     other: str = ""
     made: bytes | None = None
     unread: str = ""
-
-
-def check_colours(colours: object) -> None:
-    """Check the option of that name.
-
-    Raises:
-        ArgumentError: it is none of its values.
-    """
-    if colours not in get_args(Colours):
-        allowed = ", ".join(map(repr, get_args(Colours)))
-        raise ArgumentError(f"colours is {describe(colours)}; it must be one of {allowed}.")
 
 
 def choose_profile(colour: FileColour, kind: Kind, *, colours: Colours, name: str) -> bytes | None:

@@ -8,19 +8,27 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 import numpy as np
 
 from bdflow_rt.containers.advice import FIRST_PAGE, TO_8_BIT_RGB
-from bdflow_rt.containers.colour import Colours, Kind, check_colours, check_profile_size, choose_profile, srgb_converter
+from bdflow_rt.containers.colour import Kind, check_profile_size, choose_profile, srgb_converter
 from bdflow_rt.containers.decoders import load_pixels, open_picture
 from bdflow_rt.containers.icc import grey_profile, rgb_profile
 from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.source import open_input
-from bdflow_rt.errors import ArgumentError, CorruptImageError, UnsupportedImageError, check_type, check_whole, describe
+from bdflow_rt.errors import (
+    ArgumentError,
+    CorruptImageError,
+    UnsupportedImageError,
+    check_choice,
+    check_type,
+    check_whole,
+    describe,
+)
 from bdflow_rt.files import PathLike, as_path, write_atomically
-from bdflow_rt.options import DEFAULT_MAX_PIXELS, MAX_SIDE, check_max_pixels
+from bdflow_rt.options import DEFAULT_MAX_PIXELS, MAX_SIDE, Colours, check_max_pixels
 from bdflow_rt.picture import MAX_ICC_BYTES, Picture, UInt8Array, to_grey
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ def read_picture(
     background: str | None = None,
     colours: Colours = "keep",
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    name: str = "The picture",
 ) -> Picture:
     """Read a picture file: PNG, JPEG, WebP, TIFF, BMP, PPM or GIF.
 
@@ -53,6 +62,7 @@ def read_picture(
             (chunks gAMA, cHRM and cICP of a PNG, EXIF's Adobe RGB, calibrated BMP); "convert" converts such pictures to
             sRGB, CMYK with a profile too; "assume" takes every picture as sRGB.
         max_pixels: larger pictures are refused before they are decoded.
+        name: what messages call content without a file's name.
 
     Raises:
         MissingFileError, UnreadableFileError: the file cannot be opened.
@@ -67,12 +77,12 @@ def read_picture(
             whose hidden part is not looked at.
     """
     check_max_pixels(max_pixels)
-    check_colours(colours)
+    check_choice("colours", colours, get_args(Colours))
     fill = None if background is None else _parse_colour(background)
     if isinstance(source, bytes):
         if not source:
-            raise CorruptImageError("The picture is empty (0 bytes); get it again from where it was made.")
-        name, opened = "The picture", nullcontext[BinaryIO](io.BytesIO(source))
+            raise CorruptImageError(f"{name} is empty (0 bytes); get it again from where it was made.")
+        opened = nullcontext[BinaryIO](io.BytesIO(source))
     else:
         name, opened = f"'{as_path(source)}'", open_input(source)  # type: ignore[assignment]
     with opened as stream:

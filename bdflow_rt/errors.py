@@ -31,6 +31,11 @@ def describe(value: object) -> str:
         return f"a {type(value).__name__} that cannot be shown"
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 bit", "2 bits"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 class BdflowError(Exception):
     """Root of everything BDFlow RT raises on purpose."""
 
@@ -147,6 +152,10 @@ class OutputError(BdflowError):
 
 class OutputExistsAsInputError(OutputError):
     """The output path names the input file."""
+
+
+class OutputExistsError(OutputError):
+    """The output exists, and nobody said that it may be replaced."""
 
 
 class UnwritableOutputError(OutputError):

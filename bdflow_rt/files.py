@@ -1,17 +1,22 @@
 """Writing whole files: a failed or killed write leaves the old file, never half of the new one.
 
-And what JSON can hold, and what a process is started with: descriptors 0 to 2, and the streams of Python on them.
+Names that stand for an open descriptor, such as /dev/stdout, are written through it. And what JSON can hold, and what
+a process is started with: descriptors 0 to 2, and the streams of Python on them.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import math
 import os
+import re
 import secrets
+import shutil
 import stat
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -22,6 +27,8 @@ from bdflow_rt.errors import ArgumentError, DiskFullError, OutputError, OutputEx
 PathLike = str | os.PathLike[str]
 Writer = Callable[[BinaryIO], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d{1,9})")
+_STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 def is_path(value: object) -> TypeGuard[PathLike]:
@@ -40,11 +47,25 @@ def as_path(path: PathLike) -> Path:
     return Path(path)
 
 
+def descriptor_of(path: PathLike) -> int | None:
+    """The number of the open descriptor that a name stands for, such as 1 for /dev/stdout; None for other names."""
+    name = os.fspath(path)
+    named = _DESCRIPTOR.fullmatch(name)
+    return None if named is None else _STANDARD[name] if named[1] is None else int(named[1])
+
+
+def shown(path: PathLike) -> str:
+    """What messages call a file: its name in quotes, or which of the standard streams it is."""
+    number = descriptor_of(path)
+    return f"'{path}'" if number not in (0, 1) else "standard output" if number else "standard input"
+
+
 def write_atomically(path: PathLike, content: bytes | Writer) -> int:
     """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
 
     An existing file keeps its permissions, a new one gets those of the umask; a symbolic link stays one, and its
-    target is replaced. Pipes and devices such as /dev/stdout are written straight, since a rename would replace them.
+    target is replaced. Pipes, devices and open descriptors such as /dev/stdout are written straight, since a rename
+    would replace them; so is, with a `UserWarning`, a file that is mounted by itself, which no rename replaces.
 
     Args:
         path: where to.
@@ -55,17 +76,20 @@ def write_atomically(path: PathLike, content: bytes | Writer) -> int:
 
     Raises:
         DiskFullError: disk, quota or file size limit reached; the partial file was removed.
-        UnwritableOutputError: missing or read-only folder, or `path` is a folder.
+        UnwritableOutputError: missing or read-only folder, or `path` is a folder; or a descriptor is closed, a
+            terminal, or a pipe whose reader has gone, which is a `BrokenPipeError` as the cause.
     """
     name = as_path(path)
     with _typed_errors(name):
+        if (number := descriptor_of(name)) is not None:
+            _check_descriptor(name, number)
+            with open(os.dup(number), "wb") as file:
+                return file.write(_whole(content))
         status = _status(name)
         target = Path(os.path.realpath(name))
         if status is not None and not _is_replaceable(status, target):
-            data = io.BytesIO()  # what writes to a file may seek in it
-            _fill(data, content)
             with open(name, "wb") as file:
-                return file.write(data.getbuffer())
+                return file.write(_whole(content))
         _check_writable(name, target, status)
         return _replace(target, content, status=status)
 
@@ -94,13 +118,39 @@ def _replace(target: Path, content: bytes | Writer, *, mode: int = 0o666, status
             file.flush()
             os.fsync(descriptor)
             size = os.fstat(descriptor).st_size
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            _write_in_place(temporary, target)
     except BaseException:  # an interrupt, too, leaves nothing behind
         with suppress(OSError):
             os.unlink(temporary)
         raise
     sync_folder(target.parent)
     return size
+
+
+def _write_in_place(temporary: Path, target: Path) -> None:
+    """Write the content of a file over another one that cannot be renamed over: in a container, one that is mounted."""
+    with open(temporary, "rb") as source, open(target, "r+b") as file:
+        try:
+            file.truncate()
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            raise UnwritableOutputError(
+                f"'{target}', which is mounted by itself, could not be written in place ({error.strerror}), and what is "
+                "in it now is not whole. Free some space and write it again."
+            ) from error
+    temporary.unlink()
+    warnings.warn(
+        f"'{target}' is mounted by itself, so it was written in place: had that failed, half a file would be left. "
+        "Mount its folder instead to have it replaced as a whole.",
+        stacklevel=6,
+    )
 
 
 def check_output(path: PathLike, *, inputs: Iterable[PathLike] = ()) -> None:
@@ -118,12 +168,15 @@ def check_output(path: PathLike, *, inputs: Iterable[PathLike] = ()) -> None:
         for source in map(as_path, inputs):
             same = False
             with suppress(OSError, ValueError):  # an input that cannot be looked at gets its own error when it is read
-                same = status is not None and os.path.samestat(status, os.stat(source))
+                same = is_file(status) and os.path.samestat(status, os.stat(source))
             if same:
                 raise OutputExistsAsInputError(
-                    f"The output '{name}' is the same file as the input '{source}', which would be lost. "
+                    f"The output {shown(name)} is the same file as the input {shown(source)}, which would be lost. "
                     "Choose another name for the output."
                 )
+        if (number := descriptor_of(name)) is not None:
+            _check_descriptor(name, number)
+            return
         if status is not None and not _is_replaceable(status, target):
             return
         _check_writable(name, target, status)
@@ -142,6 +195,8 @@ def _typed_errors(name: Path) -> Iterator[None]:
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         code = error.errno if isinstance(error, OSError) else None
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if descriptor_of(name) is not None:
+            raise _typed_of_descriptor(name, code, reason) from error
         if code in _FULL:
             raise DiskFullError(
                 f"'{name}' could not be written ({reason}), and no partial file is left. Free some space or choose "
@@ -157,6 +212,37 @@ def _typed_errors(name: Path) -> Iterator[None]:
         ) from error
 
 
+def _typed_of_descriptor(name: Path, code: int | None, reason: str) -> OutputError:
+    what = shown(name)
+    what = what[:1].upper() + what[1:]
+    if code in _FULL:
+        return DiskFullError(
+            f"{what} could not be written whole ({reason}), so what is there is no picture. Free some space or choose "
+            "another disk."
+        )
+    if code == errno.EBADF:
+        return UnwritableOutputError(f"{what} is closed; send it to a file or a pipe, or name a file.")
+    return UnwritableOutputError(f"{what} cannot be written ({reason}). Send it to a file or a pipe, or name a file.")
+
+
+def _check_descriptor(name: Path, number: int) -> None:
+    """Refuse a descriptor that is closed, or a terminal, which would show the bytes."""
+    mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+    if mode == os.O_RDONLY:  # as `fill_descriptors` leaves one that was closed
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    if os.isatty(number):
+        what = shown(name)
+        raise UnwritableOutputError(
+            f"{what[:1].upper() + what[1:]} is a terminal, and a picture is no text; send it to a file or a pipe, or "
+            "name a file."
+        )
+
+
+def is_file(status: os.stat_result | None) -> TypeGuard[os.stat_result]:
+    """Whether something is there, and is a file: no folder, pipe or device."""
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
 def _status(name: Path) -> os.stat_result | None:
     """What the name stands for, links followed, or None where it is free; a free name needs no folder yet."""
     try:
@@ -170,7 +256,7 @@ def _is_replaceable(status: os.stat_result, target: Path) -> bool:
     if stat.S_ISDIR(status.st_mode):
         return True  # refused by _check_writable
     at_target = _status(target)
-    return stat.S_ISREG(status.st_mode) and at_target is not None and os.path.samestat(status, at_target)
+    return is_file(status) and at_target is not None and os.path.samestat(status, at_target)
 
 
 def _check_writable(name: Path, target: Path, status: os.stat_result | None) -> None:
@@ -187,7 +273,7 @@ def _temporary_beside(target: Path) -> Path:
 
 
 def _keep_owner_and_mode(descriptor: int, status: os.stat_result) -> None:
-    with suppress(PermissionError):  # only root can give a file away
+    with suppress(OSError):  # only root can give a file away, and in a user namespace only to users that it knows
         os.fchown(descriptor, status.st_uid, status.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 
@@ -197,6 +283,14 @@ def _fill(file: BinaryIO, content: bytes | Writer) -> None:
         content(file)
     else:
         file.write(content)
+
+
+def _whole(content: bytes | Writer) -> bytes | memoryview:
+    if not callable(content):
+        return content
+    data = io.BytesIO()  # what writes to a file may seek in it
+    content(data)
+    return data.getbuffer()
 
 
 def finite(value: Any) -> Any:

@@ -31,6 +31,7 @@ from bdflow_rt.errors import (
     OutOfMemoryError,
     shorten,
 )
+from bdflow_rt.install import install_extra
 
 if TYPE_CHECKING:
     import cupy
@@ -388,9 +389,9 @@ def _cuda_problem() -> str | None:
         import cupy
         from cupy.cuda import runtime
     except (ImportError, OSError) as error:
-        return f"GPU arrays need CuPy, which cannot be imported ({shorten(error)}). pip install 'bdflow-rt[cuda]'"
+        return f"GPU arrays need CuPy, which cannot be imported ({shorten(error)}): {install_extra('cuda')}"
     if int(cupy.__version__.partition(".")[0]) < _CUPY:
-        return f"GPU arrays need CuPy {_CUPY} or newer, this is {cupy.__version__}. pip install 'bdflow-rt[cuda]'"
+        return f"GPU arrays need CuPy {_CUPY} or newer, this is {cupy.__version__}: {install_extra('cuda')}"
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:

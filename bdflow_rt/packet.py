@@ -18,6 +18,7 @@ from bdflow_rt.errors import (
     check_type,
     check_whole,
     describe,
+    plural,
 )
 from bdflow_rt.interop import check_gpu_bytes, is_gpu_array, to_host
 from bdflow_rt.options import MAX_SIDE, check_area
@@ -277,8 +278,8 @@ class Packet:
             )
         if (header.scale, header.bits) != (interface.scale, interface.bits):
             raise PacketMismatchError(
-                f"The packet says scale {header.scale} and {header.bits} bits, but its model {card.id} has scale "
-                f"{interface.scale} and {interface.bits} bits. Create the packet again."
+                f"The packet says scale {header.scale} and {plural(header.bits, 'bit')}, but its model {card.id} has scale "
+                f"{interface.scale} and {plural(interface.bits, 'bit')}. Create the packet again."
             )
         check_area("The packet restores to", header.width, header.height, max_pixels=max_pixels)
 
@@ -308,7 +309,7 @@ class Packet:
         if (self.boundary is None) != (bits == 0):
             found = "no boundary map" if self.boundary is None else "a boundary map"
             raise PacketMismatchError(
-                f"The packet has {found}, but its header says {bits} bits per pixel. A map is needed exactly where "
+                f"The packet has {found}, but its header says {plural(bits, 'bit')} per pixel. A map is needed exactly where "
                 "bits is 1 to 8; create the packet again."
             )
         if self.boundary is None:
@@ -321,6 +322,6 @@ class Packet:
             )
         if not self.on_gpu and (level := int(self.boundary.max())) >= 1 << bits:
             raise PacketMismatchError(
-                f"The boundary map has level {level}, but the header says {bits} bits per pixel, so at most "
+                f"The boundary map has level {level}, but the header says {plural(bits, 'bit')} per pixel, so at most "
                 f"{(1 << bits) - 1}. Create the packet again with the model that made the map."
             )

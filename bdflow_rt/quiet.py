@@ -20,6 +20,8 @@ _WITHOUT_MODULE = {"openvino": "openvino_telemetry"}
 """Library -> module that it does without where it cannot be imported; it looks for it when it is imported itself."""
 _WITH_ENVIRONMENT = {"onnxruntime": {"ORT_DISABLE_TELEMETRY": "1", "ORT_TELEMETRY_DISABLED": "1"}}
 """Library -> environment variables that it reads when it is imported, of one release or another."""
+SILENCED = ("OpenVINO", "ONNX Runtime")
+"""The libraries of these tables, as people call them."""
 _lock = fork_safe_lock()
 
 

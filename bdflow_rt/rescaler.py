@@ -15,7 +15,7 @@ from bdflow_rt.engines.front import RGB, Front, named
 from bdflow_rt.engines.select import choose_precision, select
 from bdflow_rt.errors import ArgumentError, check_type, check_whole
 from bdflow_rt.files import PathLike, as_path, check_output, is_path
-from bdflow_rt.options import Options, Precision, Progress, RescalerOptions, as_options, as_sequence
+from bdflow_rt.options import Colours, Options, Precision, Progress, RescalerOptions, as_options, as_sequence
 from bdflow_rt.packet import Packet, ZPolicy
 from bdflow_rt.picture import Picture
 from bdflow_rt.runtime.pool import JointJob
@@ -150,6 +150,7 @@ class Rescaler:
         *,
         z: ZPolicy | None = None,
         background: str | None = None,
+        colours: Colours = "keep",
         refine: int = 0,
         progress: Progress | None = None,
         front: Front = RGB,
@@ -164,6 +165,7 @@ class Rescaler:
                 path of a picture file; or what `front` says.
             z: what `upscale` shall use for Z; None is Z = 0.
             background: colour to flatten a transparent picture file over, as in CSS.
+            colours: for a picture file whose colours are not those of sRGB, as for `read_picture`.
             refine: steps of gradient descent on the LR pixels, which bring the restored picture nearer to this one and
                 cost time only here (`runtime.refine`); 0 is none, docs/results/quality.md has what 20 gain. Needs
                 PyTorch, and the picture in the host's memory.
@@ -186,7 +188,9 @@ class Rescaler:
             ClosedError: the rescaler was closed.
         """
         work = Work(z=z, refine=refine, progress=progress, front=front, out=out, stream=stream)
-        return work.downscale(self._runner, self.card, [self._source(image, background, front)]).wait()[0]
+        return work.downscale(
+            self._runner, self.card, [self._source(image, front, background=background, colours=colours)]
+        ).wait()[0]
 
     def submit_downscale(
         self,
@@ -194,6 +198,7 @@ class Rescaler:
         *,
         z: ZPolicy | None = None,
         background: str | None = None,
+        colours: Colours = "keep",
         refine: int = 0,
         front: Front = RGB,
         out: Mapping[str, Any] | None = None,
@@ -206,7 +211,7 @@ class Rescaler:
         of the host's is made by one of the workers, in a thread: its array must not change before the job has ended.
 
         Args:
-            image, z, background, refine, front, out, stream: as for `downscale`.
+            image, z, background, colours, refine, front, out, stream: as for `downscale`.
             block: where two jobs per worker run or wait already, wait for room; not for arrays of a GPU, whose queue is
                 the stream.
 
@@ -216,10 +221,10 @@ class Rescaler:
             `wait`.
         """
         work = Work(z=z, refine=refine, front=front, out=out, stream=stream)
-        source = None if is_path(image) else self._source(image, background, front)
+        source = None if is_path(image) else self._source(image, front, background=background, colours=colours)
 
         def begin() -> Job[list[Packet]]:
-            read = self._source(image, background, front) if source is None else source
+            read = self._source(image, front, background=background, colours=colours) if source is None else source
             return work.downscale(self._runner, self.card, [read])
 
         return self._submit(begin, now=source is not None and source.on_gpu, block=block)
@@ -230,6 +235,7 @@ class Rescaler:
         *,
         z: ZPolicy | None = None,
         background: str | None = None,
+        colours: Colours = "keep",
         refine: int = 0,
         stream: Any = None,
     ) -> list[Packet]:
@@ -239,13 +245,16 @@ class Rescaler:
 
         Args:
             images: (N, H, W, 3) uint8, or a sequence of what `downscale` takes, of any sizes.
-            z, background, refine, stream: as for `downscale`.
+            z, background, colours, refine, stream: as for `downscale`.
 
         Raises:
             As `downscale`.
         """
         work, scale = Work(z=z, refine=refine, stream=stream), self.card.interface.scale
-        sources = (self._source(image, background, RGB) for image in as_sequence("downscale_batch", images))
+        sources = (
+            self._source(image, RGB, background=background, colours=colours)
+            for image in as_sequence("downscale_batch", images)
+        )
         made: list[Packet] = []
         for group in groups(self._runner, "downscale", scale, sources, lambda source: (*source.size, source.side)):
             made += work.downscale(self._runner, self.card, group).wait()
@@ -349,6 +358,7 @@ class Rescaler:
         *,
         z: ZPolicy | None = None,
         background: str | None = None,
+        colours: Colours = "keep",
         refine: int = 0,
         progress: Progress | None = None,
     ) -> Packet:
@@ -359,14 +369,16 @@ class Rescaler:
         Args:
             source: PNG, JPEG, WebP, TIFF, BMP, PPM or GIF.
             target: a .png.
-            z, background, refine, progress: as for `downscale`.
+            z, background, colours, refine, progress: as for `downscale`.
 
         Raises:
             As `downscale`; OutputError: the target cannot be written, or is the source.
         """
         check_packet_path(target)
         check_output(target, inputs=[source])
-        packet = self.downscale(as_path(source), z=z, background=background, refine=refine, progress=progress)
+        packet = self.downscale(
+            as_path(source), z=z, background=background, colours=colours, refine=refine, progress=progress
+        )
         write_packet(target, packet)
         return packet
 
@@ -377,6 +389,7 @@ class Rescaler:
         *,
         z: ZPolicy | None = None,
         force: bool = False,
+        quality: int | None = None,
         progress: Progress | None = None,
     ) -> Picture:
         """Restore the picture from what `downscale_file` wrote; grey comes back as grey, the colour profile is kept.
@@ -384,6 +397,7 @@ class Rescaler:
         Args:
             source: a packet file, or a packet that was read from one.
             target: .png, .webp, .tif, .bmp, .ppm (lossless) or .jpg.
+            quality: of JPEG, 1 to 100, None is 95; or of WebP, which becomes lossy with it.
             z, force, progress: as for `upscale`.
 
         Raises:
@@ -395,10 +409,10 @@ class Rescaler:
         else:
             check_output(target, inputs=[source])
             packet = read_packet(source, max_pixels=self.max_pixels)
-        check_picture_path(target, width=packet.header.width, height=packet.header.height)
+        check_picture_path(target, width=packet.header.width, height=packet.header.height, quality=quality)
         pixels = self.upscale(packet, z=z, force=force, progress=progress)
         picture = Picture(pixels, packet.header.colour.model, packet.icc_profile)
-        write_picture(target, picture)
+        write_picture(target, picture, quality=quality)
         return picture
 
     def warm_up(self, *, height: int = 64, width: int = 64) -> None:
@@ -434,9 +448,9 @@ class Rescaler:
     ) -> None:
         self.close(cancel=error is not None)
 
-    def _source(self, image: Image, background: str | None, front: Front) -> Source:
+    def _source(self, image: Image, front: Front, *, background: str | None, colours: Colours) -> Source:
         if is_path(image) and front == RGB:
-            image = read_picture(image, background=background, max_pixels=self.max_pixels)
+            image = read_picture(image, background=background, colours=colours, max_pixels=self.max_pixels)
         return as_source(image, front=front, max_pixels=self.max_pixels)
 
     def _checked(self, packet: Packet | PathLike, force: bool) -> Packet:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bdflow_rt.cache import Blob
 from bdflow_rt.errors import CompilerMissingError, KernelCompileError, UnsupportedArchitectureError, shorten
+from bdflow_rt.install import install_extra
 
 SOURCES = Path(__file__).resolve().parent / "cuda"
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
@@ -208,7 +209,7 @@ def _nvrtc() -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         raise CompilerMissingError(
             f"CUDA kernels are compiled by NVRTC through CuPy, and one of them is missing ({shorten(error)}). "
-            "pip install 'bdflow-rt[cuda]'"
+            f"{install_extra('cuda')}"
         ) from error
     return nvrtc
 

@@ -21,7 +21,7 @@ FOLDERS = {
 }
 MAPPED = ("kernels", "export", "bench")
 
-EVERYONES = {"errors", "files", "options", "cache", "fork", "quiet", "_version"}
+EVERYONES = {"errors", "files", "install", "options", "cache", "fork", "quiet", "_version"}
 """What every unit may import, these only one another."""
 CORE = {
     "interop", "metrics", "picture", "zoo", "kernels", "models", "packet", "containers", "engines", "engines.torch",
@@ -66,6 +66,7 @@ for _unit_name, _target in BEYOND:
 
 THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
+    "install": set(),
     "cache": set(),
     "fork": set(),
     "quiet": set(),

@@ -6,9 +6,17 @@ import argparse
 import pathlib
 from typing import Any
 
-from bdflow_rt.cli.options import add_engine_options, add_output_options, add_refine, engine_options
+from bdflow_rt.cli.options import (
+    add_engine_options,
+    add_output_options,
+    add_picture_options,
+    add_refine,
+    colours_of,
+    engine_options,
+)
 from bdflow_rt.cli.output import markdown, note, print_json, print_text, progress, table
-from bdflow_rt.errors import ArgumentError
+from bdflow_rt.cli.words import for_command_line
+from bdflow_rt.errors import ArgumentError, InputError, plural
 from bdflow_rt.zoo import DEFAULT_MODEL
 
 _RESTORED = {
@@ -17,6 +25,8 @@ _RESTORED = {
     "psnr_rgb": "PSNR-RGB",
     "ssim_rgb": "SSIM-RGB",
     "lpips": "LPIPS",
+    "border_psnr_rgb": "border PSNR-RGB",
+    "border_max_difference": "border, largest difference",
     "bicubic_psnr_y": "bicubic PSNR-Y",
     "bicubic_ssim_y": "bicubic SSIM-Y",
 }
@@ -45,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
     )
+    parser.add_argument("-r", "--recursive", action="store_true", help="pictures of subfolders too")
+    add_picture_options(parser)
     add_refine(parser)
     parser.add_argument(
         "--through", metavar="jpeg:Q", help="lossy codec and quality that every LR picture goes through (default: none)"
@@ -56,25 +68,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from bdflow_rt.evaluate.codecs import parse_through
-    from bdflow_rt.evaluate.pictures import open_pictures
+    from bdflow_rt.evaluate.pictures import open_pictures, subfolders_with_pictures
     from bdflow_rt.evaluate.quality import evaluate
     from bdflow_rt.rescaler import Rescaler
 
     if args.json and args.markdown:
         raise ArgumentError("--json and --markdown are both given; the result is printed once, so give one of them.")
     with (
-        open_pictures(args.folder) as pictures,
+        open_pictures(args.folder, recursive=args.recursive) as pictures,
         Rescaler.from_pretrained(args.model, engine_options(args)) as rescaler,
     ):
         result = evaluate(
             rescaler,
             pictures,
+            root=args.folder if args.recursive else None,
+            background=args.background,
+            colours=colours_of(args),
             refine=args.refine,
             codec=None if args.through is None else parse_through(args.through),
             track=lambda items: progress(items, label="eval", quiet=args.quiet),
         )
     if not args.quiet:
-        for line in _left_out(result):
+        below = [] if args.recursive or not args.folder.is_dir() else subfolders_with_pictures(args.folder)
+        if below:
+            note(
+                f"bdflow: note: {plural(len(below), 'subfolder')} with pictures left out ({', '.join(below[:3])}"
+                f"{', ...' if len(below) > 3 else ''}); --recursive measures them too"
+            )
+        for line in (*_left_out(result), *_failed(result)):
             note(f"bdflow: note: {line}")
     name = args.folder.name.removesuffix(".json")
     if args.json:
@@ -83,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         print_text(_markdown(name, result))
     else:
         print_text(_text(result))
-    return 0
+    return InputError.exit_code if result["failed"] else 0
 
 
 def _text(result: dict[str, Any]) -> str:
@@ -96,6 +117,8 @@ def _text(result: dict[str, Any]) -> str:
 
 
 def _markdown(folder: str, result: dict[str, Any]) -> str:
+    from bdflow_rt.evaluate.quality import BORDER
+
     lines = [f"## {result['model']} on {_escaped(folder)}{_how(result)}"]
     for title, columns in (("Restored against HR", _RESTORED), ("LR against bicubic", _LR)):
         shown = _shown(columns, result)
@@ -110,7 +133,9 @@ def _markdown(folder: str, result: dict[str, Any]) -> str:
         "",
         "- PSNR in dB leaves out a border of `scale` pixels of the restored picture, SSIM none. Bicubic is MATLAB's. "
         "Of the largest difference the last row has the maximum.",
+        f"- The border is the outermost {BORDER} pixels of each side, which PSNR hides where a network pads with zeros.",
         *(f"- {line}" for line in _left_out(result)),
+        *(f"- {_escaped(line)}" for line in _failed(result)),
     ]
     return "\n".join(lines)
 
@@ -141,6 +166,11 @@ def _left_out(result: dict[str, Any]) -> list[str]:
         f"{one['reason']}"
         for one in result["left_out"]
     ]
+
+
+def _failed(result: dict[str, Any]) -> list[str]:
+    """One sentence per picture that could not be measured."""
+    return [f"{one['name']} was not measured: {for_command_line(one['reason'])}" for one in result["failed"]]
 
 
 def _cell(name: str, value: float | None) -> str:

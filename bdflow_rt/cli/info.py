@@ -4,77 +4,92 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import pathlib
+import math
 from typing import Any
 
-from bdflow_rt.cli.options import add_max_pixels
 from bdflow_rt.cli.output import print_json, print_text
-from bdflow_rt.errors import EditedPictureError, ModelError
+from bdflow_rt.cli.streams import Source
+from bdflow_rt.errors import EditedPictureError, ModelError, plural
+from bdflow_rt.options import DEFAULT_MAX_PIXELS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=pathlib.Path, help="a .png that downscale wrote")
+    parser.add_argument("input", help="a .png that downscale wrote; - is standard input")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_max_pixels(parser)
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", default=DEFAULT_MAX_PIXELS,
+        help="of larger HR pictures read the header alone, not whether they were edited (default: 16384 x 16384)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    info = describe(args.input, max_pixels=args.max_pixels)
+    info = describe(Source.open(args.input, max_pixels=args.max_pixels), max_pixels=args.max_pixels)
     if args.json:
         print_json(info)
         return 0
     width, height = info["hr_size"]
+    name = "standard input" if args.input == "-" else args.input
     lines = [
-        f"{args.input}: {info['lr_size'][0]} x {info['lr_size'][1]} picture of a {width} x {height} original",
+        f"{name}: {info['lr_size'][0]} x {info['lr_size'][1]} picture of a {width} x {height} original",
         f"made with {info['model']} (identity {info['identity']}), which is "
         + ("here" if info["model_available"] else "not here"),
-        f"{info['file_bytes']} bytes; boundary map of {info['bits']} bits per pixel",
+        f"{info['file_bytes']} bytes; boundary map of {plural(info['bits'], 'bit')} per pixel",
     ]
     if info["edited"]:
-        lines.append("its pixels were edited since, so it cannot be restored faithfully")
+        lines.append("its pixels or its colour profile were edited since, so it cannot be restored faithfully")
+    if info["edited"] is None:
+        lines.append("larger than --max-pixels, or than its picture needs, so nothing but its header was looked at")
     print_text("\n".join(lines))
     return 0
 
 
-def describe(path: pathlib.Path, *, max_pixels: int) -> dict[str, Any]:
+def describe(source: Source, *, max_pixels: int) -> dict[str, Any]:
     """Everything the header says, and whether the file can be restored here.
 
     Args:
-        path: of the file.
-        max_pixels: as for `read_packet`.
+        source: a packet.
+        max_pixels: pictures of more are not looked at: `edited` is None, and `icc_profile_bytes` where there is one.
 
     Raises:
         PacketError, InputError: the file is no sound packet.
     """
-    from bdflow_rt.containers.png import read_packet
-    from bdflow_rt.containers.source import file_size
+    from bdflow_rt.containers.peek import summarise
+    from bdflow_rt.containers.source import max_file_bytes
     from bdflow_rt.zoo import find_model_by_identity
 
-    file_bytes = file_size(path)
-    packet = read_packet(path, max_pixels=max_pixels)
-    header = packet.header
-    edited = available = True
-    try:
-        packet.check_unedited()
-        edited = False
-    except EditedPictureError:
-        pass
+    with source.stream() as stream:
+        summary = summarise(stream)
+    edited: bool | None = None
+    profile_bytes = None if summary is not None and summary.has_profile else 0
+    if summary is None or (
+        summary.header.width * summary.header.height <= max_pixels
+        and source.size_bytes <= max_file_bytes(math.prod(summary.header.lr_size))
+    ):
+        packet = source.read_packet(max_pixels=max_pixels)
+        header, profile_bytes, edited = packet.header, len(packet.icc_profile or b""), False
+        try:
+            packet.check_unedited()
+        except EditedPictureError:
+            edited = True
+    else:
+        header = summary.header
+    available = True
     try:
         find_model_by_identity(header.model, header.identity)
     except ModelError:
         available = False
     return {
-        "file": str(path),
-        "file_bytes": file_bytes,
+        "file": source.given,
+        "file_bytes": source.size_bytes,
         "model": header.model,
         "identity": header.identity.hex(),
         "model_available": available,
         "scale": header.scale,
         "hr_size": [header.width, header.height],
-        "lr_size": [packet.lr.shape[1], packet.lr.shape[0]],
+        "lr_size": list(reversed(header.lr_size)),
         "bits": header.bits,
         "edited": edited,
         "z": dataclasses.asdict(header.z),
         "colour": dataclasses.asdict(header.colour),
-        "icc_profile_bytes": len(packet.icc_profile or b""),
+        "icc_profile_bytes": profile_bytes,
     }

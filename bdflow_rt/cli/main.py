@@ -6,8 +6,6 @@ Only the chosen one is imported, so `bdflow --help` answers at once.
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import os
 import signal
 import sys
@@ -18,39 +16,28 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from bdflow_rt._version import __version__
-from bdflow_rt.cli.output import note
+from bdflow_rt.cli.output import note, print_text
+from bdflow_rt.cli.parser import EXIT_BROKEN_PIPE, EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED, build_parser
+from bdflow_rt.cli.words import for_command_line
 from bdflow_rt.errors import BackendUnavailableError, BdflowError, OutOfMemoryError, shorten
 from bdflow_rt.files import fill_descriptors, standard_streams
+from bdflow_rt.install import missing_package
 
-COMMANDS: dict[str, str] = {
-    "downscale": "turn a picture into a small one that can be restored",
-    "upscale": "restore the large picture from what downscale wrote",
-    "info": "say what is inside a file that downscale wrote",
-    "models": "list the models that can be used here",
-    "eval": "measure a model on a folder of pictures",
-    "doctor": "report what is installed here and what is wrong with it",
-    "export": "write a model's graphs as ONNX",
-    "build": "build a model's TensorRT engines",
-    "cache": "list, check and remove the engines built for this machine",
-    "verify": "compare the backends with PyTorch on pictures, in both directions",
-    "inspect": "show the layers of a model's network, or of an engine",
-    "train": "train a model",
-}
-"""Every command, which is also the name of its module, and its line in `bdflow --help`."""
-
-EXIT_BUG = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
-EXIT_TERMINATED = 143
-"""128 + SIGINT, SIGPIPE and SIGTERM, as shells report them."""
+_received: list[int] = []
+"""Signals that the command was to end by. What is raised for them while a library loads may come out as its failure."""
 
 
 class _Terminated(BaseException):
     """SIGTERM, raised where the work is, so that what was begun is cleaned up as after Ctrl-C."""
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _received.append(number)
+    raise KeyboardInterrupt
+
+
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    _received.append(number)
     raise _Terminated
 
 
@@ -63,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:  # the process is ours, so its signals and descriptors are too
         signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # a shell has background jobs ignore it
+            signal.signal(signal.SIGINT, _interrupt)
         fill_descriptors()
     with standard_streams():
         return _run(sys.argv[1:] if argv is None else list(argv))
@@ -71,50 +60,88 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     try:
         return _dispatch(argv)
-    except BdflowError as error:
-        return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
     except _Terminated:
         return _fail("terminated", EXIT_TERMINATED)
-    except BrokenPipeError:  # whoever read stdout has gone, as in `bdflow ... | head`
-        return EXIT_BROKEN_PIPE
-    except MemoryError:
-        return _fail("memory ran out; close other programs, or lower --memory-limit", OutOfMemoryError.exit_code)
-    except ImportError as error:
-        return _fail(
-            f"{shorten(error)}. Part of the installation is missing or broken; 'bdflow doctor' says which, and how to "
-            "mend it.",
-            BackendUnavailableError.exit_code,
-        )
     except Exception as error:
-        what = f"{type(error).__name__}: {shorten(error)}" if str(error) else type(error).__name__
-        return _fail(
-            f"{what}. This is a bug in bdflow: please report it with the traceback, which BDFLOW_DEBUG=1 shows.",
-            EXIT_BUG,
+        if _received:
+            is_interrupt = _received[0] == signal.SIGINT
+            what = "interrupted" if is_interrupt else "terminated"
+            return _fail(what, EXIT_INTERRUPTED if is_interrupt else EXIT_TERMINATED)
+        if isinstance(error, BrokenPipeError) or isinstance(error.__cause__, BrokenPipeError):
+            return EXIT_BROKEN_PIPE  # whoever read stdout has gone, as in `bdflow ... | head`
+        return _fail(*_explain(error))
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """What a person is told of an error, and the exit code."""
+    if isinstance(error, BdflowError):
+        return for_command_line(str(error)), error.exit_code
+    if isinstance(error, MemoryError):
+        return "memory ran out; close other programs, or lower --memory-limit", OutOfMemoryError.exit_code
+    if isinstance(error, ImportError):
+        advice = missing_package(error) or (
+            "Part of the installation is missing or broken; 'bdflow doctor' says which, and how to mend it."
         )
+        return f"{shorten(error)}. {advice}", BackendUnavailableError.exit_code
+    what = f"{type(error).__name__}: {shorten(error)}" if str(error) else type(error).__name__
+    return (
+        f"{what}. This is a bug in bdflow: please report it with the traceback, which BDFLOW_DEBUG=1 shows, and with "
+        "what 'bdflow --version -v' prints.",
+        EXIT_BUG,
+    )
 
 
 def _dispatch(argv: list[str]) -> int:
-    # argparse offers every command's name; the arguments of the one that is asked for come from its module.
-    chosen = next((word for word in argv if not word.startswith("-")), None)
-    parser = _Parser(prog="bdflow", description="Small pictures that turn back into large ones.")
-    parser.add_argument("--version", action="version", version=f"bdflow {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        if name == chosen:
-            module = importlib.import_module(f"bdflow_rt.cli.{name}")
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit as leave:  # argparse has printed help, the version or what is wrong with the arguments
-        return int(leave.code or 0)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        _never_raise_warnings()
+        # argparse offers every command's name; the arguments of the one that is asked for come from its module.
+        chosen = next((word for word in argv if not word.startswith("-")), None)
+        own = argv if chosen is None else argv[: argv.index(chosen)]
+        try:
+            if "--version" in own:
+                return _print_version(own)
+            args = build_parser(() if chosen is None else (chosen,)).parse_args(argv)
+        except SystemExit as leave:  # argparse has printed help, or what is wrong with the arguments
+            return int(leave.code or 0)
+        if chosen not in ("doctor", "completion") and not getattr(args, "quiet", False):
+            _say_missing_folders()
         code: int = args.run(args)
     return code
+
+
+def _print_version(options: list[str]) -> int:
+    verbose = {"-v", "--verbose"} & set(options)
+    if unknown := [option for option in options if option not in ("--version", "-v", "--verbose")]:
+        build_parser(()).error(f"unrecognized arguments: {unknown[0]}")
+    if verbose:
+        from bdflow_rt.cli.about import about
+
+        print_text(about())
+    else:
+        print_text(f"bdflow {__version__}")
+    return 0
+
+
+def _say_missing_folders() -> None:
+    """Say what BDFLOW_ZOO names and is not there: else its models are unknown for no reason that shows."""
+    if not os.environ.get("BDFLOW_ZOO"):
+        return
+    from bdflow_rt.zoo.registry import zoo_folders
+
+    for folder in zoo_folders():
+        if not os.path.isdir(folder):
+            note(f"bdflow: note: BDFLOW_ZOO names {folder}, which is not a folder; no models are looked for there.")
+
+
+def _never_raise_warnings() -> None:
+    """Have warnings shown where the interpreter was told to raise them (-W error): here they are notes to a person."""
+    if any(action == "error" and category is Warning for action, _, category, *_ in warnings.filters):
+        warnings.simplefilter("default")
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
 
 
 def _show_warning(
@@ -126,7 +153,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """A warning in one line, without the place in the source that Python adds."""
-    note(f"bdflow: warning: {' '.join(str(message).split())}")
+    note(f"bdflow: warning: {for_command_line(str(message))}")
 
 
 def _fail(message: str, code: int) -> int:
@@ -134,10 +161,3 @@ def _fail(message: str, code: int) -> int:
         traceback.print_exc()
     note(f"bdflow: error: {' '.join(message.split())}")
     return code
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, saying what is wrong in one line instead of three."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"bdflow: error: {message}\nTry '{self.prog} --help'.\n")

@@ -6,7 +6,7 @@ import argparse
 from typing import get_args
 
 from bdflow_rt.engines.backends import BACKENDS
-from bdflow_rt.options import DEFAULT_MAX_PIXELS, MEMORY_LIMIT_MIB, PrecisionChoice, RescalerOptions
+from bdflow_rt.options import DEFAULT_MAX_PIXELS, MEMORY_LIMIT_MIB, Colours, PrecisionChoice, RescalerOptions
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,23 @@ def add_refine(parser: argparse.ArgumentParser) -> None:
         metavar="STEPS",
         help="steps of gradient descent on the LR picture: slower here, better restored; needs PyTorch (default: 0)",
     )
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """What becomes of pictures that are not opaque, or not in sRGB."""
+    parser.add_argument("--background", metavar="COLOUR", help="flatten a transparent picture over this colour")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--assume-srgb", action="store_true", help="take colours as sRGB where the file says that they are others"
+    )
+    group.add_argument(
+        "--convert-srgb", action="store_true", help="convert to sRGB where the file says that colours are others"
+    )
+
+
+def colours_of(args: argparse.Namespace) -> Colours:
+    """What `add_picture_options` was given, as `read_picture` takes it."""
+    return "assume" if args.assume_srgb else "convert" if args.convert_srgb else "keep"
 
 
 def add_max_pixels(parser: argparse._ActionsContainer) -> None:

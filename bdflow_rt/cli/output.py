@@ -38,7 +38,7 @@ def print_text(text: str) -> None:
     # A file name need not be text in the terminal's encoding; what is not is shown escaped.
     encoding = sys.stdout.encoding or "utf-8"
     try:
-        print(_harmless(text, "\n").encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        print(_harmless(text, "\n\t").encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
         abandon(sys.stdout)
         raise
@@ -77,9 +77,19 @@ def print_result(args: argparse.Namespace, result: dict[str, Any], what: str, re
     if args.json:
         print_json(result)
     elif not args.quiet:
-        note(f"{args.output}: {what}, {result['seconds']} s ({result['model']}, {result['backend']})")
+        output = "standard output" if args.output == "-" else args.output
+        note(f"{output}: {what}, {result['seconds']} s ({result['model']}, {result['backend']})")
         if rescaler.precision != "fp32":
             note(f"precision {rescaler.precision}: {rescaler.precision_reason}")
+
+
+def print_left(args: argparse.Namespace) -> int:
+    """Say that an output was left as it is, in a note or with `--json` in the result, and return the exit code."""
+    if args.json:
+        print_json({"input": args.input, "output": args.output, "skipped": True})
+    elif not args.quiet:
+        note(f"bdflow: note: {args.output} exists and was left as it is.")
+    return 0
 
 
 def abandon(stream: TextIO) -> None:

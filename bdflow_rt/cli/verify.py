@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from bdflow_rt.cli.options import add_max_pixels, add_output_options
+from bdflow_rt.cli.options import add_max_pixels, add_output_options, add_picture_options, colours_of
 from bdflow_rt.cli.output import print_json, print_text, progress, table
 from bdflow_rt.containers.image import read_picture
 from bdflow_rt.evaluate.verify import (
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(dict.fromkeys(setup.backend for setup in COMPARED)),
         help="to compare with PyTorch on the CPU; may be repeated (default: all)",
     )
+    add_picture_options(parser)
     add_max_pixels(parser)
     add_output_options(parser)
 
@@ -44,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     card = find_model(args.model)
     scale, limit = card.interface.scale, args.max_pixels
-    pictures = {str(path): as_verified(read_picture(path, max_pixels=limit).pixels, scale) for path in args.pictures}
+    pictures = {
+        str(path): as_verified(
+            read_picture(path, background=args.background, colours=colours_of(args), max_pixels=limit).pixels, scale
+        )
+        for path in args.pictures
+    }
     report = verify_model(
         card,
         pictures or sample_pictures(scale),

@@ -12,7 +12,7 @@ import numpy as np
 
 from bdflow_rt.containers.decoders import decode_pixels
 from bdflow_rt.containers.source import FILE_AGAIN
-from bdflow_rt.errors import CorruptPacketError, InputError, PacketVersionError
+from bdflow_rt.errors import CorruptPacketError, InputError, PacketVersionError, plural
 from bdflow_rt.kernels.pack_bits import pack_picture, packed_size, unpack_picture
 from bdflow_rt.picture import UInt8Array
 
@@ -54,7 +54,7 @@ def decode_boundary(data: bytes | memoryview, bits: int, height: int, width: int
         raise PacketVersionError(f"The boundary map has coding {data[0]}: it needs a newer bdflow-rt.")
     levels = _decode_webp(bytes(data[1:]), height, width)
     if (level := int(levels.max())) >> bits:
-        raise _corrupt(f"it has level {level}, and {bits} bits hold 0 to {(1 << bits) - 1}")
+        raise _corrupt(f"it has level {level}, and {plural(bits, 'bit')} hold 0 to {(1 << bits) - 1}")
     return levels
 
 
@@ -75,13 +75,13 @@ def unpack_levels(data: bytes | memoryview, bits: int, height: int, width: int) 
     pixels = height * width
     if len(data) != packed_size(pixels, bits):
         raise CorruptPacketError(
-            f"The boundary map has {len(data)} bytes; {width} x {height} pixels of {bits} bits take "
+            f"The boundary map has {len(data)} bytes; {width} x {height} pixels of {plural(bits, 'bit')} take "
             f"{packed_size(pixels, bits)}. {FILE_AGAIN}"
         )
     unused = 8 * len(data) - pixels * bits
     if data[-1] & ((1 << unused) - 1):
         raise CorruptPacketError(
-            f"The last {unused} bits of the boundary map are unused and must be 0, but are not. {FILE_AGAIN}"
+            f"The last {plural(unused, 'bit')} of the boundary map are unused and must be 0, but are not. {FILE_AGAIN}"
         )
     return unpack_picture(np.frombuffer(data, np.uint8), bits=bits, height=height, width=width)
 

@@ -7,7 +7,7 @@ import zlib
 from typing import Any, cast, get_args
 
 from bdflow_rt.containers.source import FILE_AGAIN
-from bdflow_rt.errors import ArgumentError, CorruptPacketError, PacketVersionError, check_type
+from bdflow_rt.errors import ArgumentError, CorruptPacketError, PacketVersionError, check_type, plural
 from bdflow_rt.packet import ColourInfo, FrameData, PacketHeader, StreamHeader, ZPolicy
 
 MAGIC = b"bdFH"
@@ -104,7 +104,7 @@ def decode_header(data: bytes | memoryview) -> PacketHeader | StreamHeader:
         raise _too_new(f"{planes} planes of boundary, and this release reads one")
     fields = _fields(data[_FIXED.size : end])
     if (planes == 0) != (bits == 0):
-        raise _corrupt(f"it says {planes} planes of {bits} bits")
+        raise _corrupt(f"it says {plural(planes, 'plane')} of {plural(bits, 'bit')}")
     try:
         common = {"scale": scale, "identity": identity, "width": width, "height": height, "bits": bits}
         common |= _common_fields(fields)

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 import numpy as np
@@ -27,7 +26,7 @@ from bdflow_rt.errors import (
     check_whole,
     describe,
 )
-from bdflow_rt.files import PathLike, as_path, write_atomically
+from bdflow_rt.files import PathLike, as_path, shown, write_atomically
 from bdflow_rt.options import DEFAULT_MAX_PIXELS, MAX_SIDE, Colours, check_max_pixels
 from bdflow_rt.picture import MAX_ICC_BYTES, Picture, UInt8Array, to_grey
 
@@ -108,23 +107,30 @@ def read_picture(
                 return conversion.run(image, facts.orientation)
 
 
-def write_picture(path: PathLike, picture: Picture) -> int:
-    """Write a picture atomically, and return the bytes of the file; the suffix chooses the format.
+def write_picture(path: PathLike, picture: Picture, *, quality: int | None = None, suffix: str | None = None) -> int:
+    """Write a picture atomically, and return the bytes of the file; the suffix of the name chooses the format.
 
-    .png, .webp, .tif, .tiff, .bmp and .ppm are lossless; .jpg and .jpeg are written at quality 95 without chroma
-    subsampling. Grey pictures are written as grey where the format can. BMP and PPM cannot carry a colour profile:
-    it is left out with a `UserWarning`.
+    .png, .webp, .tif, .tiff, .bmp and .ppm are lossless; .jpg and .jpeg are written without chroma subsampling. Grey
+    pictures are written as grey where the format can. BMP and PPM cannot carry a colour profile: it is left out with
+    a `UserWarning`.
+
+    Args:
+        path: where to.
+        picture: what to write.
+        quality: of JPEG, 1 to 100, None is 95; or of WebP, which becomes lossy with it.
+        suffix: of the format, such as ".png", where the name has none: for pipes and /dev/stdout.
 
     Raises:
-        ArgumentError: unknown suffix, a side longer than the format allows, or a "grey" picture whose channels differ.
+        ArgumentError: unknown suffix, a side longer than the format allows, a `quality` that the format does not have,
+            or a "grey" picture whose channels differ.
         DiskFullError, UnwritableOutputError: the file could not be written; an older one is untouched.
     """
     from PIL import Image
 
     check_type("picture", picture, Picture, "a Picture")
     height, width = picture.pixels.shape[:2]
-    check_picture_path(path, width=width, height=height)
-    target = _FORMATS[Path(path).suffix.lower()]
+    check_picture_path(path, width=width, height=height, quality=quality, suffix=suffix)
+    target = _FORMATS[_suffix(path, suffix)]
     profile, pixels = picture.icc_profile, picture.pixels
     if picture.colour == "grey":
         _check_grey(pixels)
@@ -132,40 +138,59 @@ def write_picture(path: PathLike, picture: Picture) -> int:
         # Without a grey twin of its profile the picture stays RGB, which looks the same everywhere.
         if target.grey and (grey or not profile):
             profile, pixels = grey, pixels[:, :, 0]
-    options = dict(target.options)
+    options = {**target.options, **({} if quality is None else {**(target.lossy or {}), "quality": quality})}
     if profile and len(profile) <= target.max_icc_bytes:
         options["icc_profile"] = profile
     elif profile:
         warnings.warn(
-            f"'{path}': {target.name} cannot carry the picture's colour profile, so it was left out and colours may "
-            "look different. Write .png, .tiff or .webp to keep it.",
+            f"{shown(path)}: {target.name} cannot carry the picture's colour profile, so it was left out and colours "
+            "may look different. Write .png, .tiff or .webp to keep it.",
             stacklevel=2,
         )
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return write_atomically(path, lambda file: image.save(_Sink(file), target.name, **options))  # type: ignore[arg-type]
 
 
-def check_picture_path(path: PathLike, *, width: int, height: int) -> None:
+def check_picture_path(
+    path: PathLike, *, width: int, height: int, quality: int | None = None, suffix: str | None = None
+) -> None:
     """Check, before long work, that `write_picture` can write a picture of that size under that name.
 
+    Args:
+        path, quality, suffix: as for `write_picture`.
+        width, height: of the picture.
+
     Raises:
-        ArgumentError: unknown suffix, or a side longer than the format allows.
+        ArgumentError: unknown suffix, a side longer than the format allows, or a `quality` that it does not have.
     """
     check_whole("width", width, 1, MAX_SIDE)
     check_whole("height", height, 1, MAX_SIDE)
-    suffix = as_path(path).suffix.lower()
-    target = _FORMATS.get(suffix)
+    chosen = _suffix(path, suffix)
+    target = _FORMATS.get(chosen)
     if target is None:
         raise ArgumentError(
-            f"'{path}' has {f'the suffix {suffix!r}' if suffix else 'no suffix'}, which names no picture format; "
+            f"'{path}' has {f'the suffix {chosen!r}' if chosen else 'no suffix'}, which names no picture format; "
             f"allowed: {', '.join(_FORMATS)}."
         )
+    if quality is not None:
+        check_whole("quality", quality, 1, 100)
+        if target.lossy is None:
+            lossy = [name for name, other in _FORMATS.items() if other.lossy is not None]
+            raise ArgumentError(
+                f"quality is {quality}, but {target.name} keeps every pixel; leave it out, or write "
+                f"{', '.join(lossy[:-1])} or {lossy[-1]}."
+            )
     if max(width, height) > target.max_side:
         others = [name for name, other in _FORMATS.items() if other.max_side >= max(width, height)]
         raise ArgumentError(
             f"A picture of {width} x {height} pixels cannot be written as {target.name}, which allows at most "
             f"{target.max_side} to each side; use {', '.join(others)}."
         )
+
+
+def _suffix(path: PathLike, suffix: str | None) -> str:
+    check_type("suffix", suffix, (str, type(None)), "a suffix such as '.png', or None")
+    return as_path(path).suffix.lower() if suffix is None else suffix.lower()
 
 
 @dataclass(frozen=True)
@@ -175,18 +200,20 @@ class _Format:
     max_side: int = MAX_SIDE
     max_icc_bytes: int = MAX_ICC_BYTES
     grey: bool = True
+    lossy: dict[str, Any] | None = None
+    """Options that go with a quality; None for a format that has none."""
 
 
 # PNG level 3 takes half the time of the usual 6 and gives 2 % more bytes (1.25 MP photographs).
 _PNG = _Format("PNG", {"compress_level": 3})
 # A profile is in at most 255 segments of 65,519 bytes.
-_JPEG = _Format("JPEG", {"quality": 95, "subsampling": 0}, max_side=65500, max_icc_bytes=255 * 65519)
+_JPEG = _Format("JPEG", {"quality": 95, "subsampling": 0}, max_side=65500, max_icc_bytes=255 * 65519, lossy={})
 _TIFF = _Format("TIFF", {"compression": "tiff_adobe_deflate", "tiffinfo": {317: 2}})  # 317: horizontal predictor
 _FORMATS = {
     ".png": _PNG,
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": _Format("WEBP", {"lossless": True}, max_side=16383, grey=False),
+    ".webp": _Format("WEBP", {"lossless": True}, max_side=16383, grey=False, lossy={"lossless": False}),
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".bmp": _Format("BMP", max_icc_bytes=0),

@@ -32,7 +32,7 @@ from bdflow_rt.errors import (
     check_type,
     shorten,
 )
-from bdflow_rt.files import PathLike, as_path, write_atomically
+from bdflow_rt.files import PathLike, as_path, descriptor_of, write_atomically
 from bdflow_rt.options import DEFAULT_MAX_PIXELS, check_area, check_max_pixels
 from bdflow_rt.packet import Packet, PacketHeader
 from bdflow_rt.picture import MAX_ICC_BYTES, UInt8Array
@@ -69,12 +69,13 @@ def encode_png(packet: Packet) -> bytes:
     return stream.getvalue()
 
 
-def decode_png(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Packet:
+def decode_png(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = "The file") -> Packet:
     """Read what `encode_png` wrote, trusting nothing. `Packet.check_unedited` compares pixels and profile.
 
     Args:
         data: the file's content.
         max_pixels: packets of a larger HR picture are refused before anything is decoded.
+        name: what messages call the content.
 
     Raises:
         NotAPacketError: a picture without the chunk: a PNG, or one of another format, also where it is not read here.
@@ -87,7 +88,7 @@ def decode_png(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Packet:
     Warns:
         UserWarning: metadata that was added later turns the picture.
     """
-    return _decode(data, "The file", max_pixels)
+    return _decode(data, name, max_pixels)
 
 
 def read_packet(path: PathLike, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Packet:
@@ -114,7 +115,7 @@ def write_packet(path: PathLike, packet: Packet) -> int:
 
 
 def check_packet_path(path: PathLike) -> None:
-    """Check, before long work, that `write_packet` takes that name: it ends in .png, or is a pipe or device.
+    """Check, before long work, that `write_packet` takes that name: it ends in .png, or is a pipe, device or stdout.
 
     A folder passes; `check_output` and the writing itself refuse it.
 
@@ -122,7 +123,7 @@ def check_packet_path(path: PathLike) -> None:
         ArgumentError: another suffix, which would hide from viewers what the file is.
     """
     name = as_path(path)
-    if name.name.lower().endswith(".png"):
+    if name.name.lower().endswith(".png") or descriptor_of(name) is not None:
         return
     try:
         mode = os.stat(name).st_mode

@@ -80,6 +80,38 @@ def read_file(path: PathLike, *, max_bytes: int) -> bytes:
         return file.read(size)
 
 
+def read_descriptor(number: int, *, name: str, max_bytes: int) -> bytes:
+    """All that comes from an open descriptor, a pipe above all; `name` is what messages call it.
+
+    Raises:
+        MissingFileError: it is closed, a terminal or a folder.
+        UnreadableFileError: reading fails.
+        CorruptImageError: nothing comes.
+        ImageTooLargeError: more than `max_bytes` come.
+    """
+    try:
+        if os.isatty(number):
+            raise MissingFileError(f"{name} is a terminal; pipe a picture in, or give the name of a file.")
+        data = bytearray()
+        with open(os.dup(number), "rb", buffering=0) as file:
+            while len(data) <= max_bytes and (part := file.read(1 << 20)):
+                data += part
+    except OSError as error:
+        if error.errno == errno.EISDIR:
+            raise MissingFileError(f"{name} is a folder; pipe a picture in, or give the name of a file.") from error
+        if error.errno == errno.EBADF:
+            raise MissingFileError(f"{name} is closed; pipe a picture in, or give the name of a file.") from error
+        raise UnreadableFileError(f"{name} cannot be read ({error.strerror}); check what writes to it.") from error
+    if not data:
+        raise CorruptImageError(f"{name} is empty (0 bytes); check the program that was to write a picture to it.")
+    if len(data) > max_bytes:
+        raise ImageTooLargeError(
+            f"{name} has more than {max_bytes} bytes, which no picture within max_pixels needs. Raise max_pixels if it "
+            "really is one."
+        )
+    return bytes(data)
+
+
 def _typed(name: Path, error: OSError | ValueError) -> MissingFileError | UnreadableFileError:
     missing = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
     if isinstance(error, ValueError) or error.errno in missing:

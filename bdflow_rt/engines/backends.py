@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bdflow_rt.errors import BackendUnavailableError, shorten
 from bdflow_rt.fork import enter_library
+from bdflow_rt.install import install_extra
 from bdflow_rt.options import Backend, Precision
 from bdflow_rt.quiet import import_quietly
 
@@ -28,7 +29,7 @@ class BackendInfo:
         name: as options say it.
         title: as people write it.
         package: that is imported.
-        install: the command that installs it.
+        extra: of bdflow-rt, which brings it; None for what a plain installation has.
         precisions: what it computes in on each kind of device that it has, the fastest first, the default last.
         module: whose `open_engine` takes a card and a direction, and by name `backend`, `device`, `precision` and
             `threads`, and gives an `Engine`.
@@ -39,11 +40,16 @@ class BackendInfo:
     name: Backend
     title: str
     package: str
-    install: str
+    extra: str | None
     precisions: dict[Kind, tuple[Precision, ...]]
     module: str
     memory_factor: int = 1
     builds_first: bool = False
+
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        return f"pip install {self.package}" if self.extra is None else install_extra(self.extra)
 
     @property
     def default_device(self) -> Kind:
@@ -69,6 +75,8 @@ class BackendInfo:
         try:
             return import_quietly(self.package)
         except (ImportError, OSError, RuntimeError) as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from error
             raise BackendUnavailableError(
                 f"The {self.name} backend is installed, but does not load ({shorten(error)}). Install it again: "
                 f"{self.install}"
@@ -93,25 +101,32 @@ class BackendInfo:
         return cast("Engine", opened)
 
 
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an import that failed: modules in C++ report it as an error of their own."""
+    while (cause := error.__cause__ or error.__context__) is not None and not isinstance(error, KeyboardInterrupt):
+        error = cause
+    return isinstance(error, KeyboardInterrupt)
+
+
 _TENSORRT = "bdflow_rt.engines.tensorrt.engine"
 BACKENDS: dict[Backend, BackendInfo] = {
     info.name: info
     for info in (
         BackendInfo(
-            "openvino", "OpenVINO", "openvino", "pip install openvino", {"cpu": ("bf16", "fp32")},
+            "openvino", "OpenVINO", "openvino", None, {"cpu": ("bf16", "fp32")},
             "bdflow_rt.engines.openvino",
         ),
         BackendInfo(
-            "torch", "PyTorch", "torch", "pip install 'bdflow-rt[train]'",
+            "torch", "PyTorch", "torch", "train",
             {"cpu": ("fp32",), "cuda": ("fp16", "fp32")}, "bdflow_rt.engines.torch.engine",
             memory_factor=2,  # at most, and it varies more than OpenVINO's
         ),
         BackendInfo(
-            "tensorrt", "TensorRT", "tensorrt", "pip install 'bdflow-rt[tensorrt]'", {"cuda": ("fp16",)},
+            "tensorrt", "TensorRT", "tensorrt", "tensorrt", {"cuda": ("fp16",)},
             _TENSORRT, builds_first=True,
         ),
         BackendInfo(
-            "tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", "pip install 'bdflow-rt[tensorrt-rtx]'",
+            "tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", "tensorrt-rtx",
             {"cuda": ("fp16",)}, _TENSORRT, builds_first=True,
         ),
     )

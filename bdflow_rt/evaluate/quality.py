@@ -7,7 +7,7 @@ import pathlib
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 
 from bdflow_rt.containers.chunks import PACKET_CHUNK, walk
 from bdflow_rt.containers.image import read_picture, write_picture
-from bdflow_rt.containers.png import read_packet
-from bdflow_rt.errors import MissingFileError, ShapeError
+from bdflow_rt.containers.png import read_packet, write_packet
+from bdflow_rt.errors import InputError, MissingFileError, ShapeError, plural
 from bdflow_rt.evaluate.codecs import Codec, through
 from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.evaluate.reference import LPIPS_MIN_SIZE, Reference
 from bdflow_rt.files import finite
+from bdflow_rt.install import install_extra
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
 from bdflow_rt.metrics.niqe import MIN_SIZE as BLIND_MIN_SIZE
 from bdflow_rt.metrics.ssim import WINDOW as SSIM_WINDOW
+from bdflow_rt.options import Colours
 from bdflow_rt.packet import Packet
 from bdflow_rt.picture import Picture
 from bdflow_rt.rescaler import Rescaler
@@ -31,6 +33,8 @@ from bdflow_rt.rescaler import Rescaler
 if TYPE_CHECKING:
     from bdflow_rt.metrics.lpips import Lpips
 
+BORDER = 16
+"""Pixels of each side that make the frame, in which the zero padding of a network shows most."""
 _LPIPS = ("lpips",)
 _LR_SSIM = ("lr_ssim", "lr_ssim_y")
 _NIQE = ("lr_niqe", "bicubic_lr_niqe")
@@ -57,6 +61,10 @@ class PictureQuality:
     """Restored against HR, mean over the channels, no border left out."""
     lpips: float | None
     """Restored against HR, AlexNet, no border left out."""
+    border_psnr_rgb: float
+    """Restored against HR, the outermost `BORDER` pixels of each side alone; of a picture without others, all."""
+    border_max_difference: int
+    """The largest difference there."""
     bicubic_psnr_y: float
     """`psnr_y` for bicubic down and up."""
     bicubic_ssim_y: float
@@ -91,6 +99,14 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """A picture that could not be measured, by the name it is listed under, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Judges:
     """The metrics with parameters of their own, None where those or PyTorch are not here; `missing` says which."""
 
@@ -117,7 +133,7 @@ class Judges:
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            missing[_LPIPS] = "LPIPS needs PyTorch. pip install 'bdflow-rt[train]'"
+            missing[_LPIPS] = f"LPIPS needs PyTorch: {install_extra('train')}"
         try:
             niqe = Niqe()
         except MissingFileError as error:
@@ -129,6 +145,9 @@ def evaluate(
     rescaler: Rescaler,
     pictures: Iterable[pathlib.Path],
     *,
+    root: pathlib.Path | None = None,
+    background: str | None = None,
+    colours: Colours = "keep",
     refine: int = 0,
     codec: tuple[Codec, int] | None = None,
     track: Callable[[Iterable[pathlib.Path]], Iterable[pathlib.Path]] = lambda items: items,
@@ -137,26 +156,47 @@ def evaluate(
 
     Args:
         rescaler: with the model to measure.
-        pictures: files to measure on.
+        pictures: files to measure on. One that cannot be read or measured does not end it.
+        root: folder that their names are to begin at; None gives the names alone.
+        background, colours: as for `read_picture`.
         refine: steps of refinement of every LR picture, as for `Rescaler.downscale`.
         codec: a lossy codec and its quality, through which every LR picture goes; the boundary map stays exact.
         track: wraps the files, for a progress bar.
 
     Returns:
         Plain JSON types: the environment, the model, `means` over the pictures that have a value, `pictures`, a list
-        of `PictureQuality`, and `left_out`, a list of `LeftOut`. A null is a perfect PSNR, or was left out.
+        of `PictureQuality`, `failed`, a list of `Failed`, and `left_out`, a list of `LeftOut`. A null is a perfect
+        PSNR, or was left out.
 
     Raises:
+        InputError: no picture could be measured.
         CorruptModelError: the parameters of LPIPS or NIQE are damaged.
     """
     judges = Judges.found()
+    measured: list[PictureQuality] = []
+    failed: list[Failed] = []
     with tempfile.TemporaryDirectory() as folder:
-        measured = [
-            measure(rescaler, path, pathlib.Path(folder), refine=refine, judges=judges, codec=codec)
-            for path in track(pictures)
-        ]
+        for path in track(pictures):
+            name = path.name if root is None else str(path.relative_to(root))
+            try:
+                quality = measure(
+                    rescaler,
+                    path,
+                    pathlib.Path(folder),
+                    background=background,
+                    colours=colours,
+                    refine=refine,
+                    judges=judges,
+                    codec=codec,
+                )
+                measured.append(replace(quality, name=name))
+            except (InputError, ShapeError) as error:
+                failed.append(Failed(name, str(error)))
+    if not measured:
+        raise InputError(_none_measured(failed))
     means = {field.name: _mean(measured, field.name) for field in fields(PictureQuality) if field.name != "name"}
-    means["lr_max_difference"] = max(one.lr_max_difference for one in measured)
+    for name in ("lr_max_difference", "border_max_difference"):
+        means[name] = max(getattr(quality, name) for quality in measured)
     return {
         **environment(rescaler.card),
         "backend": rescaler.backend,
@@ -167,6 +207,7 @@ def evaluate(
             {**asdict(one), "columns": list(one.columns)}
             for one in _left_out(measured, judges, scale=rescaler.card.interface.scale)
         ],
+        "failed": [asdict(one) for one in failed],
         "pictures": [finite(asdict(one)) for one in measured],
     }
 
@@ -176,6 +217,8 @@ def measure(
     path: pathlib.Path,
     folder: pathlib.Path,
     *,
+    background: str | None,
+    colours: Colours,
     refine: int,
     judges: Judges,
     codec: tuple[Codec, int] | None = None,
@@ -185,11 +228,12 @@ def measure(
     With a codec, its file of the LR picture and the PNG's chunk.
 
     Raises:
-        ShapeError: the picture is too small for SSIM's window, or for the border that PSNR leaves out.
+        InputError: the picture cannot be read.
+        ShapeError: it is too small for SSIM's window, or for the border that PSNR leaves out.
     """
     small, restored_path = folder / "lr.png", folder / "restored.png"
     limit = rescaler.max_pixels
-    hr = read_picture(path, max_pixels=limit)
+    hr = read_picture(path, background=background, colours=colours, max_pixels=limit)
     height, width = hr.pixels.shape[:2]
     least = max(SSIM_WINDOW, 2 * rescaler.card.interface.scale + 1)
     if min(height, width) < least:
@@ -197,7 +241,7 @@ def measure(
             f"'{path}' has {width} x {height} pixels; at least {least} x {least} are needed to measure it. "
             "Leave it out."
         )
-    rescaler.downscale_file(path, small, refine=refine)
+    write_packet(small, rescaler.downscale(hr, refine=refine))
     packet, file_bytes = read_packet(small, max_pixels=limit), small.stat().st_size
     chunk_bytes = len(walk(memoryview(small.read_bytes())).kept[PACKET_CHUNK][0])
     if codec is None:
@@ -220,6 +264,7 @@ def measure(
         psnr_rgb=reference.psnr_rgb(restored.pixels, border=scale),
         ssim_rgb=reference.ssim_rgb(restored.pixels),
         lpips=reference.lpips(restored.pixels),
+        **_border_quality(hr.pixels, restored.pixels),
         bicubic_psnr_y=reference.psnr_y(bicubic, border=scale),
         bicubic_ssim_y=reference.ssim_y(bicubic),
         **_lr_quality(packet, small_bicubic, judges.niqe),
@@ -227,6 +272,27 @@ def measure(
         chunk_bytes=chunk_bytes,
         chunk_limit_bytes=math.ceil(packet.lr.shape[0] * packet.lr.shape[1] * packet.header.bits / 8) + 256,
     )
+
+
+def _border_quality(hr: NDArray[np.uint8], restored: NDArray[np.uint8]) -> dict[str, Any]:
+    """The fields of `PictureQuality` about the frame along the picture's edges, which the usual PSNR leaves out."""
+    inside = np.zeros(hr.shape[:2], bool)
+    inside[BORDER:-BORDER, BORDER:-BORDER] = True
+    frame = ~inside
+    difference = np.abs(hr[frame].astype(np.int16) - restored[frame])
+    mean_square = float(np.mean(np.square(difference, dtype=np.float64)))
+    return {
+        "border_psnr_rgb": 10 * math.log10(255**2 / mean_square) if mean_square else math.inf,
+        "border_max_difference": int(difference.max()),
+    }
+
+
+def _none_measured(failed: list[Failed]) -> str:
+    if not failed:
+        return "There is no picture to measure."
+    others = len(failed) - 1
+    more = f" And {plural(others, 'other')}: measure them alone to see why." if others else ""
+    return f"No picture could be measured. {failed[0].reason}{more}"
 
 
 def _lr_quality(packet: Packet, reference: NDArray[np.uint8], niqe: Niqe | None) -> dict[str, Any]:

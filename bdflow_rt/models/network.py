@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.utils.checkpoint import checkpoint
 
-from bdflow_rt.errors import ModelConfigError, ShapeError
+from bdflow_rt.errors import ModelConfigError, ShapeError, plural
 from bdflow_rt.models.layers.haar import haar_forward, haar_inverse
 from bdflow_rt.models.layers.quantize import BoundaryQuantizer, quantize_lr
 from bdflow_rt.zoo.architecture import Architecture
@@ -91,7 +91,7 @@ class Network(nn.Module):
         """
         if (boundary is None) != (self.quantizer is None):
             needed = "no" if self.quantizer is None else "a"
-            raise ShapeError(f"A model with {self.interface.bits} bits takes {needed} boundary.")
+            raise ShapeError(f"A model with {plural(self.interface.bits, 'bit')} takes {needed} boundary.")
         return self.synthesise(self.up(lr, boundary, latent))
 
     def analyse(self, x: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def folder(zoo: Path, tmp_path: Path) -> Path:
 def refused(folder: Path, code: int, *words: str, command: str, source: str, target: str = "out.png") -> None:
     """Check that a command fails as it should and changes nothing under the folder."""
     before = contents(folder)
-    failed(bdflow(command, folder / source, "-o", folder / target), code, *words)
+    failed(bdflow(command, folder / source, "-o", folder / target, "--overwrite"), code, *words)
     assert contents(folder) == before
 
 
@@ -194,7 +194,7 @@ PACKETS: dict[str, tuple[Callable[[bytes], bytes], int, list[str]]] = {
     ),
     "width of zero": (header_edit(20, bytes(4)), PACKET, ["width is 0"]),
     "size that contradicts the picture": (header_edit(20, struct.pack(">I", 69)), PACKET, ["18 x 16"]),
-    "huge size": (header_edit(20, struct.pack(">II", 2**31 - 1, 2**31 - 1)), INPUT, ["max_pixels"]),
+    "huge size": (header_edit(20, struct.pack(">II", 2**31 - 1, 2**31 - 1)), INPUT, ["--max-pixels"]),
     "impossible bits": (header_edit(29, b"\x09"), PACKET, ["bits is 9"]),
     "bits that contradict the map": (header_edit(29, b"\2"), PACKET, ["boundary map"]),
     "bits that contradict the model": (
@@ -202,7 +202,7 @@ PACKETS: dict[str, tuple[Callable[[bytes], bytes], int, list[str]]] = {
             header_edit(28, bytes(2))(png), b"bdFL", lambda data: data[: struct.unpack_from(">I", data, 4)[0]]
         ),
         PACKET,
-        ["0 bits", "1 bits"],
+        ["0 bits", "1 bit."],
     ),
     "trailing bytes in the chunk": (lambda png: edit_chunk(png, b"bdFL", lambda data: data + b"x"), PACKET, ["map"]),
     "two chunks": (
@@ -235,12 +235,12 @@ def test_the_edits_above_spoil_nothing_else(folder: Path) -> None:
     assert header_edit(8, b"\0\1")(good) == good
     assert with_header(good, patch_header(packet.header, 8, b"\0\1")) == good
     (folder / "again.png").write_bytes(resaved(lambda image: image)(good))
-    succeeded("upscale", folder / "again.png", "-o", folder / "out.png")
+    succeeded("upscale", folder / "again.png", "-o", folder / "out.png", "--overwrite")
 
 
 def test_an_edited_picture_is_restored_by_force(folder: Path) -> None:
     (folder / "bad.png").write_bytes(resaved(one_pixel_darker)((folder / "lr.png").read_bytes()))
-    result = succeeded("upscale", folder / "bad.png", "-o", folder / "out.png", "--force", "--json").json
+    result = succeeded("upscale", folder / "bad.png", "-o", folder / "out.png", "--overwrite", "--force", "--json").json
     assert result["hr_size"] == [65, 63]
 
 
@@ -277,7 +277,7 @@ def test_an_output_that_may_not_be_written(
     (open_folder / "locked").mkdir(mode=0o755)
     with ordinary_user():
         for target in ("out.png", "locked/out.png"):
-            done = bdflow(command, open_folder / source, "-o", open_folder / target)
+            done = bdflow(command, open_folder / source, "-o", open_folder / target, "--overwrite")
             failed(done, OUTPUT, target)
     assert (open_folder / "out.png").read_bytes() == b"old"
     assert sorted(contents(open_folder)) == ["hr.png", "locked", "lr.png", "out.png"]

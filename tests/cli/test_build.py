@@ -81,10 +81,10 @@ def test_options_reach_the_engines_key(zoo: Path, cache: Path) -> None:
     [
         (("--profile", "1081p"), 2, ("1081p", "WIDTHxHEIGHT")),
         (("--batch", "0"), 2, ("batch",)),
-        (("--workspace-mib", "0"), 2, ("workspace_mib is 0",)),
-        (("--optimization-level", "9"), 2, ("optimization_level is 9",)),
-        (("--version-compatible",), 2, ("version_compatible", "leave the option out")),
-        (("--hardware-compatible", "ampere-plus"), 2, ("hardware_compatible",)),
+        (("--workspace-mib", "0"), 2, ("--workspace-mib is 0",)),
+        (("--optimization-level", "9"), 2, ("--optimization-level is 9",)),
+        (("--version-compatible",), 2, ("--version-compatible", "leave the option out")),
+        (("--hardware-compatible", "ampere-plus"), 2, ("--hardware-compatible",)),
         (("--compute-capability", "9.0"), 7, ("9.0", "8.9")),
     ],
 )

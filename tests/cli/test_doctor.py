@@ -18,11 +18,12 @@ from bdflow_rt._version import __version__
 from bdflow_rt.cli.diagnosis import compiled, gpu, models
 from bdflow_rt.cli.diagnosis.backends import explain_backends, supports
 from bdflow_rt.cli.diagnosis.compiled import library_version, mapped_libraries
-from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, guarded, pip, run_tool
+from bdflow_rt.cli.diagnosis.probe import ProbeError, ask_python, guarded, pip, pip_extra, run_tool
 from bdflow_rt.cli.diagnosis.problems import find_problems, is_usable
 from bdflow_rt.cli.doctor import _lines
 from bdflow_rt.engines.cache import EngineCache
 from bdflow_rt.engines.select import explain
+from bdflow_rt.install import install_extra
 from tests.support_models import make_model, tiny_config
 from tests.support_plans import needs_rtx, real_plan
 
@@ -270,7 +271,7 @@ def _with_gpu(report: dict[str, Any], name: str = "NVIDIA L4", capability: str =
             "version": version, "problem": None, "library": version.rpartition(".")[0], "library_file": "/lib/it.so",
             "compute_capabilities": [],
         }  # fmt: skip
-        report["backend"]["backends"][flavour] = {"available": True, "install": f"pip install 'bdflow-rt[{flavour}]'"}
+        report["backend"]["backends"][flavour] = {"available": True, "install": install_extra(flavour)}
     for name in ("tensorrt", "tensorrt_rtx", "cupy"):
         report["packages"][name].update(imported="1", error=None)
     for backend in ("openvino", "torch"):
@@ -329,7 +330,7 @@ def test_flavours_support_the_gpus_they_say(report: dict[str, Any], capability: 
 def test_hopper_is_sent_from_rtx_to_tensorrt(report: dict[str, Any]) -> None:
     _with_gpu(report, "NVIDIA H200", "9.0")
     found = explain_backends(report)["tensorrt-rtx"]
-    assert (found["state"], found["fix"]) == ("missing", pip("install 'bdflow-rt[tensorrt]'"))
+    assert (found["state"], found["fix"]) == ("missing", pip_extra("tensorrt"))
     assert "NVIDIA H200 has compute capability 9.0, which tensorrt-rtx does not support" in found["why"]
 
 
@@ -350,7 +351,7 @@ def test_a_flavour_is_ready_only_with_an_engine_of_its_version(report: dict[str,
     found = explain_backends(report)["tensorrt"]
     assert (found["state"], found["why"].endswith("Engines: upscale of bdflow-x4@1")) == ("ready", True)
     report["packages"]["cupy"]["imported"] = None
-    assert explain_backends(report)["tensorrt"]["fix"] == pip("install 'bdflow-rt[cuda]'")
+    assert explain_backends(report)["tensorrt"]["fix"] == pip_extra("cuda")
 
 
 def test_every_command_with_pip_is_for_the_interpreter_that_asks(report: dict[str, Any]) -> None:
@@ -364,10 +365,10 @@ def test_every_command_with_pip_is_for_the_interpreter_that_asks(report: dict[st
     fixes["broken"] = explain_backends(report)["torch"]["fix"]
     assert fixes == {
         "openvino": pip("install openvino"),
-        "torch": pip("install 'bdflow-rt[train]'"),
-        "tensorrt": pip("install 'bdflow-rt[tensorrt]'"),
-        "tensorrt-rtx": pip("install 'bdflow-rt[tensorrt-rtx]'"),
-        "broken": pip("install 'bdflow-rt[train]' --force-reinstall"),
+        "torch": pip_extra("train"),
+        "tensorrt": pip_extra("tensorrt"),
+        "tensorrt-rtx": pip_extra("tensorrt-rtx"),
+        "broken": pip_extra("train", "--force-reinstall"),
     }
     assert all(fix.startswith(f"{sys.executable} -m pip install ") for fix in fixes.values())
 
@@ -412,7 +413,7 @@ def test_kernels_are_missed_only_where_there_is_a_gpu(report: dict[str, Any]) ->
     assert _fixes(report, "cannot be compiled") == []
     _with_gpu(report)
     (fix,) = _fixes(report, "CUDA kernels cannot be compiled: cuda_fp16.h is missing")
-    assert fix.endswith("install 'bdflow-rt[cuda]'")
+    assert fix == pip_extra("cuda")
 
 
 def test_caches_are_those_that_the_environment_names_and_their_faults_have_fixes(

@@ -211,16 +211,16 @@ def test_a_name_that_is_no_text_is_written_in_a_real_process(zoo: Path, source: 
         (["--threads", "-1"], ["threads is -1"]),
         (["--threads", "1000000000"], ["threads is 1000000000", "1 to 1024"]),
         (["--threads", "100000", "--backend", "torch"], ["threads is 100000"]),
-        (["--memory-limit", "0"], ["memory_limit_mib is 0", "above 0"]),
-        (["--memory-limit", "-5"], ["memory_limit_mib is -5"]),
-        (["--memory-limit", "nan"], ["memory_limit_mib is nan"]),
+        (["--memory-limit", "0"], ["--memory-limit is 0", "above 0"]),
+        (["--memory-limit", "-5"], ["--memory-limit is -5"]),
+        (["--memory-limit", "nan"], ["--memory-limit is nan"]),
         (["--backend", "tensorflow"], ["'tensorflow'", "openvino"]),
         (["--device", "gpu"], ["'gpu'", "cuda:N"]),
         (["--device", "cuda:x", "--backend", "torch"], ["'cuda:x'"]),
         (["--device", "cuda", "--backend", "openvino"], ["openvino", "CPU"]),
         (["--precision", "bf16"], ["bf16", "fp32"]),
-        (["--max-pixels", "0"], ["max_pixels is 0"]),
-        (["--max-pixels", str(10**20)], [f"max_pixels is {10**20}", "from 1 to"]),
+        (["--max-pixels", "0"], ["--max-pixels is 0"]),
+        (["--max-pixels", str(10**20)], [f"--max-pixels is {10**20}", "from 1 to"]),
         (["--background", "notacolour"], ["'notacolour'", "white"]),
         (["--background", "rgb(300, 0, 0)"], ["rgb(300, 0, 0)"]),
         (["--background", "#ff000080"], ["#ff000080", "opaque"]),
@@ -255,7 +255,7 @@ def test_a_limit_beyond_all_memory_is_no_limit(zoo: Path, source: Path, tmp_path
 def test_a_limit_below_the_smallest_tile_says_what_is_needed(zoo: Path, tmp_path: Path) -> None:
     Image.fromarray(photo(211, 223, 5)).save(tmp_path / "hr.png")
     done = bdflow("downscale", tmp_path / "hr.png", "-o", tmp_path / "lr.png", "--memory-limit", "0.01")
-    failed(done, 7, "memory_limit_mib is 0.01", "MiB; raise the limit")
+    failed(done, 7, "--memory-limit is 0.01", "MiB; raise the limit")
 
 
 def test_a_cuda_device_that_is_not_there_is_named(zoo: Path, source: Path, tmp_path: Path) -> None:

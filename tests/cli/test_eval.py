@@ -12,9 +12,13 @@ from PIL import Image
 
 from bdflow_rt.metrics import psnr_y
 from tests.cli.build import bdflow, failed, pixels_of, succeeded
+from tests.containers.build import encoded
 from tests.support import data_dir, needs_data, photo
 
-RESTORED = ["psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "bicubic_psnr_y", "bicubic_ssim_y"]
+RESTORED = [
+    *("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"),
+    *("border_psnr_rgb", "border_max_difference", "bicubic_psnr_y", "bicubic_ssim_y"),
+]
 LR = ["lr_psnr", "lr_psnr_y", "lr_max_difference", "file_bytes", "chunk_bytes"]
 DATA = data_dir()
 BLIND = ["lr_niqe", "bicubic_lr_niqe", "lr_piqe", "bicubic_lr_piqe"]
@@ -46,7 +50,13 @@ def test_json_is_alone_on_stdout_with_every_picture_and_the_means(zoo: Path, fol
         ("a.JPG", 61, 37),
         ("b.png", 65, 63),
     ]
-    for column in (*RESTORED, "lr_psnr", "lr_psnr_y", "file_bytes", "chunk_bytes"):
+    for column in (
+        *(name for name in RESTORED if name != "border_max_difference"),
+        "lr_psnr",
+        "lr_psnr_y",
+        "file_bytes",
+        "chunk_bytes",
+    ):
         assert result["means"][column] == pytest.approx(np.mean([one[column] for one in result["pictures"]]))
     assert sorted(path.name for path in folder.iterdir()) == ["a.JPG", "b.png", "notes.txt"]
 
@@ -183,20 +193,107 @@ def test_a_folder_without_pictures_is_named(zoo: Path, tmp_path: Path, place: st
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (10, 40), (40, 10)])
 def test_a_picture_too_small_to_measure_is_named(zoo: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     Image.fromarray(photo(*size, 1)).save(tmp_path / "small.png")
-    failed(bdflow("eval", tmp_path), 2, "small.png", f"{size[1]} x {size[0]}", "11 x 11")
+    failed(
+        bdflow("eval", tmp_path), 3, "No picture could be measured", "small.png", f"{size[1]} x {size[0]}", "11 x 11"
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", None])
-def test_a_damaged_picture_in_the_folder_is_named(zoo: Path, folder: Path, content: bytes | None) -> None:
+ALPHA = np.dstack([photo(37, 41, 3), np.full((37, 41), 128, np.uint8)])
+BAD: dict[str, tuple[bytes | None, str]] = {
+    "empty": (b"", "empty (0 bytes)"),
+    "no picture": (b"no picture", "not a picture"),
+    "a folder": (None, "is a folder"),
+    "cut off": (encoded(Image.fromarray(photo(63, 65, 1)), "PNG")[:2000], "cut off"),
+    "transparent": (encoded(Image.fromarray(ALPHA), "PNG"), "--background white"),
+    "too small": (encoded(Image.fromarray(photo(5, 7, 1)), "PNG"), "11 x 11"),
+    "animated": (encoded(Image.new("L", (20, 20)), "GIF", save_all=True, append_images=[Image.new("L", (20, 20), 9)]),
+                 "animated"),
+}  # fmt: skip
+"""Pictures that cannot be measured, and words of the reason."""
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_eval_stops_at_the_first_bad_picture(zoo: Path, folder: Path, kind: str) -> None:
+    content, word = BAD[kind]
+    name = "aa.gif" if kind == "animated" else "aa.png"
     if content is None:
-        (folder / "c.png").mkdir()
+        (folder / name).mkdir()
     else:
-        (folder / "c.png").write_bytes(content)
-    failed(bdflow("eval", folder, "--json"), 3, "c.png")
+        (folder / name).write_bytes(content)
+    (folder / "a.JPG").unlink()
+    done = bdflow("eval", folder, "--json")
+    assert done.code == 3
+    assert [one["name"] for one in done.json["pictures"]] == ["b.png"]
+    (bad,) = done.json["failed"]
+    assert bad["name"] == name
+    (line,) = (line for line in done.err.splitlines() if "was not measured" in line)
+    assert name in line
+    assert word in line
+    text = bdflow("eval", folder, "--markdown").out
+    assert "was not measured" in text.splitlines()[-1]
+
+
+def test_eval_fails_where_no_picture_can_be_measured(zoo: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    failed(bdflow("eval", tmp_path, "--json"), 3, "No picture could be measured", "a.png", "1 other")
+
+
+def test_files_of_macos_are_no_pictures(zoo: Path, folder: Path) -> None:
+    (folder / "._b.png").write_bytes(b"Mac OS X")
+    done = succeeded("eval", folder, "--json")
+    assert (len(done.json["pictures"]), done.json["failed"], "._b.png" in done.err) == (2, [], False)
+
+
+def test_a_gif_is_a_picture(zoo: Path, tmp_path: Path) -> None:
+    Image.fromarray(photo(37, 41, 3)).quantize(64).save(tmp_path / "drawn.gif")
+    assert [one["name"] for one in succeeded("eval", tmp_path, "--json").json["pictures"]] == ["drawn.gif"]
+
+
+def test_subfolders_are_mentioned_and_measured_when_asked_for(zoo: Path, folder: Path) -> None:
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "none").mkdir()
+    (folder / "a.JPG").rename(folder / "deep" / "er" / "a.JPG")
+    done = succeeded("eval", folder, "--json")
+    assert [one["name"] for one in done.json["pictures"]] == ["b.png"]
+    assert "1 subfolder with pictures left out (deep); --recursive" in done.err
+    done = succeeded("eval", folder, "--json", "--recursive")
+    assert [one["name"] for one in done.json["pictures"]] == ["b.png", "deep/er/a.JPG"]
+    assert "subfolder" not in done.err
+    (folder / "b.png").unlink()
+    failed(bdflow("eval", folder), 3, "holds no pictures", "deep", "--recursive")
+
+
+def test_a_transparent_picture_is_measured_over_its_background(zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(ALPHA).save(tmp_path / "in" / "a.png")
+    flat = np.rint(ALPHA[..., :3] * (128 / 255) + 255 * (127 / 255)).astype(np.uint8)
+    result = succeeded("eval", tmp_path / "in", "--background", "white", "--json").json
+    Image.fromarray(flat).save(tmp_path / "in" / "a.png")
+    flattened = succeeded("eval", tmp_path / "in", "--json").json
+    assert result["means"]["psnr_rgb"] == pytest.approx(flattened["means"]["psnr_rgb"], abs=0.2)
+
+
+def test_the_border_is_measured_alone(zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(photo(63, 65, 1)).save(tmp_path / "in" / "large.png")
+    Image.fromarray(photo(20, 90, 1)).save(tmp_path / "in" / "small.png")
+    result = succeeded("eval", tmp_path / "in", "--json").json
+    for one in result["pictures"]:
+        path = tmp_path / "in" / one["name"]
+        succeeded("downscale", path, "-o", tmp_path / "lr.png")
+        succeeded("upscale", tmp_path / "lr.png", "-o", tmp_path / "out.png", "--overwrite")
+        difference = np.abs(pixels_of(path).astype(float) - pixels_of(tmp_path / "out.png"))
+        if one["name"] == "large.png":
+            difference[16:-16, 16:-16] = np.nan
+        assert one["border_max_difference"] == np.nanmax(difference)
+        assert one["border_psnr_rgb"] == pytest.approx(10 * np.log10(255**2 / np.nanmean(difference**2)))
+    assert result["means"]["border_max_difference"] == max(one["border_max_difference"] for one in result["pictures"])
 
 
 def test_the_limit_of_pixels_holds_before_a_picture_is_read(zoo: Path, folder: Path) -> None:
     # Its size is above the limit and its data cut off: the limit is what is said, since it comes first.
     whole = (folder / "b.png").read_bytes()
     (folder / "b.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "a.JPG").unlink()
     failed(bdflow("eval", folder, "--max-pixels", "4000"), 3, "b.png", "65 x 63", "4000")

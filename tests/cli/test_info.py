@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from bdflow_rt.containers.chunks import SIGNATURE
 from bdflow_rt.zoo import find_model
-from tests.cli.build import bdflow, failed, succeeded
-from tests.containers.build import encoded, fields_of, with_fields, with_header
+from tests.cli.build import succeeded
+from tests.containers.build import encoded, fields_of, join, split, with_fields, with_header
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def test_json_holds_the_whole_header(small: Path, zoo: Path) -> None:
 def test_text_tells_people_the_same(small: Path) -> None:
     done = succeeded("info", small)
     assert done.err == ""
-    for fact in (str(small), "17 x 16", "65 x 63", "bdflow-x4@99", "which is here", "1 bits"):
+    for fact in (str(small), "17 x 16", "65 x 63", "bdflow-x4@99", "which is here", "1 bit per pixel"):
         assert fact in done.out
     assert "edited" not in done.out
 
@@ -84,6 +88,28 @@ def test_the_name_of_the_file_gives_no_commands_to_the_terminal(small: Path, nam
     assert "\x1b" not in succeeded("info", odd).out
 
 
-def test_the_limit_of_pixels_is_an_option(small: Path) -> None:
-    failed(bdflow("info", small, "--max-pixels", "4094"), 3, "65 x 63", "Raise max_pixels")
-    assert succeeded("info", small, "--max-pixels", "4095", "--json").json["hr_size"] == [65, 63]
+def test_beyond_the_limit_of_pixels_the_header_alone_is_read(small: Path) -> None:
+    within = succeeded("info", small, "--max-pixels", "4095", "--json").json
+    beyond = succeeded("info", small, "--max-pixels", "4094", "--json").json
+    assert (within["edited"], beyond["edited"]) == (False, None)
+    assert beyond == {**within, "edited": None}
+    assert "larger than --max-pixels" in succeeded("info", small, "--max-pixels", "4094").out
+
+
+def test_info_reads_a_packet_of_a_gigabyte_whole(small: Path) -> None:
+    first, *others = split(small.read_bytes())
+    size = 1_300_000_000
+    with small.open("wb") as file:  # sparse: a private chunk of zeros before all else
+        file.write(join([first]) + struct.pack(">I4s", size, b"prVt"))
+        file.seek(size + 4, os.SEEK_CUR)
+        file.write(join(others).removeprefix(SIGNATURE))
+    tracemalloc.start()
+    found = succeeded("info", small, "--json").json
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6
+    assert (found["hr_size"], found["edited"], found["file_bytes"]) == ([65, 63], None, small.stat().st_size)
+
+
+def test_info_of_one_bit_says_1_bits(small: Path) -> None:
+    assert "boundary map of 1 bit per pixel" in succeeded("info", small).out

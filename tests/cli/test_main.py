@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from bdflow_rt._version import __version__
-from bdflow_rt.cli.main import COMMANDS, main
+from bdflow_rt.cli.main import main
 from bdflow_rt.cli.output import progress_callback
+from bdflow_rt.cli.parser import COMMANDS
 from bdflow_rt.containers import decode_png
 from tests.cli.build import bdflow as bdflow_in_process
 from tests.support import ROOT
@@ -37,12 +38,12 @@ def _shell_running(body: str, **environment: str) -> subprocess.Popen[str]:
     """The shell with one real extra command, `trial`, in a fresh process; `body` is what its `run(args)` does."""
     code = (
         "import sys, types\n"
-        "from bdflow_rt.cli import main as shell\n"
+        "from bdflow_rt.cli import main as shell, parser\n"
         "trial = types.ModuleType('bdflow_rt.cli.trial')\n"
         f"def run(args):\n    {body}\n"
         "trial.run, trial.add_arguments = run, lambda parser: None\n"
         "sys.modules['bdflow_rt.cli.trial'] = trial\n"
-        "shell.COMMANDS['trial'] = 'do one thing'\n"
+        "parser.COMMANDS['trial'] = 'do one thing'\n"
         "sys.exit(shell.main(['trial']))\n"
     )
     return subprocess.Popen(
@@ -71,7 +72,7 @@ def test_help_lists_every_command_and_imports_none() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     shown = " ".join(done.stdout.split())
     assert [name for name, summary in COMMANDS.items() if f" {name} {summary}" not in shown] == []
-    assert set(done.stderr.split()) == {"bdflow_rt.cli.main", "bdflow_rt.cli.output"}
+    assert set(done.stderr.split()) == {f"bdflow_rt.cli.{name}" for name in ("main", "output", "parser", "words")}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

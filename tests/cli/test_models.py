@@ -79,4 +79,8 @@ def test_a_variable_that_names_no_models_adds_none(source: Path, monkeypatch: py
     monkeypatch.delenv("BDFLOW_ZOO", raising=False)
     expected = succeeded("models", "--json")
     monkeypatch.setenv("BDFLOW_ZOO", value.format(source=source))
-    assert succeeded("models", "--json") == expected
+    done = succeeded("models", "--json")
+    assert done.out == expected.out
+    missing = [folder for folder in value.format(source=source).split(":") if folder and folder != "/proc"]
+    assert len(done.err.splitlines()) == len(missing)
+    assert all(line.startswith("bdflow: note: BDFLOW_ZOO names ") for line in done.err.splitlines())

@@ -80,7 +80,7 @@ def test_a_jpeg_holds_nearly_the_same_pixels(small: Path, tmp_path: Path) -> Non
 def test_the_model_is_found_by_the_hash_in_the_file(zoo: Path, source: Path, hr: UInt8Array, tmp_path: Path) -> None:
     for model in ("tiny-x2", "plain"):
         succeeded("downscale", source, "-o", tmp_path / "lr.png", "-m", model)
-        result = succeeded("upscale", tmp_path / "lr.png", "-o", tmp_path / "out.png", "--json").json
+        result = succeeded("upscale", tmp_path / "lr.png", "-o", tmp_path / "out.png", "--overwrite", "--json").json
         assert result["model"] == f"{model}@1"
         with Rescaler.from_pretrained(model) as rescaler:
             expected = rescaler.upscale(rescaler.downscale(hr))
@@ -134,7 +134,7 @@ def test_the_colour_profile_comes_back(zoo: Path, hr: UInt8Array, tmp_path: Path
 def test_sampling_follows_temperature_and_seed(small: Path, tmp_path: Path) -> None:
     pictures = {}
     for options in (("0.4",), ("0.4", "--seed", "0"), ("0.4", "--seed", "18446744073709551615"), ("0",)):
-        succeeded("upscale", small, "-o", tmp_path / "out.png", "--temperature", *options)
+        succeeded("upscale", small, "-o", tmp_path / "out.png", "--overwrite", "--temperature", *options)
         pictures[options] = pixels_of(tmp_path / "out.png")
     plain, default, other, zero = restored_by_the_api(small), *list(pictures.values())[1:]
     assert np.array_equal(pictures[("0.4",)], default)
@@ -154,7 +154,7 @@ def test_sampling_follows_temperature_and_seed(small: Path, tmp_path: Path) -> N
         (["--temperature", "0.4", "--seed", "18446744073709551616"], ["seed is 18446744073709551616"]),
         (["--seed", "7"], ["--seed is 7", "--temperature"]),
         (["--threads", "0"], ["threads is 0"]),
-        (["--memory-limit", "nan"], ["memory_limit_mib is nan"]),
+        (["--memory-limit", "nan"], ["--memory-limit is nan"]),
         (["--backend", "tensorflow"], ["'tensorflow'"]),
     ],
     ids=" ".join,
@@ -169,13 +169,13 @@ def test_impossible_options_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("limit", ["0", "-3", "4611686014132420610"])
 def test_a_pixel_limit_that_no_picture_has_is_a_usage_error(small: Path, tmp_path: Path, limit: str) -> None:
-    failed(bdflow("upscale", small, "-o", tmp_path / "out.png", "--max-pixels", limit), 2, f"max_pixels is {limit}")
+    failed(bdflow("upscale", small, "-o", tmp_path / "out.png", "--max-pixels", limit), 2, f"--max-pixels is {limit}")
 
 
 def test_max_pixels_is_the_largest_picture_restored(small: Path, tmp_path: Path) -> None:
     failed(bdflow("upscale", small, "-o", tmp_path / "out.png", "--max-pixels", "4094"), 3, "65 x 63", "4094")
     for limit in ("4095", "4611686014132420609"):
-        succeeded("upscale", small, "-o", tmp_path / "out.png", "--max-pixels", limit)
+        succeeded("upscale", small, "-o", tmp_path / "out.png", "--overwrite", "--max-pixels", limit)
 
 
 @pytest.mark.parametrize(("name", "words"), [("out", ["no suffix"]), ("out.gif", ["'.gif'", ".webp"])])

@@ -6,7 +6,7 @@ from typing import Any
 
 from bdflow_rt.cli.diagnosis.compiled import MODULES
 from bdflow_rt.cli.diagnosis.gpu import mend_cuda
-from bdflow_rt.cli.diagnosis.probe import pip
+from bdflow_rt.cli.diagnosis.probe import pip, pip_extra
 from bdflow_rt.engines.cache_entry import was_built_for
 from bdflow_rt.zoo import DEFAULT_MODEL
 
@@ -56,7 +56,7 @@ def supports(report: Report, flavour: str, capability: str) -> bool:
 def _flavour(report: Report, name: str) -> dict[str, Any]:
     found = report["flavours"].get(name, {})
     if fault := found.get("error") or found.get("problem"):
-        return _state("missing", fault, pip(f"install --upgrade 'bdflow-rt[{name}]'"))
+        return _state("missing", fault, pip_extra(name, "--upgrade"))
     gpus, driver = report["gpu"]["nvidia_smi"].get("gpus") or [], report["gpu"]["libcuda"]
     if not driver.get("found"):
         why = driver.get("error") or driver.get("reason")
@@ -69,7 +69,7 @@ def _flavour(report: Report, name: str) -> dict[str, Any]:
         shown = f"{gpus[0]['name']} has compute capability {gpus[0]['compute_cap']}, which {name} does not support"
         return _state("missing", shown, _install(report, other) if other else None)
     if not report["packages"]["cupy"]["imported"]:
-        return _state("missing", "CuPy is not installed or does not import", pip("install 'bdflow-rt[cuda]'"))
+        return _state("missing", "CuPy is not installed or does not import", pip_extra("cuda"))
     build = f"bdflow build {DEFAULT_MODEL} --flavour {name} --profile 1080p"
     built = [one for one in report["caches"].get("engines", {}).get("built", []) if one["flavour"] == name]
     current = [one for one in built if one["flavour_version"] == found.get("version")]

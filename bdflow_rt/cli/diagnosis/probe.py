@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bdflow_rt.errors import shorten
+from bdflow_rt.install import install_extra
 
 CHILD_TIMEOUT_S = 120.0
 """Importing torch from a cold network disk has been seen to take a minute."""
@@ -32,6 +33,11 @@ class ProbeError(Exception):
 def pip(arguments: str) -> str:
     """The command that runs pip for the interpreter that asks; the first pip in PATH may be another one's."""
     return f"{shlex.quote(sys.executable or 'python3')} -m pip {arguments}"
+
+
+def pip_extra(extra: str, *options: str) -> str:
+    """The command that installs an extra for the interpreter that asks."""
+    return pip(" ".join([install_extra(extra).removeprefix("pip "), *options]))
 
 
 def guarded(probe: Callable[[], Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bdflow_rt.cli.diagnosis.gpu import mend_cuda
 from bdflow_rt.cli.diagnosis.packages import REQUIRED
-from bdflow_rt.cli.diagnosis.probe import guarded, pip
+from bdflow_rt.cli.diagnosis.probe import guarded, pip, pip_extra
 
 Report = dict[str, Any]
 Problem = dict[str, str]
@@ -186,7 +186,7 @@ def _flavours(report: Report) -> Iterator[Problem]:
     for name, flavour in report["flavours"].items():
         dists = report["packages"][name.replace("-", "_")]["installed"]
         if fault := flavour.get("error") or (flavour["problem"] if dists else None):
-            yield _problem(f"{name} cannot be used: {fault}", pip(f"install --upgrade 'bdflow-rt[{name}]'"))
+            yield _problem(f"{name} cannot be used: {fault}", pip_extra(name, "--upgrade"))
         elif flavour["version"] and flavour["library"]:
             package, library = (tuple(map(int, _release(flavour[key]))) for key in ("version", "library"))
             if package != library:
@@ -202,7 +202,7 @@ def _kernels(report: Report) -> Iterator[Problem]:
     kernels = report["kernels"]
     if report["gpu"]["nvidia_smi"].get("gpus") and not kernels.get("compiles"):
         why = kernels.get("error") or kernels["problem"]
-        yield _problem(f"CUDA kernels cannot be compiled: {why}", pip("install 'bdflow-rt[cuda]'"))
+        yield _problem(f"CUDA kernels cannot be compiled: {why}", pip_extra("cuda"))
 
 
 def _zoo(report: Report) -> Iterator[Problem]:

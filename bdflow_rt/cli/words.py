@@ -1,0 +1,54 @@
+"""Messages of the API as users of the command line read them: its options instead of arguments of Python.
+
+The one place where the two are brought together: errors name arguments, as programs need them.
+"""
+
+from __future__ import annotations
+
+import re
+
+_FLAGS = {
+    "memory_limit_mib": "--memory-limit",
+    "max_pixels": "--max-pixels",
+    "workspace_mib": "--workspace-mib",
+    "optimization_level": "--optimization-level",
+    "version_compatible": "--version-compatible",
+    "hardware_compatible": "--hardware-compatible",
+    "background": "--background",
+    "backend": "--backend",
+    "colours": "--assume-srgb or --convert-srgb",
+    "device": "--device",
+    "force": "--force",
+    "precision": "--precision",
+    "quality": "--quality",
+    "refine": "--refine",
+    "seed": "--seed",
+    "temperature": "--temperature",
+    "threads": "--threads",
+    "z.seed": "--seed",
+    "z.temperature": "--temperature",
+}
+"""Arguments of the API, and the options that set them."""
+_NAMES = "|".join(re.escape(name) for name in sorted(_FLAGS, key=len, reverse=True))
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+    # force=True (--force): the message knows both worlds.
+    (re.compile(r"\b\w+=\S+ \((--[^)]+)\)"), r"\1"),
+    (re.compile(r"\bUse Rescaler\.for_packet\(packet\)\."), "Leave --model out: the right one is found by itself."),
+    (re.compile(r", or pass icc_profile=None"), ""),
+    (re.compile(r"\bmake the Rescaler with\b"), "use"),
+    (re.compile(r"\bThis Rescaler\b"), "The model"),
+    (re.compile(r"\bor infinite for no limit\b"), "or inf for no limit"),
+)
+_AS_SUBJECT = re.compile(rf"(?:^|(?<=\. )|(?<=\())({_NAMES})(?= is )")
+_AS_VALUE = re.compile(rf"\b({_NAMES})='?([\w.:-]+)'?")
+_ANYWHERE = re.compile(rf"(?<![\w-])({'|'.join(name for name in _FLAGS if '_' in name)})\b")
+
+
+def for_command_line(message: str) -> str:
+    """A message of an error or a warning in one line, with the options of the command line."""
+    text = " ".join(message.split())
+    for pattern, words in _RULES:
+        text = pattern.sub(words, text)
+    text = _AS_SUBJECT.sub(lambda found: _FLAGS[found[1]], text)
+    text = _AS_VALUE.sub(lambda found: f"{_FLAGS[found[1]]} {found[2]}", text)
+    return _ANYWHERE.sub(lambda found: _FLAGS[found[1]], text)

@@ -1,0 +1,77 @@
+"""What a PNG says before its pixels, by seeking from chunk to chunk: a file of a gigabyte costs a few reads.
+
+Nothing is vouched for but the header, which has a CRC of its own; `decode_png` checks the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from bdflow_rt.containers.chunks import CHUNK_CRC, CHUNK_HEAD, MAX_CHUNKS, PACKET_CHUNK, SIGNATURE
+from bdflow_rt.containers.header import MAX_HEADER_BYTES, decode_header, header_length
+from bdflow_rt.containers.source import open_input
+from bdflow_rt.errors import InputError
+from bdflow_rt.files import PathLike
+from bdflow_rt.packet import PacketHeader
+
+
+@dataclass(frozen=True)
+class PacketSummary:
+    """What a file says of the packet in it.
+
+    Attributes:
+        header: of the packet.
+        size_bytes: of the whole file.
+        has_profile: whether a colour profile is there.
+    """
+
+    header: PacketHeader
+    size_bytes: int
+    has_profile: bool
+
+
+def has_packet(path: PathLike) -> bool:
+    """Whether a file looks like one that `write_packet` wrote; what cannot be read does not."""
+    try:
+        with open_input(path) as stream:
+            return any(kind == PACKET_CHUNK for kind, _ in _before_pixels(stream))
+    except InputError:
+        return False
+
+
+def summarise(stream: BinaryIO) -> PacketSummary | None:
+    """What a packet file says, or None where it is no PNG with a chunk of a packet before its pixels.
+
+    Raises:
+        PacketVersionError: the packet has a format version that this release does not know.
+        CorruptPacketError: its header is damaged.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    header, has_profile = None, False
+    for kind, length in _before_pixels(stream):
+        has_profile |= kind == b"iCCP"
+        if kind == PACKET_CHUNK and header is None:
+            data = stream.read(min(length, MAX_HEADER_BYTES))
+            header = decode_header(data[: header_length(data)])
+    return PacketSummary(header, size, has_profile) if isinstance(header, PacketHeader) else None
+
+
+def _before_pixels(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Type and length of every chunk up to the pixels; the stream is at the chunk's data then."""
+    position = len(SIGNATURE)
+    if stream.read(position) != SIGNATURE:
+        return
+    for _ in range(MAX_CHUNKS):
+        stream.seek(position)
+        head = stream.read(CHUNK_HEAD.size)
+        if len(head) < CHUNK_HEAD.size:
+            return
+        length, kind = CHUNK_HEAD.unpack(head)
+        if kind in (b"IDAT", b"IEND"):
+            return
+        yield kind, length
+        position += CHUNK_HEAD.size + length + CHUNK_CRC.size

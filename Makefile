@@ -36,8 +36,10 @@ METADATA := setup.py pyproject.toml bdflow_rt/_version.py
 help:
 	@sed -n 's/^#   //p' Makefile
 
+# By way of the environment, where quotes in the name of a file mean nothing.
+demo: export DEMO_IMAGE = $(value IMAGE)
 demo: $(VENV)/.stamp-demo
-	@$(PY) -m bdflow_rt.bench.demo $(if $(IMAGE),'$(IMAGE)')
+	@$(PY) -m bdflow_rt.bench.demo $${DEMO_IMAGE:+"$$DEMO_IMAGE"}
 
 # Training forks worker processes, and has its own run: forking out of a process that has loaded every engine's thread
 # pools was seen to crash it.

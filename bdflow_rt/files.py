@@ -142,8 +142,8 @@ def _write_in_place(temporary: Path, target: Path) -> None:
             os.fsync(file.fileno())
         except OSError as error:
             raise UnwritableOutputError(
-                f"'{target}', which is mounted by itself, could not be written in place ({error.strerror}), and what is "
-                "in it now is not whole. Free some space and write it again."
+                f"'{target}', which is mounted by itself, could not be written in place ({error.strerror}), and what "
+                "is in it now is not whole. Free some space and write it again."
             ) from error
     temporary.unlink()
     warnings.warn(

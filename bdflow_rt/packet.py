@@ -278,8 +278,8 @@ class Packet:
             )
         if (header.scale, header.bits) != (interface.scale, interface.bits):
             raise PacketMismatchError(
-                f"The packet says scale {header.scale} and {plural(header.bits, 'bit')}, but its model {card.id} has scale "
-                f"{interface.scale} and {plural(interface.bits, 'bit')}. Create the packet again."
+                f"The packet says scale {header.scale} and {plural(header.bits, 'bit')}, but its model {card.id} has "
+                f"scale {interface.scale} and {plural(interface.bits, 'bit')}. Create the packet again."
             )
         check_area("The packet restores to", header.width, header.height, max_pixels=max_pixels)
 
@@ -309,8 +309,8 @@ class Packet:
         if (self.boundary is None) != (bits == 0):
             found = "no boundary map" if self.boundary is None else "a boundary map"
             raise PacketMismatchError(
-                f"The packet has {found}, but its header says {plural(bits, 'bit')} per pixel. A map is needed exactly where "
-                "bits is 1 to 8; create the packet again."
+                f"The packet has {found}, but its header says {plural(bits, 'bit')} per pixel. A map is needed exactly "
+                "where bits is 1 to 8; create the packet again."
             )
         if self.boundary is None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from bdflow_rt.containers.png import check_packet_path, read_packet, write_packe
 from bdflow_rt.engines.engine import Job
 from bdflow_rt.engines.front import RGB, Front, named
 from bdflow_rt.engines.select import choose_precision, select
-from bdflow_rt.errors import ArgumentError, check_type, check_whole
+from bdflow_rt.errors import ArgumentError, check_choice, check_type, check_whole
 from bdflow_rt.files import PathLike, as_path, check_output, is_path
 from bdflow_rt.options import Colours, Options, Precision, Progress, RescalerOptions, as_options, as_sequence
 from bdflow_rt.packet import Packet, ZPolicy
@@ -188,9 +188,8 @@ class Rescaler:
             ClosedError: the rescaler was closed.
         """
         work = Work(z=z, refine=refine, progress=progress, front=front, out=out, stream=stream)
-        return work.downscale(
-            self._runner, self.card, [self._source(image, front, background=background, colours=colours)]
-        ).wait()[0]
+        source = self._source(image, front, background=background, colours=colours)
+        return work.downscale(self._runner, self.card, [source]).wait()[0]
 
     def submit_downscale(
         self,
@@ -449,6 +448,7 @@ class Rescaler:
         self.close(cancel=error is not None)
 
     def _source(self, image: Image, front: Front, *, background: str | None, colours: Colours) -> Source:
+        check_choice("colours", colours, get_args(Colours))
         if is_path(image) and front == RGB:
             image = read_picture(image, background=background, colours=colours, max_pixels=self.max_pixels)
         return as_source(image, front=front, max_pixels=self.max_pixels)

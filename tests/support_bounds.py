@@ -43,6 +43,7 @@ def check_core(folder: pathlib.Path) -> None:
     """Both directions of the default model."""
     bdflow(folder, "downscale", "photo.png", "-o", "small.png")
     bdflow(folder, "upscale", "small.png", "-o", "restored.png")
+    bdflow(folder, "completion", "bash")
 
 
 def check_demo(folder: pathlib.Path) -> None:
@@ -66,6 +67,7 @@ def check_export(folder: pathlib.Path) -> None:
     bdflow(folder, "export", "bdflow-x4", "-o", "exported")
     bdflow(folder, "downscale", "photo.png", "-o", "small.png", "--model", "exported")
     bdflow(folder, "upscale", "small.png", "-o", "restored.png")
+    bdflow(folder, "completion", "bash")
 
 
 def check_bench(folder: pathlib.Path) -> None:

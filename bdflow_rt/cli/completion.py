@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     models = _model_names()
     for action in _actions(parser):
         _complete(action, models, shtab)
-    print_text(shtab.complete(parser, args.shell, preamble=_preamble(models)).rstrip("\n"))
+    print_text(shtab.complete(parser, args.shell, preamble=_preamble(models).get(args.shell, "")).rstrip("\n"))
     return 0
 
 

@@ -133,7 +133,7 @@ def _markdown(folder: str, result: dict[str, Any]) -> str:
         "",
         "- PSNR in dB leaves out a border of `scale` pixels of the restored picture, SSIM none. Bicubic is MATLAB's. "
         "Of the largest difference the last row has the maximum.",
-        f"- The border is the outermost {BORDER} pixels of each side, which PSNR hides where a network pads with zeros.",
+        f"- The border is the outermost {BORDER} pixels of each side, where the zero padding of a network shows.",
         *(f"- {line}" for line in _left_out(result)),
         *(f"- {_escaped(line)}" for line in _failed(result)),
     ]

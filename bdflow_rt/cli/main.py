@@ -103,7 +103,10 @@ def _dispatch(argv: list[str]) -> int:
         try:
             if "--version" in own:
                 return _print_version(own)
-            args = build_parser(() if chosen is None else (chosen,)).parse_args(argv)
+            parser = build_parser(() if chosen is None else (chosen,))
+            args = parser.parse_args(argv)
+            if args.verbose:
+                parser.error("-v goes with --version; commands say all there is by themselves.")
         except SystemExit as leave:  # argparse has printed help, or what is wrong with the arguments
             return int(leave.code or 0)
         if chosen not in ("doctor", "completion") and not getattr(args, "quiet", False):

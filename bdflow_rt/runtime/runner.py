@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import warnings
@@ -40,6 +41,8 @@ from bdflow_rt.zoo import Direction, ModelCard
 if TYPE_CHECKING:
     from bdflow_rt.runtime.refine import Refiner
 
+COSTLY = 4
+"""Times the work of a whole picture, from which on a warning says what its tiles take."""
 MAX_BATCH_PIXELS = 1 << 20
 """HR pixels of a batch; a larger picture alone keeps all cores busy."""
 T = TypeVar("T")
@@ -364,18 +367,43 @@ class Runner:
         while True:
             tile = tile_size(*size, interface, memory_limit_mib=limit_mib, backend=backend, share=self._share, **limits)
             tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(interface, backend) / MIB
+            plan = list(windows(*size, tile, halo_of(interface, backend)))
+            if len(plan) * tile[0] * tile[1] > COSTLY * size[0] * size[1]:
+                self._warn_of_work(size, plan, tile, backend=backend, batch=batch)
             if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
                 _release(worker, but=engine)
             try:
-                return function(list(windows(*size, tile, halo_of(interface, backend))))
+                return function(plan)
             except (MemoryError, OutOfMemoryError) as error:
                 _release(worker)
                 limit_mib = tile_mib / 2
                 warnings.warn(
                     f"Memory ran out at {tile_mib:.0f} MiB for a tile ({error}); trying again with smaller tiles. "
-                    f"Set memory_limit_mib to {self._share * limit_mib:.0f} to begin there.",
+                    f"Set memory_limit_mib to {self._share * limit_mib * batch:.3g} to begin there.",
                     stacklevel=7,
                 )
+
+    def _warn_of_work(
+        self,
+        size: tuple[int, int],
+        plan: list[Window],
+        tile: tuple[int, int],
+        *,
+        backend: Backend | Literal["gradient"],
+        batch: int,
+    ) -> None:
+        """Say what small tiles cost: of one just larger than its halo next to nothing is kept."""
+        interface = self._card.interface
+        times = len(plan) * tile[0] * tile[1] / (size[0] * size[1])
+        # A tile of 8 halos loses a quarter of each side: 1.8 times the work.
+        side = 8 * halo_of(interface, backend)
+        enough = min(side, size[0]) * min(side, size[1]) * bytes_per_lr_pixel(interface, backend) / MIB
+        warnings.warn(
+            f"memory_limit_mib is {self._share * self._memory_limit_mib:g}, so the picture is cut into "
+            f"{len(plan)} tiles that take {times:.0f} times the work of the whole. Set memory_limit_mib to "
+            f"{math.ceil(enough * self._share * batch)} for less than twice.",
+            stacklevel=8,
+        )
 
     def _check_direction(self, direction: Direction, hr_size: tuple[int, ...]) -> None:
         """Refuse before any work what the network does not do."""

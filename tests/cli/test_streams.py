@@ -123,11 +123,11 @@ def test_what_is_wrong_with_content_is_said_of_standard_input(small: Path, tmp_p
     failed(done, 3, "Standard input is not a picture")
 
 
-@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&1"])
-def test_a_closed_standard_input_is_named(zoo: Path, tmp_path: Path, closed: str) -> None:
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-"])
+def test_a_closed_standard_input_is_named(zoo: Path, closed: str) -> None:
     done = shell(f"bdflow info - {closed}")
     assert done.returncode == 3
-    assert b"Standard input is closed" in done.stderr or "2>&1" in closed
+    assert b"Standard input is closed" in done.stderr
 
 
 def test_a_closed_standard_output_is_named(zoo: Path, source: Path) -> None:
@@ -156,10 +156,10 @@ def test_more_than_any_picture_needs_is_not_read(zoo: Path, tmp_path: Path) -> N
     failed(done, 3, "Standard input has more than", "--max-pixels")
 
 
-@pytest.mark.parametrize(("command", "source"), [("downscale", "in/photo.png"), ("upscale", "lr.png")])
-def test_json_is_appended_to_the_png_on_stdout(small: Path, tmp_path: Path, command: str, source: str) -> None:
+@pytest.mark.parametrize("command", ["downscale", "upscale"])
+def test_json_is_appended_to_the_png_on_stdout(small: Path, command: str) -> None:
     for name in ("-", "/dev/stdout", "/dev/fd/1"):
-        done, written = piped(command, tmp_path / source, "-o", name, "--json")
+        done, written = piped(command, small, "-o", name, "--json")
         failed(done, 2, "--json", "standard output")
         assert written == b""
 

@@ -446,7 +446,9 @@ def test_running_out_of_memory_retries_with_smaller_exact_tiles_and_says_so(
     )
     with (
         Rescaler(cards[4], threads=1) as hopeless,
-        pytest.warns(UserWarning, match="Memory ran out"),
+        pytest.warns(UserWarning, match="Memory ran out") as said,
         pytest.raises(OutOfMemoryError, match="smallest exact tile"),
     ):
         hopeless.downscale(image)
+    advised = [float(str(one.message).split("memory_limit_mib to ")[1].split()[0]) for one in said]
+    assert all(0 < later < earlier for earlier, later in itertools.pairwise(advised))

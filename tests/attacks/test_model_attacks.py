@@ -110,10 +110,10 @@ def test_a_damaged_card_stops_its_own_model_and_no_other(work: Path, target: Pat
     before = contents(work)
     for model in ("bdflow-x4", NAME):
         failed(bdflow("downscale", work / "hr.png", "-o", work / "out.png", "-m", model), 6, str(target / CARD))
-    failed(bdflow("upscale", work / "lr.png", "-o", work / "out.png"), 6, str(target / CARD))
+    failed(bdflow("upscale", work / "lr.png", "-o", work / "out.png", "--overwrite"), 6, str(target / CARD))
     assert contents(work) == before
-    succeeded("upscale", work / "other.png", "-o", work / "out.png")
-    succeeded("downscale", work / "hr.png", "-o", work / "out.png", "-m", "plain")
+    succeeded("upscale", work / "other.png", "-o", work / "out.png", "--overwrite")
+    succeeded("downscale", work / "hr.png", "-o", work / "out.png", "--overwrite", "-m", "plain")
     done = bdflow("models", "--json")
     assert done.code == 0
     assert {entry["name"] for entry in done.json} >= {"plain@1", "tiny-x2@1"}
@@ -147,7 +147,7 @@ def test_weights_and_graphs_that_are_not_the_cards_are_refused(work: Path, targe
     attack, word = DAMAGED_FILES[name]
     attack(target)
     before = contents(work)
-    failed(bdflow("upscale", work / "lr.png", "-o", work / "out.png"), 6, "bdflow-x4", word)
+    failed(bdflow("upscale", work / "lr.png", "-o", work / "out.png", "--overwrite"), 6, "bdflow-x4", word)
     assert contents(work) == before
 
 

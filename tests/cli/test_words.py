@@ -188,7 +188,10 @@ def test_a_memory_limit_just_above_the_least_says_what_it_costs(zoo: Path, tmp_p
 def test_advice_is_an_option_of_the_command(zoo: Path, tmp_path: Path, command: str) -> None:
     """What a transparent picture is answered with can be given to the very command."""
     Image.new("RGBA", (40, 40), (9, 9, 9, 9)).save(tmp_path / "a.png")
-    given = {"downscale": [tmp_path / "a.png", "-o", tmp_path / "b.png"], "eval": [tmp_path]}
+    given: dict[str, list[str | Path]] = {
+        "downscale": [tmp_path / "a.png", "-o", tmp_path / "b.png"],
+        "eval": [tmp_path],
+    }
     done = bdflow(command, *given.get(command, ["plain", tmp_path / "a.png"]))
     assert "--background white" in done.err
     assert "background=" not in done.err

@@ -64,6 +64,8 @@ def calls(tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
             "downscale": rescaler.downscale,
             "downscale.z": lambda x: rescaler.downscale(HR, z=x),
             "downscale.background": lambda x: rescaler.downscale("packet.png", background=x),
+            "downscale.colours": lambda x: rescaler.downscale("packet.png", colours=x),
+            "upscale_file.quality": lambda x: rescaler.upscale_file(packet, "out.jpg", quality=x),
             "downscale.refine": lambda x: rescaler.downscale(HR, refine=0 if x is WRONG[1] else x),
             "downscale.progress": lambda x: rescaler.downscale(HR, progress=None if x is len else x),
             "downscale_batch": rescaler.downscale_batch,

@@ -173,25 +173,19 @@ def evaluate(
         CorruptModelError: the parameters of LPIPS or NIQE are damaged.
     """
     judges = Judges.found()
-    measured: list[PictureQuality] = []
-    failed: list[Failed] = []
+
+    def attempt(path: pathlib.Path, folder: pathlib.Path) -> PictureQuality | Failed:
+        name = path.name if root is None else str(path.relative_to(root))
+        options: dict[str, Any] = {"background": background, "colours": colours, "refine": refine, "codec": codec}
+        try:
+            return replace(measure(rescaler, path, folder, judges=judges, **options), name=name)
+        except (InputError, ShapeError) as error:
+            return Failed(name, str(error))
+
     with tempfile.TemporaryDirectory() as folder:
-        for path in track(pictures):
-            name = path.name if root is None else str(path.relative_to(root))
-            try:
-                quality = measure(
-                    rescaler,
-                    path,
-                    pathlib.Path(folder),
-                    background=background,
-                    colours=colours,
-                    refine=refine,
-                    judges=judges,
-                    codec=codec,
-                )
-                measured.append(replace(quality, name=name))
-            except (InputError, ShapeError) as error:
-                failed.append(Failed(name, str(error)))
+        attempts = [attempt(path, pathlib.Path(folder)) for path in track(pictures)]
+    measured = [one for one in attempts if isinstance(one, PictureQuality)]
+    failed = [one for one in attempts if isinstance(one, Failed)]
     if not measured:
         raise InputError(_none_measured(failed))
     means = {field.name: _mean(measured, field.name) for field in fields(PictureQuality) if field.name != "name"}

@@ -20,6 +20,8 @@ from bdflow_rt.zoo.interface import ModelInterface
 Worker = Backend | Literal["gradient"]
 """What works on a tile."""
 MIB = 1 << 20
+COSTLY = 4
+"""Times the work of a whole picture, beyond which a warning says what its windows take."""
 GRADIENT_FACTOR = 9
 GRADIENT_HALO = 12
 """LR pixels. Of a gradient what lies further away is left out: of trained x2 to x16 that is less than 0.04 % of it."""
@@ -138,6 +140,37 @@ def tile_size(
     return (
         max(_evened(height, rows, halo), min(smallest[0], rows)),
         max(_evened(width, columns, halo), min(smallest[1], columns)),
+    )
+
+
+def describe_cost(
+    size: tuple[int, int],
+    tile: tuple[int, int],
+    count: int,
+    interface: ModelInterface,
+    *,
+    backend: Worker,
+    limit_mib: float,
+    share: int,
+) -> str | None:
+    """What a memory limit costs in work, where it is much: of a tile just larger than its halo little is kept.
+
+    Args:
+        size, tile: (h, w) of the LR picture and of its windows.
+        count: of the windows.
+        interface: of the network.
+        backend: what works on them.
+        limit_mib, share: working memory of one window, and how many times as much was allowed in all.
+    """
+    times = count * tile[0] * tile[1] / (size[0] * size[1])
+    if times <= COSTLY:
+        return None
+    # A window of 8 halos keeps three quarters of each side: 1.8 times the work.
+    side = 8 * halo_of(interface, backend)
+    enough = min(side, size[0]) * min(side, size[1]) * bytes_per_lr_pixel(interface, backend) / MIB
+    return (
+        f"memory_limit_mib is {share * limit_mib:g}, so the picture is cut into {count} tiles that take {times:.0f} "
+        f"times the work of the whole. Set memory_limit_mib to {math.ceil(share * enough)} for less than twice."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import warnings
@@ -33,7 +32,17 @@ from bdflow_rt.packet import ZPolicy
 from bdflow_rt.picture import UInt8Array
 from bdflow_rt.runtime.arrays import Arrays, DeviceArrays, HostArrays
 from bdflow_rt.runtime.latent import latent_rows
-from bdflow_rt.runtime.plan import MIB, Span, Window, bytes_per_lr_pixel, halo_of, scaled, tile_size, windows
+from bdflow_rt.runtime.plan import (
+    MIB,
+    Span,
+    Window,
+    bytes_per_lr_pixel,
+    describe_cost,
+    halo_of,
+    scaled,
+    tile_size,
+    windows,
+)
 from bdflow_rt.runtime.pool import Pool, Worker
 from bdflow_rt.runtime.tiles import Outputs, Targets, gather
 from bdflow_rt.zoo import Direction, ModelCard
@@ -41,8 +50,6 @@ from bdflow_rt.zoo import Direction, ModelCard
 if TYPE_CHECKING:
     from bdflow_rt.runtime.refine import Refiner
 
-COSTLY = 4
-"""Times the work of a whole picture, from which on a warning says what its tiles take."""
 MAX_BATCH_PIXELS = 1 << 20
 """HR pixels of a batch; a larger picture alone keeps all cores busy."""
 T = TypeVar("T")
@@ -368,8 +375,12 @@ class Runner:
             tile = tile_size(*size, interface, memory_limit_mib=limit_mib, backend=backend, share=self._share, **limits)
             tile_mib = tile[0] * tile[1] * bytes_per_lr_pixel(interface, backend) / MIB
             plan = list(windows(*size, tile, halo_of(interface, backend)))
-            if len(plan) * tile[0] * tile[1] > COSTLY * size[0] * size[1]:
-                self._warn_of_work(size, plan, tile, backend=backend, batch=batch)
+            if limit_mib == self._memory_limit_mib / batch and (
+                cost := describe_cost(
+                    size, tile, len(plan), interface, backend=backend, limit_mib=limit_mib, share=self._share * batch
+                )
+            ):
+                warnings.warn(cost, stacklevel=7)
             if 2 * tile_mib > limit_mib:  # no room for the working memory of two directions
                 _release(worker, but=engine)
             try:
@@ -382,28 +393,6 @@ class Runner:
                     f"Set memory_limit_mib to {self._share * limit_mib * batch:.3g} to begin there.",
                     stacklevel=7,
                 )
-
-    def _warn_of_work(
-        self,
-        size: tuple[int, int],
-        plan: list[Window],
-        tile: tuple[int, int],
-        *,
-        backend: Backend | Literal["gradient"],
-        batch: int,
-    ) -> None:
-        """Say what small tiles cost: of one just larger than its halo next to nothing is kept."""
-        interface = self._card.interface
-        times = len(plan) * tile[0] * tile[1] / (size[0] * size[1])
-        # A tile of 8 halos loses a quarter of each side: 1.8 times the work.
-        side = 8 * halo_of(interface, backend)
-        enough = min(side, size[0]) * min(side, size[1]) * bytes_per_lr_pixel(interface, backend) / MIB
-        warnings.warn(
-            f"memory_limit_mib is {self._share * self._memory_limit_mib:g}, so the picture is cut into "
-            f"{len(plan)} tiles that take {times:.0f} times the work of the whole. Set memory_limit_mib to "
-            f"{math.ceil(enough * self._share * batch)} for less than twice.",
-            stacklevel=8,
-        )
 
     def _check_direction(self, direction: Direction, hr_size: tuple[int, ...]) -> None:
         """Refuse before any work what the network does not do."""

@@ -69,13 +69,9 @@ def test_ctrl_c_while_modules_load_is_a_broken_openvino(number: int, word: str) 
 def test_an_interrupted_import_is_an_interrupt_for_programs_too() -> None:
     from bdflow_rt.engines.backends import _is_interrupt
 
-    try:
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt as error:
-            raise ImportError("initialization failed") from error
-    except ImportError as error:
-        assert _is_interrupt(error)
+    failure = ImportError("initialization failed")
+    failure.__cause__ = KeyboardInterrupt()
+    assert _is_interrupt(failure)
     assert not _is_interrupt(ImportError("no such module"))
 
 
@@ -141,7 +137,7 @@ def test_a_picture_that_vanishes_while_a_folder_is_measured(work: Path) -> None:
 @pytest.mark.parametrize("command", ["downscale", "upscale", "info"])
 def test_a_name_that_is_a_folder(work: Path, command: str) -> None:
     (work / "folder.png").mkdir()
-    output = [] if command == "info" else ["-o", work / "out.png"]
+    output: list[str | Path] = [] if command == "info" else ["-o", work / "out.png"]
     failed(bdflow(command, work / "folder.png", *output), 3, "folder.png' is a folder")
     if output:
         source = work / "hr.png"

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,12 @@ from PIL import Image
 
 from bdflow_rt.cli.main import main
 from tests.support import ROOT
+
+PYTHON = re.compile(
+    r"\b[a-z]+_[a-z_]+(?= is |=)|\b(?:Rescaler|ZPolicy)\b|=(?:True|False|None)\b"
+    r"|\b(?:background|force|precision|backend|device)="
+)
+"""Names of Python, which nobody at a command line knows."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ def failed(done: Done, code: int, *words: str) -> None:
     assert len(done.err.splitlines()) == 1, done.err
     assert done.err.isprintable() or done.err[:-1].isprintable(), done.err
     assert "bug in bdflow" not in done.err
+    assert not (named := PYTHON.search(done.err)), named
     assert not [word for word in words if word not in done.err], done.err
 
 

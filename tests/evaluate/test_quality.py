@@ -21,6 +21,7 @@ from bdflow_rt.errors import ArgumentError, CorruptModelError, MissingFileError,
 from bdflow_rt.evaluate.codecs import parse_through, through
 from bdflow_rt.evaluate.pictures import list_pictures
 from bdflow_rt.evaluate.quality import Judges, PictureQuality, evaluate, measure
+from bdflow_rt.install import install_extra
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
 from bdflow_rt.metrics.lpips import Lpips
 from bdflow_rt.rescaler import Rescaler
@@ -207,7 +208,7 @@ def test_lpips_is_left_out_where_torch_is_not_installed(
     monkeypatch.setitem(sys.modules, "torch", None)
     result = evaluate(rescaler, pictures)
     assert result["means"]["lpips"] is None
-    assert "pip install 'bdflow-rt[train]'" in reasons(result)["lpips",][1]
+    assert install_extra("train") in reasons(result)["lpips",][1]
 
 
 @pytest.mark.parametrize("name", ["lpips_alex_v0.1.npz", "niqe_pris_params.npz"])

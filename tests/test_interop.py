@@ -83,7 +83,7 @@ def test_a_gpu_array_without_cupy_is_a_typed_error_that_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("CudaUnavailableError GPU arrays need CuPy")
-    assert "pip install 'bdflow-rt[cuda]'" in done.stdout
+    assert "pip install -e '.[cuda]'" in done.stdout
 
 
 def test_host_and_gpu_arrays_do_not_mix():

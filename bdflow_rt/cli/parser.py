@@ -69,6 +69,7 @@ class Parser(argparse.ArgumentParser):
                     yield from parser.option_strings()
 
     def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, and leave."""
         self.exit(
             EXIT_USAGE, f"bdflow: error: {_plain(message, set(self.option_strings()))}\nTry '{self.prog} --help'.\n"
         )

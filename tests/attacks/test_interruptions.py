@@ -50,7 +50,7 @@ COMMANDS = pytest.mark.parametrize(("command", "source"), [("downscale", "hr.png
 def test_a_disk_that_fills_up_in_mid_write(tiny_zoo: Path, folder: Path, command: str, source: str) -> None:
     before = contents(folder)
     limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES))
-    done = finished(start(command, source, "-o", "out.png", cwd=folder, zoo=tiny_zoo, preexec_fn=limit))
+    done = finished(start(command, source, "-o", "out.png", "--overwrite", cwd=folder, zoo=tiny_zoo, preexec_fn=limit))
     failed(done, 4, "out.png", "no partial file is left")
     assert contents(folder) == before
 
@@ -89,7 +89,7 @@ def signalled(
     zoo: Path, folder: Path, number: signal.Signals, moment: Callable[[subprocess.Popen[str], Path], bool]
 ) -> Done:
     """Restore the large picture, and send a signal at that moment."""
-    process = start("upscale", "lr.png", "-o", "out.png", "--memory-limit", "20", cwd=folder, zoo=zoo)
+    process = start("upscale", "lr.png", "-o", "out.png", "--overwrite", "--memory-limit", "20", cwd=folder, zoo=zoo)
     deadline = time.monotonic() + 60
     while not moment(process, folder):
         assert process.poll() is None, process.communicate()

@@ -207,3 +207,28 @@ def test_a_packet_file_opens_with_the_rescaler_that_restores_it(
         assert np.array_equal(opened.upscale(found), rescaler.upscale(packet))
     with pytest.raises(ImageTooLargeError):
         Rescaler.open(tmp_path / "small.png", max_pixels=100)
+
+
+def test_the_quality_of_a_jpeg_or_webp_is_that_of_its_file(rescaler: Rescaler, source: Path, tmp_path: Path) -> None:
+    packet = rescaler.downscale(source)
+    for suffix in (".jpg", ".webp"):
+        sizes = []
+        for quality in (5, 60, None):
+            rescaler.upscale_file(packet, tmp_path / f"out{suffix}", quality=quality)
+            sizes.append((tmp_path / f"out{suffix}").stat().st_size)
+        assert sizes == sorted(set(sizes))
+    assert np.array_equal(pixels(tmp_path / "out.webp"), rescaler.upscale(packet))
+    before = sorted(tmp_path.iterdir())
+    for name, quality in (("other.png", 90), ("other.jpg", 0), ("other.jpg", 90.0)):
+        with pytest.raises(ArgumentError, match=f"quality is {quality}"):
+            rescaler.upscale_file(packet, tmp_path / name, quality=quality)  # type: ignore[arg-type]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_files_replace_what_exists_as_libraries_do(rescaler: Rescaler, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.png").write_bytes(source.read_bytes())
+    packet = rescaler.downscale_file(source, tmp_path / "small.png")
+    assert np.array_equal(pixels(tmp_path / "small.png"), packet.lr)
+    (tmp_path / "out.png").write_bytes(source.read_bytes())
+    rescaler.upscale_file(packet, tmp_path / "out.png")
+    assert np.array_equal(pixels(tmp_path / "out.png"), rescaler.upscale(packet))

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         result = evaluate(
             rescaler,
             pictures,
-            root=args.folder if args.recursive else None,
+            root=args.folder if args.recursive and args.folder.is_dir() else None,
             background=args.background,
             colours=colours_of(args),
             refine=args.refine,

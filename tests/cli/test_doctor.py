@@ -382,7 +382,7 @@ def test_a_missing_driver_is_installed_and_not_worked_around(report: dict[str, A
         assert found["fix"].startswith("sudo ubuntu-drivers install ")
 
 
-@pytest.mark.parametrize(("version", "said"), [("2.13.0+cpu", "knows no GPU"), ("2.13.0+cu130", "device='cuda'")])
+@pytest.mark.parametrize(("version", "said"), [("2.13.0+cpu", "knows no GPU"), ("2.13.0+cu130", "--device cuda")])
 def test_torch_is_not_said_to_take_a_gpu_that_it_was_built_without(
     report: dict[str, Any], version: str, said: str
 ) -> None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from bdflow_rt.containers import decode_png, read_packet
+from bdflow_rt.evaluate import quality
 from tests.cli.build import Done, bdflow, failed, pixels_of, succeeded
 from tests.containers.build import encoded, same_packet
 from tests.support import ROOT
@@ -228,9 +230,9 @@ class TestFormatsOfWhatIsRestored:
     def test_quality_is_that_of_jpeg_and_makes_webp_lossy(self, small: Path, tmp_path: Path) -> None:
         sizes: dict[str, list[int]] = {}
         for suffix in ("jpg", "webp"):
-            for quality in ("10", "90", None):
-                options = () if quality is None else ("--quality", quality)
-                path = tmp_path / f"{quality}.{suffix}"
+            for level in ("10", "90", None):
+                options = () if level is None else ("--quality", level)
+                path = tmp_path / f"{level}.{suffix}"
                 succeeded("upscale", small, "-o", path, *options)
                 sizes.setdefault(suffix, []).append(path.stat().st_size)
         assert all(low < high < default for low, high, default in sizes.values())
@@ -256,3 +258,26 @@ class TestFormatsOfWhatIsRestored:
 def test_the_packet_on_stdout_is_that_of_the_file(small: Path, source: Path) -> None:
     _, written = piped("downscale", source, "-o", "-", "-q")
     assert same_packet(decode_png(written), read_packet(small))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [([], "keep"), (["--assume-srgb"], "assume"), (["--convert-srgb"], "convert")]
+)
+@pytest.mark.parametrize("command", ["downscale", "eval"])
+def test_colours_are_those_that_are_asked_for(
+    zoo: Path, source: Path, monkeypatch: pytest.MonkeyPatch, command: str, options: list[str], expected: str
+) -> None:
+    from bdflow_rt import containers
+    from bdflow_rt.containers import image
+
+    asked: list[Any] = []
+
+    def listening(*args: Any, **given: Any) -> Any:
+        asked.append(given.get("colours"))
+        return image.read_picture(*args, **given)
+
+    for module in (containers, quality):
+        monkeypatch.setattr(module, "read_picture", listening)
+    given: list[str | Path] = [source, "-o", "/dev/null"] if command == "downscale" else [source.parent]
+    succeeded(command, *given, *options)
+    assert asked[0] == expected

@@ -81,7 +81,7 @@ def _flavour(report: Report, name: str) -> dict[str, Any]:
         others = ", ".join(sorted({one["gpu"] for one in current}))
         return _state("missing", f"no engine is cached for {gpus[0]['name']}, only for {others}", build)
     names = ", ".join(sorted(f"{one['direction']} of {one['model']}" for one in here))
-    return _state("ready", f"backend='{name}' runs it; 'auto' does not. Engines: {names}")
+    return _state("ready", f"runs with --backend {name}, never by itself. Engines: {names}")
 
 
 def _fault_of_run(report: Report, name: str) -> str | None:
@@ -102,10 +102,10 @@ def _is_for(engine: dict[str, str], gpu: dict[str, str]) -> bool:
 
 def _second_best(report: Report, name: str) -> str:
     if name != "torch":
-        return "backend='openvino' takes it"
+        return "runs with --backend openvino"
     if "+cpu" in (report["packages"]["torch"]["imported"] or ""):
         return "slower on a CPU than openvino; this build of PyTorch knows no GPU"
-    return "slower on a CPU than openvino; device='cuda' takes it on a GPU"
+    return "slower on a CPU than openvino; --device cuda runs it on a GPU"
 
 
 def _state(state: str, why: str, fix: str | None = None) -> dict[str, Any]:

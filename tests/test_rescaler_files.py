@@ -219,9 +219,9 @@ def test_the_quality_of_a_jpeg_or_webp_is_that_of_its_file(rescaler: Rescaler, s
         assert sizes == sorted(set(sizes))
     assert np.array_equal(pixels(tmp_path / "out.webp"), rescaler.upscale(packet))
     before = sorted(tmp_path.iterdir())
-    for name, quality in (("other.png", 90), ("other.jpg", 0), ("other.jpg", 90.0)):
-        with pytest.raises(ArgumentError, match=f"quality is {quality}"):
-            rescaler.upscale_file(packet, tmp_path / name, quality=quality)  # type: ignore[arg-type]
+    for name, refused in (("other.png", 90), ("other.jpg", 0), ("other.jpg", 101)):
+        with pytest.raises(ArgumentError, match=f"quality is {refused}"):
+            rescaler.upscale_file(packet, tmp_path / name, quality=refused)
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms
 
+from tests.cli.build import succeeded
 from tests.support import photo
 
 
@@ -31,3 +32,14 @@ def source(tmp_path: Path, hr: npt.NDArray[np.uint8]) -> Path:
 def profile() -> bytes:
     """An ICC profile that Pillow makes; its time stamp changes from run to run."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(scope="session")
+def packet_bytes(tiny_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What downscale makes of `source`, made once."""
+    folder = tmp_path_factory.mktemp("packet")
+    Image.fromarray(photo(63, 65, 1)).save(folder / "photo.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BDFLOW_ZOO", str(tiny_zoo))
+        succeeded("downscale", folder / "photo.png", "-o", folder / "lr.png")
+    return (folder / "lr.png").read_bytes()

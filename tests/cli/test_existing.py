@@ -14,9 +14,9 @@ from tests.cli.build import bdflow, contents, failed, succeeded
 
 
 @pytest.fixture
-def small(zoo: Path, source: Path, tmp_path: Path) -> Path:
-    """What downscale made of the photograph."""
-    succeeded("downscale", source, "-o", tmp_path / "lr.png")
+def small(zoo: Path, packet_bytes: bytes, tmp_path: Path) -> Path:
+    """What downscale makes of the photograph."""
+    (tmp_path / "lr.png").write_bytes(packet_bytes)
     return tmp_path / "lr.png"
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import re
 from collections.abc import Iterator
 
 from bdflow_rt import errors
-from bdflow_rt.cli import main
+from bdflow_rt.cli import parser as command_line
 from bdflow_rt.cli.output import markdown
 from bdflow_rt.errors import BdflowError
 
 SIGNALS = {
-    main.EXIT_INTERRUPTED: "Ctrl-C",
-    main.EXIT_BROKEN_PIPE: "whoever read the output has gone, `head` for one",
-    main.EXIT_TERMINATED: "SIGTERM",
+    command_line.EXIT_INTERRUPTED: "Ctrl-C",
+    command_line.EXIT_BROKEN_PIPE: "whoever read the output has gone, `head` for one",
+    command_line.EXIT_TERMINATED: "SIGTERM",
 }
 """Exit codes that no class of error has."""
 USAGE_WIDTH = 76
@@ -28,12 +27,9 @@ _DEFAULT = re.compile(r"\s*\(default: (?P<value>.*)\)$")
 def command_parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of every command, and of every action of a command, by its full name."""
     parsers: dict[str, argparse.ArgumentParser] = {}
-    for name, summary in main.COMMANDS.items():
-        title = f"bdflow {name}"
-        parser = argparse.ArgumentParser(title, description=_sentence(summary))
-        importlib.import_module(f"bdflow_rt.cli.{name}").add_arguments(parser)
-        parsers[title] = parser
-        parsers |= {f"{title} {action}": inner for action, inner in _inner(parser).items()}
+    for name, parser in _inner(command_line.build_parser(command_line.COMMANDS)).items():
+        parsers[f"bdflow {name}"] = parser
+        parsers |= {f"bdflow {name} {action}": inner for action, inner in _inner(parser).items()}
     return parsers
 
 
@@ -123,10 +119,6 @@ def _summary(one: type[BdflowError]) -> str:
 
 def _link(one: type[BdflowError]) -> str:
     return f"[`{one.__name__}`](errors.md#{one.__name__})"
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
 
 
 BLOCKS = {"commands": commands, "exit-codes": exit_codes, "errors": error_tree}

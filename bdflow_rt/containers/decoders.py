@@ -135,7 +135,7 @@ def _nothing(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, Fi
 
 
 def _look_at_png(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
-    picture = scan_png(stream, name=name)
+    picture = scan_png(stream, name=name, max_pixels=max_pixels)
     orientation = exif_orientation(picture.exif)
     return picture.stream(stream), FileFacts(png_colour(picture), orientation, picture.is_animated, picture.has_packet)
 

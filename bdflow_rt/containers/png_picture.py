@@ -27,6 +27,7 @@ from bdflow_rt.containers.chunks import (
     chunk,
 )
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
+from bdflow_rt.options import check_area
 from bdflow_rt.picture import MAX_ICC_BYTES
 
 _GREY = 0
@@ -91,7 +92,7 @@ class PngPicture:
         return data
 
 
-def scan_png(source: BinaryIO, *, name: str) -> PngPicture:
+def scan_png(source: BinaryIO, *, name: str, max_pixels: int) -> PngPicture:
     """Look at every chunk of a PNG; `name` starts the messages.
 
     Chunks that say nothing of pixels or colours may be damaged, and so may everything behind the pixels.
@@ -99,6 +100,7 @@ def scan_png(source: BinaryIO, *, name: str) -> PngPicture:
     Raises:
         CorruptImageError: no IHDR or no IDAT, damage in the order of the chunks or in one that pixels need, a file cut
             off before its pixels, or more chunks than an honest file has.
+        ImageTooLargeError: more than `max_pixels`, whatever else is wrong.
         UnsupportedImageError: the variant of PNG that Apple's tools write into apps.
     """
     picture = PngPicture()
@@ -116,6 +118,9 @@ def scan_png(source: BinaryIO, *, name: str) -> PngPicture:
         if behind > size and not picture._pixels[0]:
             raise _damaged(name, f"its chunk {_name(kind)} claims {length} bytes, more than the file has")
         _look_at(picture, source, kind, length, position, min(behind, size), name)
+        if kind == b"IHDR":
+            ihdr = Ihdr.parse(picture.chunks[kind])
+            check_area(f"{name} has", ihdr.width, ihdr.height, max_pixels=max_pixels)
         position = behind
     else:
         raise _damaged(name, f"it has more than {MAX_CHUNKS} chunks")

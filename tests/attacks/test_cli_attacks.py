@@ -54,7 +54,7 @@ PICTURES: dict[str, tuple[bytes, str]] = {
     "cmyk jpeg": (encoded(PHOTO.convert("CMYK"), "JPEG"), "CMYK"),
     "cmyk tiff": (encoded(PHOTO.convert("CMYK"), "TIFF"), "CMYK"),
     "16-bit rgb png": (cv2.imencode(".png", DEEP)[1].tobytes(), "16-bit"),
-    "16-bit grey png": (cv2.imencode(".png", DEEP[..., 0])[1].tobytes(), "more than 8 bits"),
+    "16-bit grey png": (cv2.imencode(".png", DEEP[..., 0])[1].tobytes(), "16-bit"),
     "16-bit tiff": (cv2.imencode(".tiff", DEEP)[1].tobytes(), "16 bits"),
     "transparent rgb": (encoded(Image.fromarray(ALPHA), "PNG"), "--background"),
     "transparent grey": (encoded(Image.fromarray(ALPHA).convert("LA"), "PNG"), "--background"),

@@ -33,7 +33,7 @@ def test_levels_in_any_memory_order_pack_the_same() -> None:
 
 def test_wrong_lengths_are_refused() -> None:
     for data in (b"", bytes(1), bytes(3)):
-        with refused(CorruptPacketError, "3 x 3 pixels of 1 bits"):
+        with refused(CorruptPacketError, "3 x 3 pixels of 1 bit"):
             unpack_levels(data, 1, 3, 3)
 
 

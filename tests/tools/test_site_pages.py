@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bdflow_rt import errors
-from bdflow_rt.cli.main import COMMANDS
+from bdflow_rt.cli.parser import COMMANDS
 from bdflow_rt.errors import BdflowError
 from tests.support import ROOT
 from tools import site_pages

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +25,15 @@ needs_data = pytest.mark.skipif(
 )
 
 photo = sample_picture
+
+
+def slow(*values: Any) -> Any:
+    """A case of a parametrised test, with the mark `slow`."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def slow_but(quick: Collection[Any], values: Iterable[Any]) -> list[Any]:
+    """Cases of a test with one parameter: those of `quick` run every time, the others have the mark `slow`."""
+    cases = list(values)
+    assert all(one in cases for one in quick), "a case that runs every time is none of the test's"
+    return [value if value in quick else slow(value) for value in cases]

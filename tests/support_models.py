@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +81,32 @@ def make_model(
     seed: int = 0,
     storage: Storage = "float16",
 ) -> ModelCard:
-    """A model folder NAME@VERSION inside `folder`, with weights, card and graphs; in int8, to the last kernel."""
+    """A model folder NAME@VERSION inside `folder`, with weights, card and graphs; in int8, to the last kernel.
+
+    One of our own architecture is made once in a test process, and copied from then on.
+    """
+    target = folder / f"{name}@{version}"
+    if not isinstance(config, BDFlowConfig) or target.exists():
+        return _save(target, config, name, version, seed, storage)
+    target.mkdir(parents=True)
+    for file, data in _files(config, name, version, seed, storage).items():
+        (target / file).write_bytes(data)
+    return ModelCard.read(target)
+
+
+@functools.cache
+def _files(config: Architecture, name: str, version: int, seed: int, storage: Storage) -> dict[str, bytes]:
+    """The files of a model folder by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = _save(Path(folder) / f"{name}@{version}", config, name, version, seed, storage)
+        return {path.name: path.read_bytes() for path in made.folder.iterdir()}
+
+
+def _save(target: Path, config: Architecture, name: str, version: int, seed: int, storage: Storage) -> ModelCard:
     model = random_model(config, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bdflow_rt.models.io.LEAST_AVERAGED", 1)
-        card = save_model(model, folder / f"{name}@{version}", name=name, version=version, details={}, storage=storage)
-    return export_model(card)
+        return export_model(save_model(model, target, name=name, version=version, details={}, storage=storage))
 
 
 def with_weights(card: ModelCard, changes: dict[str, float]) -> ModelCard:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, slow
 
 REFUSED = "ForkedProcessError, says spawn"
 
@@ -33,12 +33,12 @@ def outcome(case: str) -> str:
     "case",
     [
         "openvino_was_used_and_own",
-        "openvino_was_used_and_closed_and_own",
+        slow("openvino_was_used_and_closed_and_own"),
         "openvino_was_used_and_parents",
         "torch_was_used_and_own",
-        "torch_was_used_and_parents",
+        slow("torch_was_used_and_parents"),
         "host_used_openvino",
-        "host_used_torch_and_two_threads_are_asked_for",
+        slow("host_used_torch_and_two_threads_are_asked_for"),
         "a_thread_makes_a_picture",
         "a_job_is_waited_for",
     ],
@@ -52,11 +52,11 @@ def test_a_worker_that_would_hang_is_refused(case: str) -> None:
     [
         "nothing_was_used_and_own",
         "nothing_was_used_and_parents",
-        "openvino_was_used_and_torch",
+        slow("openvino_was_used_and_torch"),
         "a_child_of_a_sound_child",
         "spawn",
-        "forkserver",
-        "host_used_torch",
+        slow("forkserver"),
+        slow("host_used_torch"),
         "opencv_was_used",
         "the_child_leaves_by_sys_exit",
     ],

@@ -30,7 +30,7 @@ from bdflow_rt.errors import (
 from bdflow_rt.options import Backend
 from bdflow_rt.runtime.plan import MIB, bytes_per_lr_pixel, halo_of, spans, tile_size
 from bdflow_rt.zoo import ModelCard
-from tests.support import photo
+from tests.support import photo, slow
 from tests.support_models import assert_close_pixels, make_model, tiny_config
 
 SIZES = [(1, 1), (1, 7), (7, 1), (5, 3), (63, 65), (127, 1), (1, 127), (31, 37), (101, 89), (64, 64)]
@@ -85,8 +85,7 @@ def test_padding_repeats_the_last_row_and_column(cards: dict[int, ModelCard], sc
     assert np.array_equal(one.lr, other.lr)
 
 
-@pytest.mark.parametrize("backend", ["openvino", "torch"])
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize(("scale", "backend"), [(2, "torch"), (4, "openvino"), slow(2, "openvino"), slow(4, "torch")])
 def test_tiled_equals_whole_within_one_lsb(cards: dict[int, ModelCard], scale: int, backend: Backend) -> None:
     card = cards[scale]
     halo = halo_of(card.interface, backend)

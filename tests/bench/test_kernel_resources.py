@@ -12,6 +12,7 @@ import pytest
 
 from bdflow_rt.bench.kernel_resources import LIMITS, all_kernels, instructions, measure, occupancy
 from bdflow_rt.kernels.compile import ARCHITECTURES, Kernel, Resources, compile_kernel
+from tests.support import slow_but
 from tests.support_shim import _cuda_headers
 
 SMALL = Kernel("haar.cuh", "bdflow::haar_forward<float, 1>")
@@ -87,7 +88,7 @@ def test_kernels_of_all_modules_are_listed_once() -> None:
     }
 
 
-@pytest.mark.parametrize("architecture", [75, 90, 120])
+@pytest.mark.parametrize("architecture", slow_but([120], [75, 90, 120]))
 def test_machine_code_says_threads_and_instructions(architecture: int) -> None:
     pytest.importorskip("cupy")
     compiled = compile_kernel(SMALL, architecture)

@@ -17,7 +17,7 @@ from bdflow_rt.kernels.egress import egress_reference
 from bdflow_rt.kernels.ingest import ingest_reference
 from bdflow_rt.zoo import Direction, ModelCard, find_model
 from bdflow_rt.zoo.interface import GraphKind
-from tests.support import photo
+from tests.support import photo, slow_but
 from tests.support_models import DIRECTIONS, make_model, tiny_config
 
 Arrays = dict[str, NDArray[Any]]
@@ -60,7 +60,7 @@ def packet_inputs(card: ModelCard, found: Arrays, *, seed: int) -> Arrays:
 
 
 @pytest.mark.parametrize("size", [(96, 80), (61, 53), (1, 17)])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", slow_but(["bdflow-x2", "x2 with 0 bits", "x16 with 3 bits"], MODELS))
 def test_core_between_twins_equals_public_within_one_lsb(
     models: Callable[[str], ModelCard], name: str, size: tuple[int, int]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bdflow_rt.engines.torch.engine import TorchEngine
 from bdflow_rt.errors import NonFiniteOutputError
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard
+from tests.support import slow
 from tests.support_models import DIRECTIONS, assert_close_pixels, graph_inputs, make_model, tiny_config, with_weights
 
 onnxruntime = import_quietly("onnxruntime")
@@ -43,9 +45,14 @@ def onnx_runtime(card: ModelCard, direction: Direction, inputs: Arrays) -> Array
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-@pytest.mark.parametrize("bits", [0, 1, 3])
-@pytest.mark.parametrize("coupling", ["scaled", "additive"])
-@pytest.mark.parametrize("scale", [2, 4, 8, 16, 32])
+QUICK = [(2, "scaled", 0), (2, "additive", 3), (4, "scaled", 1), (16, "additive", 1)]
+"""Scales, couplings and bits that are tried every time; 16 is the first with rectangular pictures of few pixels."""
+NETWORKS = list(itertools.product([2, 4, 8, 16, 32], ["scaled", "additive"], [0, 1, 3]))
+
+
+@pytest.mark.parametrize(
+    ("scale", "coupling", "bits"), [network if network in QUICK else slow(*network) for network in NETWORKS]
+)
 def test_both_runtimes_equal_torch_within_one_lsb(models: ModelMaker, scale: int, coupling: str, bits: int) -> None:
     card = models(scale, coupling, bits)
     size = (104, 88) if scale < 16 else (5 * scale, 3 * scale)
@@ -104,16 +111,26 @@ def test_mean_is_that_of_the_unrounded_output(models: ModelMaker) -> None:
         assert abs(float(found["mean"]) - inside.mean() / 255) < 0.1
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("weight", ["phi.conv3.bias", "rho.conv1.weight", "eta.shortcut.weight"])
+WEIGHTS = {"phi.conv3.bias": "nan", "rho.conv1.weight": "inf", "eta.shortcut.weight": "-inf"}
+"""A weight of each transform, and what is tried of it every time."""
+
+
+@pytest.mark.parametrize(
+    ("weight", "value"),
+    [
+        (weight, value) if value == quick else slow(weight, value)
+        for weight, quick in WEIGHTS.items()
+        for value in ("nan", "inf", "-inf")
+    ],
+)
 @pytest.mark.parametrize("backend", [OpenVINOEngine, TorchEngine])
 def test_non_finite_weights_raise_and_give_no_picture(
-    tmp_path: Path, backend: Callable[[ModelCard, Direction], Engine], weight: str, value: float
+    tmp_path: Path, backend: Callable[[ModelCard, Direction], Engine], weight: str, value: str
 ) -> None:
     config = tiny_config(2, blocks=2)
     sound = make_model(tmp_path, config)
     inputs = {direction: graph_inputs(sound, direction) for direction in DIRECTIONS}
-    broken = with_weights(sound, {f"levels.0.0.{weight}": value})
+    broken = with_weights(sound, {f"levels.0.0.{weight}": float(value)})
     for direction in DIRECTIONS:
         with pytest.raises(NonFiniteOutputError, match="tiny@1"):
             backend(broken, direction).run(inputs[direction])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +42,7 @@ from bdflow_rt.export.timing_cache import attach_timings
 from bdflow_rt.interop import has_cuda
 from bdflow_rt.zoo import ModelCard, find_model
 from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
+from tests.support import slow
 from tests.support_models import make_model, tiny_config
 
 needs_rtx = pytest.mark.skipif(not BACKENDS["tensorrt-rtx"].is_installed, reason="tensorrt-rtx is not installed")
@@ -52,10 +56,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelCard:
 
 
 @pytest.fixture(scope="module")
-def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[int, ModelCard]:
+def cards(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], ModelCard]:
     """x2 as it ships, in float16, and larger scales of the paper's size with random weights."""
     folder = tmp_path_factory.mktemp("paper")
-    return {2: find_model("bdflow-x2")} | {scale: paper_model(folder, scale) for scale in (4, 8, 16)}
+
+    @functools.cache
+    def make(scale: int) -> ModelCard:
+        return find_model("bdflow-x2") if scale == 2 else paper_model(folder, scale)
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +86,10 @@ def put_gpu(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
     monkeypatch.setattr(flavours, "current_gpu", lambda: gpu)
 
 
+QUICK = [(2, "downscale", "core"), (4, "upscale", "core"), (4, "downscale", "public"), (16, "upscale", "public")]
+"""Engines that are built every time: of every kind and direction, without and with grouped Haar transforms."""
+
+
 def learned_convolutions(card: ModelCard) -> int:
     """Four in each of the three transforms of every block."""
     assert isinstance(card.config, BDFlowConfig)
@@ -84,13 +97,17 @@ def learned_convolutions(card: ModelCard) -> int:
 
 
 @needs_rtx
-@pytest.mark.parametrize("kind", ["core", "public"])
-@pytest.mark.parametrize("direction", ["downscale", "upscale"])
-@pytest.mark.parametrize("scale", [2, 4, 8, 16])
+@pytest.mark.parametrize(
+    ("scale", "direction", "kind"),
+    [
+        one if one in QUICK else slow(*one)
+        for one in itertools.product([2, 4, 8, 16], ["downscale", "upscale"], ["core", "public"])
+    ],
+)
 def test_every_scale_and_direction_builds_up_to_4k_in_float16_without_shape_arithmetic(
-    cards: dict[int, ModelCard], prepared: EngineBuild, scale: int, direction: Any, kind: Any
+    cards: Callable[[int], ModelCard], prepared: EngineBuild, scale: int, direction: Any, kind: Any
 ) -> None:
-    card = cards[scale]
+    card = cards(scale)
     # Calibration has tests of its own, and widens nothing in these models.
     graph = to_half(read_graph(card, direction, kind=kind))
     changes: dict[str, Any] = {"card": card, "direction": direction, "kind": kind, "profile": FULL, "graph": graph}
@@ -161,10 +178,10 @@ def test_damaged_weights_are_refused_before_anything_is_parsed(tmp_path: Path) -
 
 
 @needs_rtx
-def test_too_little_workspace_is_said_in_tensorrts_words(cards: dict[int, ModelCard]) -> None:
+def test_too_little_workspace_is_said_in_tensorrts_words(cards: Callable[[int], ModelCard]) -> None:
     options = BuildOptions(precision="fp32", workspace_mib=1)
     with pytest.raises(EngineBuildError, match="workspace limit"):
-        EngineBuild.prepare(cards[4], "upscale", flavour="tensorrt-rtx", profile=FULL, options=options).run()
+        EngineBuild.prepare(cards(4), "upscale", flavour="tensorrt-rtx", profile=FULL, options=options).run()
 
 
 @needs_rtx
@@ -215,29 +232,29 @@ def test_the_key_changes_with_everything_that_changes_the_engine(tiny: ModelCard
 @needs_rtx
 @pytest.mark.parametrize("direction", ["downscale", "upscale", "upscale_z"])
 def test_a_stripped_plan_is_to_lack_what_comes_from_the_weights_file_and_nothing_else(
-    cards: dict[int, ModelCard], prepared: EngineBuild, direction: Any
+    cards: Callable[[int], ModelCard], prepared: EngineBuild, direction: Any
 ) -> None:
-    graph = to_half(read_graph(cards[4], direction, kind="core"))
-    build = dataclasses.replace(prepared, card=cards[4], graph=graph, options=BuildOptions(strip=True))
+    graph = to_half(read_graph(cards(4), direction, kind="core"))
+    build = dataclasses.replace(prepared, card=cards(4), graph=graph, options=BuildOptions(strip=True))
     api: Any = load_library("tensorrt-rtx")
-    with parsed_network(graph, cards[4], api) as network:
+    with parsed_network(graph, cards(4), api) as network:
         parsed: Any = network
         config: Any = build._configure(api, network.builder, network)
         marked = {one.name for one in graph.graph.initializer if parsed.are_weights_marked_refittable(one.name)}
     stored = {one.name for one in graph.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL}
     assert marked == stored
-    assert len(marked) == 2 * learned_convolutions(cards[4]) + 1, "weight and bias of each, and the quantizer's gain"
+    assert len(marked) == 2 * learned_convolutions(cards(4)) + 1, "weight and bias of each, and the quantizer's gain"
     flags = ("STRIP_PLAN", "REFIT_INDIVIDUAL", "REFIT_IDENTICAL", "REFIT")
     assert [config.get_flag(api.BuilderFlag.__members__[name]) for name in flags] == [True, True, False, False]
 
 
 @needs_rtx
 def test_weights_that_the_network_does_not_have_are_not_left_out(
-    cards: dict[int, ModelCard], prepared: EngineBuild
+    cards: Callable[[int], ModelCard], prepared: EngineBuild
 ) -> None:
     api = load_library("tensorrt-rtx")
-    larger = to_half(read_graph(cards[4], "downscale", kind="core"))
-    build = dataclasses.replace(prepared, card=cards[4], graph=larger, options=BuildOptions(strip=True))
+    larger = to_half(read_graph(cards(4), "downscale", kind="core"))
+    build = dataclasses.replace(prepared, card=cards(4), graph=larger, options=BuildOptions(strip=True))
     with (
         parsed_network(prepared.graph, prepared.card, api) as network,
         pytest.raises(EngineBuildError, match=r"does not know the weights 'levels\.[^']*'"),

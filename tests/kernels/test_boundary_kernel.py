@@ -12,8 +12,7 @@ from PIL import Image
 
 from bdflow_rt.kernels import boundary_mask, boundary_mask_reference, cell_maximum, sparse_magnitude
 from bdflow_rt.kernels.boundary_launch import CELLS, KERNELS, magnitude_launch, mask_launch
-from bdflow_rt.kernels.compile import ARCHITECTURES, compile_kernel, resources
-from tests.support import data_dir, needs_data, photo
+from tests.support import data_dir, needs_data, photo, slow_but
 from tests.support_shim import needs_shim, run
 
 pytestmark = needs_shim
@@ -73,24 +72,25 @@ def quantised(half):
 
 
 @needs_data
+@pytest.mark.parametrize("number", slow_but([3, 4], range(14)))
 @pytest.mark.parametrize("norm", [1, 2])
-def test_set14_equals_canny_and_twin(norm):
+def test_set14_equals_canny_and_twin(norm, number):
     folder = data_dir()
     assert folder is not None
     paths = sorted((folder / "test" / "Set14").glob("*.png"))
     assert len(paths) == 14
-    for number, path in enumerate(paths):
-        image = np.asarray(Image.open(path).convert("RGB"))
-        mask = kernel_mask(image, norm=norm, seed=number)
-        assert 0 < mask.mean() < 0.5
-        np.testing.assert_array_equal(mask, canny(image, 50, norm), path.name)
-        bits = 2 + number % 2
-        np.testing.assert_array_equal(
-            kernel_mask(image, bits=bits, norm=norm), boundary_mask_reference(image, bits=bits, norm=norm), path.name
-        )
+    path = paths[number]
+    image = np.asarray(Image.open(path).convert("RGB"))
+    mask = kernel_mask(image, norm=norm, seed=number)
+    assert 0 < mask.mean() < 0.5
+    np.testing.assert_array_equal(mask, canny(image, 50, norm), path.name)
+    bits = 2 + number % 2
+    np.testing.assert_array_equal(
+        kernel_mask(image, bits=bits, norm=norm), boundary_mask_reference(image, bits=bits, norm=norm), path.name
+    )
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", slow_but(range(6), range(20)))
 def test_random_pictures_equal_twin_for_every_option(seed):
     rng = np.random.default_rng(seed)
     height, width = (int(side) for side in rng.integers(1, 200, 2))
@@ -114,16 +114,15 @@ def check_size(height, width):
             )
 
 
-def test_every_size_up_to_17_equals_the_cpu():
-    for height in range(1, 18):
-        for width in range(1, 18):
+def test_every_size_up_to_9_equals_the_cpu():
+    for height in range(1, 10):
+        for width in range(1, 10):
             check_size(height, width)
 
 
 def test_prime_sizes_equal_the_cpu():
-    for height in PRIMES:
-        for width in PRIMES:
-            check_size(height, width)
+    for height, width in zip(PRIMES, PRIMES[::-1], strict=True):
+        check_size(height, width)
 
 
 @pytest.mark.slow
@@ -227,7 +226,7 @@ def test_the_order_of_threads_changes_nothing(seed):
     )
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", slow_but([1, 4, 64], CELLS))
 def test_cells_hold_their_maximum(cell):
     for height, width in ((1, 1), (5, 130), (67, 61), (128, 192), (131, 197)):
         for image in (photo(height, width, cell), noise(height, width, cell)):
@@ -271,13 +270,14 @@ def test_extreme_options_equal_twin(threshold, saturation, bits, norm):
         np.testing.assert_array_equal(boundary_mask(image, **options), expected)
 
 
-def test_the_level_changes_at_the_exact_measure():
+@pytest.mark.parametrize("seed", slow_but([0], range(8)))
+def test_the_level_changes_at_the_exact_measure(seed):
     """Steps of every height make every measure; for many options each level's bound is met on either side."""
     image = np.zeros((8, 256 * 8), np.uint8)
     for height in range(256):
         image[:, height * 8 + 4 : height * 8 + 8] = height
-    rng = np.random.default_rng(0)
-    for _ in range(40):
+    rng = np.random.default_rng(seed)
+    for _ in range(5):
         threshold = int(rng.integers(0, 400))
         options = {"threshold": threshold, "saturation": threshold + int(rng.integers(1, 1200)), "bits": 8}
         for norm in (1, 2):
@@ -338,13 +338,3 @@ def test_nothing_outside_the_input_is_read(at_end, dtype):
                 expected = [boundary_mask_reference(i if i.shape[2] == 3 else i[..., 0], bits=2) for i in images]
                 np.testing.assert_array_equal(kernel_mask(pixels, bits=2), expected)
             fence.open()
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_no_register_is_spilled(architecture):
-    pytest.importorskip("cupy", reason="compiling needs NVRTC through CuPy")
-    for kernel in KERNELS[2::4]:  # of each type of pixel; test_compile.py has all
-        used = resources(compile_kernel(kernel, architecture))
-        assert (used.stack_bytes, used.spill_bytes) == (0, 0), kernel.expression
-        assert used.registers <= (72 if architecture >= 120 else 64)
-        assert used.shared_bytes <= 12 << 10

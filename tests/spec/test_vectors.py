@@ -25,6 +25,7 @@ from bdflow_rt.zoo.card import CARD_FILE
 from bdflow_rt.zoo.registry import SHIPPED, ZOO_VARIABLE
 from tests.containers.build import same_packet
 from tests.spec.make_vectors import VECTORS, fields_as_json, picture_as_json
+from tests.support import slow_but
 
 SPEC = VECTORS.parent
 INDEX: list[dict[str, Any]] = json.loads((VECTORS / "index.json").read_text())
@@ -82,7 +83,11 @@ def test_a_vector_is_still_written_as_it_was(entry: dict[str, Any]) -> None:
         assert encode_header(found) == data
 
 
-@pytest.mark.parametrize("entry", [entry for entry in SOUND if "restored" in entry], ids=named)
+RESTORED = [entry for entry in SOUND if "restored" in entry]
+QUICK = [entry for entry in RESTORED if re.search("seeded|x2-fast@|x4@", entry["header"]["model"])]
+
+
+@pytest.mark.parametrize("entry", slow_but(QUICK, RESTORED), ids=named)
 def test_a_model_makes_and_restores_its_vector(entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ZOO_VARIABLE, str(VECTORS / "seeded"))
     packet = read(entry)

@@ -55,9 +55,14 @@ for name in ("photo.png", "small.png"):
 NOTHING: dict[str, list[str]] = {"calls": [], "handlers": [], "threads": [], "telemetry": [], "environment": []}
 
 
+STRACE = ("strace", "--seccomp-bpf", "-f", "-qq")
+"""Follows children; with the filter only the calls that are traced stop a process."""
+
+
 def traceable() -> bool:
-    tool = shutil.which("strace")
-    return tool is not None and subprocess.run([tool, "true"], capture_output=True, check=False).returncode == 0
+    if shutil.which("strace") is None:
+        return False
+    return subprocess.run([*STRACE, "-e", "trace=connect", "true"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture
@@ -113,7 +118,7 @@ def test_a_run_leaves_no_file_socket_thread_log_handler_or_setting(folder: Path,
 @needs_strace
 @every_way
 def test_no_native_library_opens_a_socket(folder: Path, code: str) -> None:
-    run(folder, code, before=("strace", "-f", "-qq", "-e", "trace=socket,connect", "-o", str(folder / "trace")))
+    run(folder, code, before=(*STRACE, "-e", "trace=socket,connect", "-o", str(folder / "trace")))
     assert (folder / "trace").read_text() == ""
 
 
@@ -122,7 +127,7 @@ def test_the_doctor_contacts_nobody_and_leaves_nothing(folder: Path) -> None:
     """It imports every package that is there, in processes of their own. CuPy makes its cache's folder on import."""
     code = "from bdflow_rt.cli.main import main\nmain(['doctor'])"
     trace = folder / "trace"
-    done = run(folder, code, before=("strace", "-f", "-qq", "-e", "trace=connect,sendto", "-o", str(trace)))
+    done = run(folder, code, before=(*STRACE, "-e", "trace=connect,sendto", "-o", str(trace)))
     # Drivers and the C library may ask local services, by socket files.
     calls = [line for line in trace.read_text().splitlines() if "AF_INET" in line]
     trace.unlink()

@@ -31,7 +31,7 @@ from bdflow_rt.errors import (
 from bdflow_rt.options import Options
 from bdflow_rt.runtime.pool import JOBS_PER_WORKER
 from bdflow_rt.zoo import ModelCard
-from tests.support import ROOT, photo
+from tests.support import ROOT, photo, slow
 from tests.support_models import make_model, tiny_config
 
 
@@ -70,11 +70,12 @@ def equal(one: Packet, other: Packet) -> bool:
     return all(np.array_equal(left, right) for left, right in pairs) and one.header == other.header
 
 
-def test_eight_callers_on_four_workers_get_what_one_gets_alone(card: ModelCard) -> None:
+@pytest.mark.parametrize(("sizes_met", "count"), [(6, 100), slow(25, 500)])
+def test_eight_callers_on_four_workers_get_what_one_gets_alone(card: ModelCard, sizes_met: int, count: int) -> None:
     rng = np.random.default_rng(5)
-    sizes = [tuple(map(int, rng.integers(1, 70, 2))) for _ in range(25)]
+    sizes = [tuple(map(int, rng.integers(1, 70, 2))) for _ in range(sizes_met)]
     whole = photo(300, 300, 5)
-    corners = rng.integers(0, 230, (500, 2))
+    corners = rng.integers(0, 230, (count, 2))
     pictures = [
         whole[top : top + height, left : left + width]
         for (top, left), (height, width) in zip(corners, itertools.cycle(sizes), strict=False)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.build import Done, contents, failed, finished, start, succeeded
+from tests.support import slow
 
 SIDE = 1801
 """Of the large picture: seconds of work, and a file of 10 MB, since noise does not compress."""
@@ -43,7 +44,7 @@ def folder(pair: dict[str, bytes], tmp_path: Path) -> Path:
     return tmp_path
 
 
-COMMANDS = pytest.mark.parametrize(("command", "source"), [("downscale", "hr.png"), ("upscale", "lr.png")])
+COMMANDS = pytest.mark.parametrize(("command", "source"), [slow("downscale", "hr.png"), ("upscale", "lr.png")])
 
 
 @COMMANDS
@@ -99,9 +100,14 @@ def signalled(
     return finished(process)
 
 
-@pytest.mark.parametrize("moment", [computing, writing])
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+    ("moment", "number", "code", "word"),
+    [
+        (computing, signal.SIGINT, 130, "interrupted"),
+        (computing, signal.SIGTERM, 143, "terminated"),
+        (writing, signal.SIGINT, 130, "interrupted"),
+        slow(writing, signal.SIGTERM, 143, "terminated"),
+    ],
 )
 def test_an_interrupt_or_a_termination_says_so_and_leaves_nothing(
     tiny_zoo: Path,

@@ -13,21 +13,28 @@ import pytest
 from PIL import Image
 
 from tests.cli.build import bdflow, contents, failed, succeeded
-from tests.support import photo
+from tests.support import photo, slow_but
 
 CARD, WEIGHTS = "model.json", "weights.safetensors"
 NAME = "bdflow-x4@99"
 
 
-@pytest.fixture
-def work(zoo: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tiny_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture, and packets of the model under attack and of another one."""
-    folder = tmp_path / "work"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("made")
     Image.fromarray(photo(37, 41, 1)).save(folder / "hr.png")
-    for name, model in (("lr.png", "bdflow-x4"), ("other.png", "plain")):
-        succeeded("downscale", folder / "hr.png", "-o", folder / name, "-m", model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BDFLOW_ZOO", str(tiny_zoo))
+        for name, model in (("lr.png", "bdflow-x4"), ("other.png", "plain")):
+            succeeded("downscale", folder / "hr.png", "-o", folder / name, "-m", model)
     return folder
+
+
+@pytest.fixture
+def work(zoo: Path, made: Path, tmp_path: Path) -> Path:
+    """A copy of those for one test."""
+    return Path(shutil.copytree(made, tmp_path / "work"))
 
 
 @pytest.fixture
@@ -104,7 +111,11 @@ DAMAGED_CARDS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGED_CARDS)
+QUICK = ["no json", "endless nesting", "another format", "another architecture", "endless version",
+         "a billion channels", "a pipe", "an endless device"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", slow_but(QUICK, DAMAGED_CARDS))
 def test_a_damaged_card_stops_its_own_model_and_no_other(work: Path, target: Path, name: str) -> None:
     DAMAGED_CARDS[name](target)
     before = contents(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.support import photo
 from tests.training.small import write_pictures
 
 pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 TRIALS = """
 [base]
@@ -59,11 +61,28 @@ def _main(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, *sets: pathli
     return trials
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder after a search through `TRIALS`."""
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "trials.toml").write_text(TRIALS)
+    with pytest.MonkeyPatch.context() as patch:
+        _main(folder, patch)
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once: pathlib.Path, tmp_path: pathlib.Path) -> list[dict[str, Any]]:
+    """The result of that search, in a copy of its folder."""
+    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+    trials: list[dict[str, Any]] = json.loads((tmp_path / "search.json").read_text())["trials"]
+    return trials
+
+
 def test_trials_are_trained_once_and_anew_where_they_changed(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
 ) -> None:
-    (tmp_path / "trials.toml").write_text(TRIALS)
-    first = _main(tmp_path, monkeypatch)
+    first = trained
     assert [entry["name"] for entry in first] == ["base", "wide", "sampled"]
     assert [entry["config"]["model"]["hidden"] for entry in first] == [[4], [6], [4]]
     assert list(first[2]["sets"]) == ["pictures", "pictures, Z at 0.5"]
@@ -115,13 +134,11 @@ def test_a_faulty_list_is_named(tmp_path: pathlib.Path, text: str, named: str) -
 
 
 def test_another_set_is_measured_without_training_again(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
 ) -> None:
-    (tmp_path / "trials.toml").write_text(TRIALS)
-    first = _main(tmp_path, monkeypatch)
     second = _main(tmp_path, monkeypatch, write_pictures(tmp_path / "more", count=1))
     assert list(second[2]["sets"]) == ["pictures", "pictures, Z at 0.5", "more", "more, Z at 0.5"]
-    assert [entry["sets"]["pictures"] for entry in second] == [entry["sets"]["pictures"] for entry in first]
+    assert [entry["sets"]["pictures"] for entry in second] == [entry["sets"]["pictures"] for entry in trained]
     assert all(entry["step_ms"] is None for entry in second), "nothing was left to train"
 
 
@@ -142,9 +159,8 @@ def test_an_output_that_holds_something_else_is_named_and_kept(
     assert (tmp_path / "search.json").read_text() == text
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_run_on_other_pictures_is_not_gone_on_with(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "trials.toml").write_text(TRIALS)
-    _main(tmp_path, monkeypatch)
     held_out = [{"source": "s", "orig": "1", "files": ["0.png"], "packs": []}]
     (tmp_path / "pictures" / "new-split.json").write_text(json.dumps(held_out))
     cv2.imwrite(str(tmp_path / "pictures" / "another.png"), photo(53, 67, 5))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +85,13 @@ def profile_of(card: ModelCard, direction: Direction) -> dict[str, tuple[tuple[i
 
 
 def reference(card: ModelCard, direction: Direction, inputs: Arrays) -> Arrays:
-    return OpenVINOEngine(card, direction).run(inputs)
+    return _reference(card.folder, card.identity, direction).run(inputs)
+
+
+@functools.lru_cache(maxsize=4)
+def _reference(folder: Path, identity: str, direction: Direction) -> OpenVINOEngine:
+    """The engine of a model, compiled once for all tests that ask for it in a row."""
+    return OpenVINOEngine(ModelCard.read(folder), direction)
 
 
 def same(found: Any, wanted: Arrays) -> None:

@@ -25,7 +25,7 @@ from bdflow_rt.errors import (
     ShapeError,
 )
 from bdflow_rt.zoo import Direction, ModelCard, find_model
-from tests.support import ROOT
+from tests.support import ROOT, slow_but
 from tests.support_models import Arrays, graph_inputs, make_model, tiny_config
 
 EngineMaker = Callable[[ModelCard, Direction], Engine]
@@ -147,7 +147,7 @@ print("smaller ones run")
 
 
 @both
-@pytest.mark.parametrize("side", [2048, 6000])
+@pytest.mark.parametrize("side", slow_but([2048], [2048, 6000]))
 def test_too_little_memory_is_an_error_of_its_own_and_smaller_inputs_still_run(
     backend: type[Engine], card: ModelCard, side: int
 ) -> None:

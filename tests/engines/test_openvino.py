@@ -27,7 +27,7 @@ from bdflow_rt.errors import (
     WeightsHashError,
 )
 from bdflow_rt.zoo import Direction, ModelCard
-from tests.support import ROOT
+from tests.support import ROOT, slow_but
 from tests.support_models import (
     DIRECTIONS,
     HAS_BF16,
@@ -87,7 +87,7 @@ def test_bf16_that_the_processor_lacks_is_refused_and_not_replaced(
         OpenVINOEngine(card, "upscale", precision="bf16", threads=1).run(inputs)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", slow_but(["upscale"], DIRECTIONS))
 def test_large_inputs_of_changing_size_equal_torch(card: ModelCard, direction: Direction) -> None:
     engine, reference = OpenVINOEngine(card, direction, threads=1), TorchEngine(card, direction)
     for size in (LARGE, (64, 64), (520, 512), LARGE):

@@ -33,6 +33,7 @@ from bdflow_rt.zoo.card import CARD_FILE
 from tests.engines.stand import Stand, reference, same
 from tests.engines.standin import ICudaEngine
 from tests.engines.standin_gpu import ContractError
+from tests.support import slow_but
 from tests.support_models import graph_inputs, make_model, tiny_config
 from tests.support_plans import needs_rtx
 
@@ -56,7 +57,7 @@ def bare(stand: Stand, card: ModelCard) -> tuple[Any, Any, ICudaEngine]:
 
 
 @pytest.mark.parametrize("direction", ["downscale", "upscale", "upscale_z"])
-@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("flavour", slow_but(["tensorrt-rtx"], ["tensorrt", "tensorrt-rtx"]))
 def test_a_stripped_engine_gives_the_pixels_of_the_public_graph(
     stand: Stand, card: ModelCard, direction: Direction, flavour: Flavour
 ) -> None:

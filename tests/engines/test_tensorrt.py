@@ -25,13 +25,14 @@ from bdflow_rt.errors import (
 from bdflow_rt.options import Flavour
 from bdflow_rt.zoo import Direction, ModelCard
 from tests.engines.stand import Stand, reference, same
+from tests.support import slow, slow_but
 from tests.support_models import graph_inputs, make_model, tiny_config, with_weights
 
 both = pytest.mark.parametrize("direction", ["downscale", "upscale"])
 
 
 @pytest.mark.parametrize("direction", ["downscale", "upscale", "upscale_z"])
-@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("flavour", slow_but(["tensorrt"], ["tensorrt", "tensorrt-rtx"]))
 def test_pixels_are_those_of_the_public_graph_on_the_cpu(
     stand: Stand, card: ModelCard, direction: Direction, flavour: Flavour
 ) -> None:
@@ -44,7 +45,7 @@ def test_pixels_are_those_of_the_public_graph_on_the_cpu(
     engine.close()
 
 
-@both
+@pytest.mark.parametrize("direction", slow_but(["upscale"], ["downscale", "upscale"]))
 def test_sizes_in_any_order_give_the_right_pixels_and_few_contexts(
     stand: Stand, card: ModelCard, direction: Direction
 ) -> None:
@@ -91,9 +92,10 @@ def test_a_graph_that_does_not_follow_its_input_is_not_used(
     assert stand.device.launches == launched
 
 
-@both
-@pytest.mark.parametrize("own", [True, False], ids=["stream", "default stream"])
-def test_device_arrays_on_the_callers_stream(stand: Stand, card: ModelCard, direction: Direction, own: bool) -> None:
+@pytest.mark.parametrize(
+    ("own", "direction"), [(True, "downscale"), (False, "upscale"), slow(True, "upscale"), slow(False, "downscale")]
+)
+def test_device_arrays_on_the_callers_stream(stand: Stand, card: ModelCard, own: bool, direction: Direction) -> None:
     engine = stand.engine(card, direction)
     stream = stand.device.new_stream() if own else 0
     wanted, found = [], []
@@ -187,7 +189,7 @@ def test_output_that_does_not_suit_is_refused(stand: Stand, card: ModelCard, out
         stand.engine(card, "downscale").submit(graph_inputs(card, "downscale"), out=out)
 
 
-@both
+@pytest.mark.parametrize("direction", slow_but(["upscale"], ["downscale", "upscale"]))
 @pytest.mark.parametrize(("n", "size"), [(1, (132, 128)), (4, (8, 8)), (1, (4, 8))], ids=["large", "many", "small"])
 def test_size_outside_the_profile_names_the_profile_and_the_fix(
     stand: Stand, card: ModelCard, direction: Direction, n: int, size: tuple[int, int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from bdflow_rt.options import Precision
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard
 from bdflow_rt.zoo.interface import GraphKind
+from tests.support import slow, slow_but
 from tests.support_half import interpret
 from tests.support_models import (
     DIRECTIONS,
@@ -51,9 +52,12 @@ onnxruntime = import_quietly("onnxruntime")
 KINDS: tuple[GraphKind, ...] = ("public", "core")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BDFLOW_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of these tests, where calibration has not been."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BDFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +135,7 @@ def parts(model: onnx.ModelProto, card: ModelCard) -> tuple[list[str], dict[str,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", slow_but(["downscale", "upscale"], DIRECTIONS))
 def test_graphs_of_engines_are_those_of_float16(
     card: ModelCard, twin: ModelCard, direction: Direction, kind: GraphKind
 ) -> None:
@@ -158,8 +162,10 @@ def test_weights_that_are_not_the_cards_are_not_put_into_a_graph(tmp_path: Path)
 
 
 @needs_rtx
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
-@pytest.mark.parametrize("direction", ["downscale", "upscale"])
+@pytest.mark.parametrize(
+    ("direction", "precision"),
+    [("upscale", "fp16"), ("downscale", "fp32"), slow("downscale", "fp16"), slow("upscale", "fp32")],
+)
 def test_tensorrt_builds_the_engine_it_builds_of_float16(
     card: ModelCard, twin: ModelCard, direction: Direction, precision: Any
 ) -> None:

@@ -27,7 +27,7 @@ from bdflow_rt.metrics import psnr_y
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.zoo import Direction, ModelCard, find_model
 from bdflow_rt.zoo.interface import GraphKind
-from tests.support import data_dir, needs_data, photo
+from tests.support import data_dir, needs_data, photo, slow, slow_but
 from tests.support_half import interpret
 from tests.support_models import DIRECTIONS, assert_close_pixels, graph_inputs, make_model, tiny_config
 
@@ -211,7 +211,7 @@ def check_half(card: ModelCard, pictures: list[NDArray[np.uint8]]) -> None:
         assert abs(np.mean(quality[kind]) - np.mean(quality["exact"])) < 0.03
 
 
-@pytest.mark.parametrize("name", ["bdflow-x2", "bdflow-x4"])
+@pytest.mark.parametrize("name", slow_but(["bdflow-x2"], ["bdflow-x2", "bdflow-x4"]))
 def test_half_graphs_are_as_good_as_float32(name: str) -> None:
     # One level of the map that tips over moves a picture of this size by up to 0.09 dB, up or down by the processor's
     # order of summation: the mean of two pictures would say more about that than about the precision.
@@ -223,7 +223,7 @@ def test_grouped_haar_transforms_are_as_good_in_half_as_in_float32(models: Calla
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["bdflow-x2", pytest.param("bdflow-x4", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [slow("bdflow-x2"), slow("bdflow-x4")])
 def test_half_graphs_are_as_good_as_float32_on_set5(name: str) -> None:
     folder = data_dir()
     assert folder is not None

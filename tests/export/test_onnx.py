@@ -18,6 +18,7 @@ from bdflow_rt.errors import CorruptModelError, ModelExistsError, UnwritableOutp
 from bdflow_rt.export.onnx import export_model
 from bdflow_rt.zoo import ModelCard, find_model, paper_config
 from bdflow_rt.zoo.card import CARD_FILE, WEIGHTS_FILE
+from tests.support import slow
 from tests.support_models import DIRECTIONS, make_model, tiny_config
 
 ModelMaker = Callable[..., ModelCard]
@@ -74,7 +75,7 @@ def test_opset_checker_and_metadata(models: ModelMaker, direction: str) -> None:
     assert properties == {"model": "tiny@1", "weights_sha256": card.weights_sha256, "scale": "4", "bits": "1"}
 
 
-@pytest.mark.parametrize(("scale", "limit"), [(4, 70_000), (8, 140_000), (16, 120_000)])
+@pytest.mark.parametrize(("scale", "limit"), [(4, 70_000), slow(8, 140_000), slow(16, 120_000)])
 def test_the_papers_graphs_are_small_and_hold_no_learned_weights(tmp_path: Path, scale: int, limit: int) -> None:
     card = make_model(tmp_path, paper_config(scale))
     file_size = card.weights_path.stat().st_size

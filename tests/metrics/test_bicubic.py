@@ -9,7 +9,7 @@ from PIL import Image
 from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeError
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr, rgb_to_y, ssim_y
 from bdflow_rt.metrics.bicubic import bicubic_taps, cell_means
-from tests.support import data_dir, needs_data, photo
+from tests.support import data_dir, needs_data, photo, slow
 
 
 def test_weights_of_a_half_are_the_closed_form():
@@ -110,10 +110,10 @@ def test_lr_reference_of_a_scale_that_is_not_whole_raises(scale):
     [
         ("Set5", 2, 33.66, 0.9299),
         ("Set14", 2, 30.24, 0.8688),
-        ("BSD100", 2, 29.56, 0.8431),
+        slow("BSD100", 2, 29.56, 0.8431),
         ("Set5", 4, 28.42, 0.8104),
         ("Set14", 4, 26.00, 0.7027),
-        ("BSD100", 4, 25.96, 0.6675),
+        slow("BSD100", 4, 25.96, 0.6675),
     ],
 )
 def test_published_bicubic_row(dataset, scale, published_psnr, published_ssim):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -34,10 +35,9 @@ from bdflow_rt.runtime.plan import MIB, Span, Window, bytes_per_lr_pixel, halo_o
 from bdflow_rt.runtime.refine import LR_WEIGHT, Refiner, Target
 from bdflow_rt.zoo import ModelCard, find_model
 from bdflow_rt.zoo.interface import LR_BOUND
-from tests.support import photo
+from tests.support import photo, slow, slow_but
 from tests.support_models import HAS_BF16, make_model, tiny_config
 
-SIZES = [(1, 1), (1, 7), (5, 3), (31, 37), (64, 64)]
 UInt8Array = NDArray[np.uint8]
 
 
@@ -115,7 +115,7 @@ def twin(
     ("name", "size", "grey", "temperature"),
     [
         ("bdflow-x2", (75, 83), False, 0.0),
-        ("bdflow-x4-fast", (147, 201), False, 0.0),
+        slow("bdflow-x4-fast", (147, 201), False, 0.0),
         ("bdflow-x4-fast", (5, 3), False, 0.0),
         ("bdflow-x4-fast", (61, 45), True, 0.0),
         ("bdflow-x4-fast", (61, 45), False, 0.5),
@@ -152,7 +152,7 @@ def levels(packet: Packet) -> UInt8Array:
     return packet.boundary
 
 
-@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("scale", slow_but([2, 4], [2, 4, 8]))
 def test_a_refined_picture_comes_back_better_by_the_sum_that_is_promised(
     cards: dict[int, ModelCard], scale: int
 ) -> None:
@@ -165,7 +165,7 @@ def test_a_refined_picture_comes_back_better_by_the_sum_that_is_promised(
     assert dataclasses.replace(refined.header, lr_crc32=0) == dataclasses.replace(plain.header, lr_crc32=0)
 
 
-@pytest.mark.parametrize("name", ["bdflow-x2", "bdflow-x4-fast", "bdflow-x8"])
+@pytest.mark.parametrize("name", slow_but(["bdflow-x4-fast"], ["bdflow-x2", "bdflow-x4-fast", "bdflow-x8"]))
 def test_released_weights_gain_tenths_of_a_decibel(name: str) -> None:
     hr = photo(96, 80, 3)
     with Rescaler.from_pretrained(name, threads=1) as rescaler:
@@ -173,7 +173,7 @@ def test_released_weights_gain_tenths_of_a_decibel(name: str) -> None:
     assert refined > plain + 0.2
 
 
-@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), slow(1, 7), slow(5, 3), (31, 37), slow(64, 64)])
 def test_every_size_is_refined(rescaler: Rescaler, height: int, width: int) -> None:
     hr = photo(height, width, 1)
     plain, refined = rescaler.downscale(hr), rescaler.downscale(hr, refine=3)
@@ -328,12 +328,19 @@ def test_what_is_not_finite_is_no_picture(cards: dict[int, ModelCard], value: fl
         made.refine(Target(hr, np.zeros((4, 4), np.uint8)), lr, steps=0, plan=whole(lr))
 
 
+PLACES = ["bicubic_downscale", "_area", "_to_pixels"]
+ERRORS = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+
+
 @pytest.mark.parametrize(
-    "raised", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+    ("place", "raised"),
+    [
+        (place, raised) if PLACES.index(place) == ERRORS.index(raised) else slow(place, raised)
+        for place, raised in itertools.product(PLACES, ERRORS)
+    ],
 )
-@pytest.mark.parametrize("place", ["bicubic_downscale", "_area", "_to_pixels"])
 def test_memory_that_runs_out_is_tried_again_with_smaller_tiles(
-    cards: dict[int, ModelCard], monkeypatch: pytest.MonkeyPatch, raised: Exception, place: str
+    cards: dict[int, ModelCard], monkeypatch: pytest.MonkeyPatch, place: str, raised: Exception
 ) -> None:
     hr, real, failures = photo(213, 243, 5), getattr(refine, place), [raised]
 

@@ -6,6 +6,7 @@ The faults themselves are tested one by one beside the readers; here a user meet
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -65,14 +66,22 @@ PICTURES: dict[str, tuple[bytes, str]] = {
 """Name: a file that cannot be made small, and a word of the reason."""
 
 
+@pytest.fixture(scope="module")
+def made(tiny_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph, the packet made of it, and an older output."""
+    folder = tmp_path_factory.mktemp("made")
+    PHOTO.save(folder / "hr.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BDFLOW_ZOO", str(tiny_zoo))
+        succeeded("downscale", folder / "hr.png", "-o", folder / "lr.png")
+    (folder / "out.png").write_bytes(b"old")
+    return folder
+
+
 @pytest.fixture
-def folder(zoo: Path, tmp_path: Path) -> Path:
-    """A photograph, the packet made of it, and an older output, which must all survive."""
-    (tmp_path / "work").mkdir()
-    PHOTO.save(tmp_path / "work" / "hr.png")
-    succeeded("downscale", tmp_path / "work" / "hr.png", "-o", tmp_path / "work" / "lr.png")
-    (tmp_path / "work" / "out.png").write_bytes(b"old")
-    return tmp_path / "work"
+def folder(zoo: Path, made: Path, tmp_path: Path) -> Path:
+    """A copy of those for one test, which must all survive."""
+    return Path(shutil.copytree(made, tmp_path / "work"))
 
 
 def refused(folder: Path, code: int, *words: str, command: str, source: str, target: str = "out.png") -> None:

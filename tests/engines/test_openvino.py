@@ -56,7 +56,7 @@ def convolution_precisions(request: openvino.InferRequest) -> set[str]:
     return {info["runtimePrecision"].astype(str) for info in infos if info["layerType"].astype(str) == "Convolution"}
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", slow_but(["downscale", "upscale_z"], DIRECTIONS))
 @pytest.mark.parametrize("size", [(96, 80), LARGE])
 def test_fp32_convolutions_run_in_f32(card: ModelCard, direction: Direction, size: tuple[int, int]) -> None:
     # The processor may well have bfloat16, and OpenVINO would then use it unasked.

@@ -25,7 +25,7 @@ from bdflow_rt.training.step import TrainStep
 from bdflow_rt.training.validate import validate
 from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 from bdflow_rt.zoo.boundary import BoundaryConfig
-from tests.support import photo
+from tests.support import photo, slow
 from tests.training.small import assert_same_run, run_python, small_config, trainer
 
 QUALITIES = (1, 30, 40, 50, 75, 90, 95, 100)
@@ -159,11 +159,6 @@ def test_a_worker_that_was_ended_is_a_typed_error_and_the_next_batch_is_coded() 
 ORPHANS = """
 import multiprocessing, numpy as np, os, signal
 from bdflow_rt.training.jpeg import Jpeg, JpegWorkers
-from bdflow_rt.training.losses import LossWeights
-from bdflow_rt.training.step import TrainStep
-from bdflow_rt.training.validate import validate
-from bdflow_rt.zoo.boundary import BoundaryConfig
-from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
 JpegWorkers(2).apply(Jpeg(60), np.zeros((2, 8, 8, 3), np.uint8))
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -215,7 +210,7 @@ def test_bfloat16_does_not_reach_the_codec() -> None:
     assert torch.equal(inside, codec(batch, 3))
 
 
-@pytest.mark.parametrize("gradient", ["straight-through", "differentiable"])
+@pytest.mark.parametrize("gradient", ["straight-through", slow("differentiable")])
 def test_a_resumed_run_with_a_codec_is_that_of_an_unbroken_one(tmp_path: pathlib.Path, gradient: str) -> None:
     settings = {"codec": "jpeg", "codec_gradient": gradient, "ema": 0.5, "validate_every": 6}
     whole = trainer(tmp_path, small_config(**settings), "whole")

@@ -67,6 +67,7 @@ def test_both_ranks_end_with_the_weights_that_rank_0_saved(tmp_path: pathlib.Pat
         assert torch.equal(value, ended["model"][name])  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_stop_that_only_one_rank_sees_ends_both_at_the_same_step(tmp_path: pathlib.Path) -> None:
     done = _torchrun(tmp_path, "stop")
     assert done.returncode == 0, done.stderr
@@ -74,6 +75,7 @@ def test_a_stop_that_only_one_rank_sees_ends_both_at_the_same_step(tmp_path: pat
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] == 5
 
 
+@pytest.mark.slow
 def test_the_clock_of_rank_0_ends_both_while_it_also_validates(tmp_path: pathlib.Path) -> None:
     done = _torchrun(tmp_path, "minutes")
     assert done.returncode == 0, done.stderr

@@ -202,6 +202,7 @@ def test_a_split_whose_pack_is_gone_or_lacks_a_picture_says_which(packs: pathlib
 
 
 @needs_data
+@pytest.mark.slow
 def test_no_training_can_reach_a_held_out_original_or_a_picture_of_unfit_terms(tmp_path: pathlib.Path) -> None:
     """The real packs, as runs are pointed at them: the pool is all that a configuration's crops are cut from."""
     folder = (data_dir() or pathlib.Path()) / "train"

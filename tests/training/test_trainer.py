@@ -24,7 +24,7 @@ from bdflow_rt.training.publish import publish
 from bdflow_rt.training.trainer import MAX_SETBACKS, Trainer
 from bdflow_rt.training.validate import read_folder, validate
 from bdflow_rt.zoo.arch.bdflow import BDFlowConfig
-from tests.support import photo
+from tests.support import photo, slow
 from tests.training.small import LOSS, assert_same_run, run_python, small_config, trainer, write_pictures
 
 
@@ -156,9 +156,11 @@ class Spoiler:
         return False
 
 
-@pytest.mark.parametrize("value", [0.5, math.nan])
-@pytest.mark.parametrize("after", [4, 8, 12])
-def test_spoilt_weights_are_never_saved_over_good_ones(tmp_path: pathlib.Path, value: float, after: int) -> None:
+@pytest.mark.parametrize(
+    ("after", "value"),
+    [(4, 0.5), (12, math.nan), *(slow(*one) for one in [(4, math.nan), (8, 0.5), (8, math.nan), (12, 0.5)])],
+)
+def test_spoilt_weights_are_never_saved_over_good_ones(tmp_path: pathlib.Path, after: int, value: float) -> None:
     """Also where they fall on a step that is saved (4, 8) or on the last one (12)."""
     spoiler = Spoiler(after, value)
     spoiler.run = run = trainer(tmp_path, small_config(), "run")

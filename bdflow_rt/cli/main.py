@@ -156,6 +156,9 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """A warning in one line, without the place in the source that Python adds."""
+    # What Pillow thinks of a file's metadata is for programmers.
+    if os.path.basename(os.path.dirname(filename)) == "PIL":
+        return
     note(f"bdflow: warning: {for_command_line(str(message))}")
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bdflow_rt.containers import read_picture
-from bdflow_rt.errors import InputError, OutputError, TrainingDataError
+from bdflow_rt.errors import InputError, OutputError, TrainingDataError, UnsupportedImageError
 from bdflow_rt.files import write_atomically
 from bdflow_rt.training.graphics import draw_graphics
 from bdflow_rt.training.sources import PICTURE_SUFFIXES, candidates, count_by, rule_files, source_files
@@ -141,6 +141,11 @@ def decode(name: str, data: bytes) -> NDArray[np.uint8]:
     """
     try:
         return read_picture(data).pixels
+    except UnsupportedImageError as error:  # whose ways out are options of other commands
+        reason = str(error).partition(";")[0]
+        raise TrainingDataError(
+            f"{name} cannot be used. {reason}; convert it to an opaque picture of 8 bits in RGB, or remove it."
+        ) from None
     except InputError as error:
         raise TrainingDataError(f"{name} cannot be used. {error} Or remove it.") from None
 

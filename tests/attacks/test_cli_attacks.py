@@ -307,3 +307,11 @@ def test_an_output_that_is_the_input(folder: Path, command: str, source: str, wa
 def test_a_full_device(folder: Path, command: str, source: str) -> None:
     (folder / "full.png").symlink_to("/dev/full")
     refused(folder, OUTPUT, "No space left", command=command, source=source, target="full.png")
+
+
+def test_what_pillow_says_to_programmers_is_not_said_to_people(zoo: Path, tmp_path: Path) -> None:
+    data = encoded(Image.fromarray(ALPHA[..., :3]), "TIFF")
+    (tmp_path / "cut.tif").write_bytes(data[: len(data) // 2])
+    done = bdflow("downscale", tmp_path / "cut.tif", "-o", tmp_path / "small.png")
+    assert (done.code, done.err.count("\n")) == (3, 1), done.err
+    assert "warning" not in done.err

@@ -135,6 +135,15 @@ def test_a_picture_that_does_not_decode_is_named(tmp_path: pathlib.Path, data: b
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.parametrize("data", [_DEEP_PNG, _TRANSPARENT_PNG])
+def test_no_option_is_advised_that_training_lacks(tmp_path: pathlib.Path, data: bytes) -> None:
+    folder = write_pictures(tmp_path / "pictures")
+    (folder / "bad.png").write_bytes(data)
+    with pytest.raises(TrainingDataError, match="an opaque picture of 8 bits in RGB, or remove it") as caught:
+        PicturePool([folder], cache=tmp_path / "cache")
+    assert "--" not in str(caught.value)
+
+
 def test_a_folder_without_pictures_raises(tmp_path: pathlib.Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(TrainingDataError, match="No pictures to train on in"):

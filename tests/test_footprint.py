@@ -123,6 +123,7 @@ def test_no_native_library_opens_a_socket(folder: Path, code: str) -> None:
 
 
 @needs_strace
+@pytest.mark.slow
 def test_the_doctor_contacts_nobody_and_leaves_nothing(folder: Path) -> None:
     """It imports every package that is there, in processes of their own. CuPy makes its cache's folder on import."""
     code = "from bdflow_rt.cli.main import main\nmain(['doctor'])"

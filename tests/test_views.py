@@ -21,7 +21,7 @@ from bdflow_rt.containers import read_picture, write_picture
 from bdflow_rt.errors import DTypeError
 from bdflow_rt.metrics.bicubic import cell_means
 from bdflow_rt.zoo import ModelCard
-from tests.support import data_dir, needs_data, photo
+from tests.support import data_dir, needs_data, photo, slow_but
 from tests.support_models import make_model, tiny_config
 
 Array = NDArray[Any]
@@ -69,6 +69,8 @@ VIEWS: dict[str, View] = {
     "at an odd address": _unaligned,
 }
 each_view = pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+QUICK = [VIEWS[name] for name in ("rows flipped", "transposed", "sliced", "broadcast", "at an odd address")]
+each_view_of_a_network = pytest.mark.parametrize("view", slow_but(QUICK, VIEWS.values()), ids=VIEWS)
 SIDE = 48
 
 
@@ -103,7 +105,7 @@ def rescaler(card: ModelCard, request: pytest.FixtureRequest) -> Iterator[Rescal
         yield opened
 
 
-@each_view
+@each_view_of_a_network
 def test_a_view_downscales_like_its_copy(rescaler: Rescaler, view: View) -> None:
     image = photo(SIDE, SIDE, 1)
     check(view, rescaler.downscale, image)
@@ -112,13 +114,13 @@ def test_a_view_downscales_like_its_copy(rescaler: Rescaler, view: View) -> None
     check(view, lambda seen: rescaler.downscale_batch([seen, seen[:9, :5]]), image)
 
 
-@each_view
+@each_view_of_a_network
 def test_a_view_is_refined_like_its_copy(rescaler: Rescaler, view: View) -> None:
     check(view, lambda seen: rescaler.downscale(seen, refine=2), photo(SIDE, SIDE, 2))
     check(view, lambda seen: rescaler.downscale(seen, refine=1), photo(SIDE, SIDE, 3)[..., 1])
 
 
-@each_view
+@each_view_of_a_network
 def test_a_packet_of_views_restores_and_writes_like_one_of_copies(
     rescaler: Rescaler, view: View, tmp_path: Path
 ) -> None:

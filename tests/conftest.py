@@ -53,9 +53,3 @@ def zoo(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def narrow_int8(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models are stored in int8 to the last kernel: those of the small networks of tests would all stay float16."""
     monkeypatch.setattr("bdflow_rt.models.io.LEAST_AVERAGED", 1)
-
-
-@pytest.fixture
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in this process draw no picture of their log, which takes longer than the few steps that tests take."""
-    monkeypatch.setattr("bdflow_rt.training.trainer.draw_curves", lambda log, picture: None)

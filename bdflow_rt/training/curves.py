@@ -25,7 +25,7 @@ def draw_curves(log: pathlib.Path, picture: pathlib.Path) -> None:
     history = read_history(log)
     steps = [entry for entry in history if entry["event"] == "step"]
     validations = [entry for entry in history if entry["event"] == "validation"]
-    figure = Figure(figsize=(8, 9), layout="constrained")
+    figure = Figure(figsize=(8, 9), layout="tight")
     loss, quality, rate = figure.subplots(3, 1, sharex=True)
     loss.plot(*_series(steps, "loss"), ".-", label="total")
     for name in sorted({name for entry in steps for name in entry["parts"]}):

@@ -39,6 +39,8 @@ from bdflow_rt.training.validate import Validation, validate
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
+CURVES_EVERY_S = 60.0
+"""Seconds between two pictures of the curves, which take the better part of one to draw; the end draws one more."""
 VALIDATION_JPEG = Jpeg(75)
 """What the LR goes through in the validations of a run with a codec in the loop; Pillow's default."""
 MAX_SETBACKS = 4
@@ -154,7 +156,7 @@ class Trainer:
             self._save()
         try:
             self._start_stretch()
-            self._clock = time.monotonic()  # only now, so that the shortest run takes a step
+            self._clock = self._drawn = time.monotonic()  # only now, so that the shortest run takes a step
             while True:
                 self._tick()
                 asked = self._ranks.any(stop())
@@ -167,7 +169,7 @@ class Trainer:
             self._batches.close()
             self._step.close()
         if self._ranks.first:
-            draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
+            self._draw_curves()
         return self._last
 
     def _new_networks(self, *, resume: bool) -> tuple[Network, Network]:
@@ -304,7 +306,12 @@ class Trainer:
         jpeg = VALIDATION_JPEG if self.config.codec == "jpeg" else None
         self._last = validate(self.averaged, self._pictures, step=self.step, jpeg=jpeg)
         self._log(event="validation", psnr_y=self._last.psnr_y, lr_psnr=self._last.lr_psnr)
+        if time.monotonic() - self._drawn > CURVES_EVERY_S:
+            self._draw_curves()
+
+    def _draw_curves(self) -> None:
         draw_curves(self.folder / LOG_FILE, self.folder / CURVES_FILE)
+        self._drawn = time.monotonic()
 
     def _log(self, *, event: str, **values: Any) -> None:
         if not self._ranks.first:

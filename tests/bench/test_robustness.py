@@ -29,8 +29,6 @@ from tests.bench.test_search import TRIALS
 from tests.support import photo
 from tests.training.small import write_pictures
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 LOSSY = TRIALS.partition("[[trial]]")[0] + (
     '[[trial]]\nname = "clean"\ngroup = "clean"\n'
     '[[trial]]\nname = "lossy"\ngroup = "straight-through"\nchange = { codec = "jpeg" }\n'

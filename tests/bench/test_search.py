@@ -17,8 +17,6 @@ from tests.support import photo
 from tests.training.small import write_pictures
 
 pytest.importorskip("torch")
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 TRIALS = """
 [base]
 crop = 16

@@ -279,7 +279,6 @@ def test_time_spent_on_what_diverged_is_not_given_back(tmp_path: pathlib.Path) -
     assert times[-1] > times[0]
 
 
-@pytest.mark.usefixtures("curves")
 def test_the_log_has_every_step_and_validation_as_json(tmp_path: pathlib.Path) -> None:
     pictures = read_folder(write_pictures(tmp_path / "pictures"))
     trainer(tmp_path, small_config(log_every=3, validate_every=4), "run", validation=pictures).train()

@@ -16,7 +16,7 @@ import tempfile
 from typing import Any, get_args
 
 from bdflow_rt.bench.command import run_command, write_result
-from bdflow_rt.errors import BackendUnavailableError, UnwritableOutputError
+from bdflow_rt.errors import BackendUnavailableError, CorruptImageError, UnwritableOutputError
 from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.evaluate.pictures import list_pictures
 from bdflow_rt.evaluate.quality import evaluate
@@ -96,17 +96,26 @@ def measure(card: ModelCard, folders: list[pathlib.Path]) -> tuple[list[dict[str
     it is infinite; the card then does not allow bfloat16.
     """
     with Rescaler(card) as exact:
-        results = [{"folder": folder.name, **evaluate(exact, list_pictures(folder))} for folder in folders]
+        results = [{"folder": folder.name, **_evaluate(exact, folder)} for folder in folders]
     # Whether bfloat16 is allowed is what is being found out.
     allowed = dataclasses.replace(card, precisions={"bf16": 0.0})
     try:
         with Rescaler(allowed, backend="openvino", precision="bf16") as rough:
-            rough_psnr = [_psnr_y(evaluate(rough, list_pictures(folder))) for folder in folders]
+            rough_psnr = [_psnr_y(_evaluate(rough, folder)) for folder in folders]
     except BackendUnavailableError:
         return results, None
     # Equal ones, infinite or not, have no loss.
     loss_db = max(0.0 if a == b else a - b for a, b in zip(map(_psnr_y, results), rough_psnr, strict=True))
     return results, round(loss_db, 4) if math.isfinite(loss_db) else None
+
+
+def _evaluate(rescaler: Rescaler, folder: pathlib.Path) -> dict[str, Any]:
+    """The quality on a folder, every picture of which must be measured: a card's figures are of the whole set."""
+    result = evaluate(rescaler, list_pictures(folder))
+    if result["failed"]:
+        first = result["failed"][0]
+        raise CorruptImageError(f"Of '{folder}', '{first['name']}' was not measured: {first['reason']}")
+    return result
 
 
 def _psnr_y(result: dict[str, Any]) -> float:

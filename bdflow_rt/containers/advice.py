@@ -5,6 +5,9 @@ IN and OUT stand for the user's files. ImageMagick's command is `convert` in Deb
 
 from __future__ import annotations
 
+ASSUME_SRGB = "take it as sRGB as it is with colours='assume' (--assume-srgb)"
+OR_IN_AN_EDITOR = f"{ASSUME_SRGB}, or convert it to sRGB in an image editor"
+"""For colours that are not sRGB and cannot be kept."""
 TO_8_BIT_RGB = "convert IN -colorspace sRGB -depth 8 OUT.png"
 """ImageMagick: pictures of more than 8 bits, CMYK, Lab and others."""
 FIRST_PAGE = "convert 'IN[0]' OUT.png"

@@ -11,6 +11,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from bdflow_rt.containers.advice import ASSUME_SRGB, OR_IN_AN_EDITOR
 from bdflow_rt.containers.icc import cmyk_profile, rgb_profile
 from bdflow_rt.errors import UnsupportedImageError
 from bdflow_rt.options import Colours
@@ -68,7 +69,7 @@ def choose_profile(colour: FileColour, kind: Kind, *, colours: Colours, name: st
     if colour.other:
         raise UnsupportedImageError(
             f"{name} is not sRGB but has {colour.other}, which no ICC profile here can say; convert it in a "
-            "program that knows such colours, or take it as sRGB as it is: --assume-srgb (colours='assume')."
+            f"program that knows such colours, or {ASSUME_SRGB}."
         )
     if has_profile:
         reason = colour.overruled or "it cannot be used"
@@ -86,8 +87,8 @@ def check_profile_size(size: int, *, name: str) -> None:
     """
     if size > MAX_ICC_BYTES:
         raise UnsupportedImageError(
-            f"{name} has a colour profile of more than {MAX_ICC_BYTES} bytes, the most that is carried along; take it "
-            "as sRGB as it is with --assume-srgb (colours='assume'), or convert it to sRGB in an image editor."
+            f"{name} has a colour profile of more than {MAX_ICC_BYTES} bytes, the most that is carried along; "
+            f"{OR_IN_AN_EDITOR}."
         )
 
 
@@ -108,8 +109,7 @@ def srgb_converter(profile: bytes, mode: str, *, name: str) -> Callable[[Image.I
         transform = ImageCms.buildTransform(source, target, mode, "RGB", intent, flags)
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         raise UnsupportedImageError(
-            f"{name} has an ICC profile that cannot be converted from; take it as sRGB as it is with --assume-srgb "
-            "(colours='assume'), or convert it to sRGB in an image editor."
+            f"{name} has an ICC profile that cannot be converted from; {OR_IN_AN_EDITOR}."
         ) from error
     return transform.apply
 

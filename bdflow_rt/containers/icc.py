@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from bdflow_rt.containers.advice import OR_IN_AN_EDITOR
 from bdflow_rt.errors import UnsupportedImageError
 
 _HEADER_BYTES = 128
@@ -44,8 +45,7 @@ def rgb_profile(profile: bytes | None, *, colour: str) -> bytes | None:
     curve = tags.get(b"kTRC")
     if curve is None or profile[20:24] != b"XYZ ":
         raise UnsupportedImageError(
-            "The grey picture has a colour profile that is a table, not a curve, and would be lost; take it as sRGB "
-            "as it is with --assume-srgb (colours='assume'), or convert it to sRGB in an image editor."
+            f"The grey picture has a colour profile that is a table, not a curve, and would be lost; {OR_IN_AN_EDITOR}."
         )
     primaries = {name: struct.pack(">4s4x3i", b"XYZ ", *column) for name, column in _PRIMARIES.items()}
     return _build(profile, b"RGB ", tags, {**primaries, **dict.fromkeys(_CURVES, curve)})

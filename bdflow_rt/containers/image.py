@@ -232,7 +232,11 @@ def _check_kind(image: ImageFile, name: str, *, has_others: bool, converts_cmyk:
     """Refuse what could only be read by changing it."""
     kind = None if converts_cmyk else _refused_kind(image)
     if kind:
-        option = " or, where it has a colour profile, with --convert-srgb" if image.mode == "CMYK" else ""
+        option = (
+            " or, where it has a colour profile, with colours='convert' (--convert-srgb)"
+            if image.mode == "CMYK"
+            else ""
+        )
         raise UnsupportedImageError(
             f"{name} is {kind}, which would be altered; convert it to 8-bit RGB, for example with: {TO_8_BIT_RGB}"
             f"{option}"
@@ -294,7 +298,7 @@ class _Conversion:
         if transparent and self.fill is None:
             raise UnsupportedImageError(
                 f"{self.name} is transparent in places, which an RGB picture cannot be; name a background colour to "
-                "flatten it over, for example --background white (background='white')."
+                "flatten it over, for example background='white' (--background white)."
             )
         convert = None
         if profile and self.to_srgb:

@@ -29,7 +29,6 @@ class Published:
 PUBLISHED = (
     Published("IRN", 2, 6_818_660_352, {"Set5": 43.99, "Set14": 40.79, "BSD100": 41.32}),
     Published("IRN", 4, 9_566_429_184, {"Set5": 36.19, "Set14": 32.67, "BSD100": 31.64}),
-    Published("HCFlow", 4, 10_873_000_000, {"Set5": 36.29, "Set14": 33.02, "BSD100": 31.74}, "PSNR from memory"),
     # No code was published. In a configuration that gives the published parameters every convolution runs at LR size.
     Published("FGRN", 2, 1_330_000 * 64**2, {"Set5": 44.15, "Set14": 42.28, "BSD100": 41.87}, "at most these MACs"),
     Published("FGRN", 4, 3_350_000 * 32**2, {"Set5": 36.97, "Set14": 33.77, "BSD100": 31.83}, "at most these MACs"),

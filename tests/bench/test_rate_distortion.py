@@ -131,9 +131,8 @@ def test_the_command_measures_and_its_result_fills_the_tables(
     sizes = [len(JPEG.encode(Picture(photo(*size, index)), 30)) for index, size in enumerate(sides)]
     assert one["curves"]["jpeg"]["30"]["bytes"] == pytest.approx(sum(sizes) / 2)
     monkeypatch.setattr(measured, "RESULTS", tmp_path)
-    tables = {
-        name: make() for name, make in report.PAGES[measured.ROOT / "docs" / "quality.md"].items() if "rate" in name
-    }
+    page = report.PAGES[measured.ROOT / "docs" / "results" / "rate-distortion.md"]
+    tables = {name: make() for name, make in page.items() if "rate" in name}
     assert len(tables["rate"]) == 2 + 4
     assert f"| {one['models']['tiny-x2@1']['psnr_y']:.2f} dB |" in tables["rate"][2]
     assert "LPIPS was not measured." in tables["rate-settings"][0]

@@ -96,7 +96,7 @@ def test_pictures_that_do_not_fit_the_scale_raise(shape: tuple[int, ...]) -> Non
 
 
 def test_a_missing_boundary_raises() -> None:
-    with pytest.raises(ShapeError, match="1 bits takes a boundary"):
+    with pytest.raises(ShapeError, match="1 bit takes a boundary"):
         BDFlow(SMALL).inverse(torch.zeros(1, 3, 2, 2))
 
 

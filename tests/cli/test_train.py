@@ -17,7 +17,7 @@ from bdflow_rt.cli.main import main
 from bdflow_rt.models.io import load_model
 from bdflow_rt.training.checkpoint import load_checkpoint
 from bdflow_rt.zoo import find_model
-from tests.support import data_dir, needs_data
+from tests.support import data_dir, needs_data, slow
 from tests.training.small import assert_same_run, child_environment, run_python, write_pictures
 
 CONFIG = """
@@ -88,7 +88,7 @@ def test_a_model_is_trained_and_found_and_loaded(place: pathlib.Path) -> None:
     assert str(place) not in (card.folder / "model.json").read_text()
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), slow(signal.SIGINT, 2)])
 def test_a_signal_ends_the_run_with_a_checkpoint_to_resume(place: pathlib.Path, number: int, workers: int) -> None:
     """Ctrl-C reaches every process of the group, the workers too."""
     _configure(place, iterations=100_000, workers=workers)

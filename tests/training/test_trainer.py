@@ -111,16 +111,14 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: pathlib.Path) -> N
         trainer(tmp_path, small_config(model=BDFlowConfig(scale=2, blocks=(1,), hidden=(9,))), "run", resume=True)
 
 
-@pytest.mark.parametrize(
-    "part", ["config", "model", "averaged", "optimizer", "step", "elapsed_s", "setbacks", "pixels_seen"]
-)
-def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: pathlib.Path, part: str) -> None:
+def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: pathlib.Path) -> None:
     run = trainer(tmp_path, small_config(iterations=1), "run")
     run.train()
-    state = {key: value for key, value in load_checkpoint(run.checkpoint).items() if key not in (part, "version")}
-    save_checkpoint(run.checkpoint, state)
-    with pytest.raises(CheckpointError, match="not a checkpoint of such a run"):
-        trainer(tmp_path, small_config(), "run", resume=True)
+    whole = {key: value for key, value in load_checkpoint(run.checkpoint).items() if key != "version"}
+    for part in ("config", "model", "averaged", "optimizer", "step", "elapsed_s", "setbacks", "pixels_seen"):
+        save_checkpoint(run.checkpoint, {key: value for key, value in whole.items() if key != part})
+        with pytest.raises(CheckpointError, match="not a checkpoint of such a run"):
+            trainer(tmp_path, small_config(), "run", resume=True)
 
 
 def test_an_absurd_learning_rate_goes_back_and_then_says_so(tmp_path: pathlib.Path) -> None:

@@ -87,7 +87,7 @@ class OutsideProfileError(ShapeError):
 
 
 class BusyError(ArgumentError):
-    """An engine was called while another thread's call was running."""
+    """All workers of a `Rescaler` are busy and its queue is full, or an engine is running in another thread."""
 
 
 class DTypeError(ArgumentError):
@@ -115,7 +115,7 @@ class ClosedError(ArgumentError):
 
 
 class InputError(BdflowError):
-    """A file that was to be read is at fault."""
+    """An input file is missing, unreadable, or not accepted."""
 
     exit_code = 3
 
@@ -171,7 +171,7 @@ class ModelExistsError(OutputError):
 
 
 class PacketError(BdflowError):
-    """What crossed the wire cannot be restored."""
+    """A packet is missing, damaged or edited, and cannot be restored."""
 
     exit_code = 5
 

@@ -48,21 +48,21 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class RescalerOptions:
-    """What runs a model, and within what limits; can be pickled, for the workers of a pool.
+    """Backend, device, precision and limits of a `Rescaler`; can be pickled, for the workers of a process pool.
 
     Attributes:
-        backend: "auto", "openvino", "torch", "tensorrt" or "tensorrt-rtx"; "auto" is never TensorRT, whose engines
-            are built first (`bdflow build`).
+        backend: "auto", "openvino", "torch", "tensorrt" or "tensorrt-rtx"; "auto" never selects TensorRT,
+            whose engines must be built first (`bdflow build`).
         device: "cpu", "cuda" or "cuda:N"; None is the CPU, or the first GPU for TensorRT. OpenVINO runs on the CPU.
-        precision: "fp32"; "bf16" on a CPU that has it; "fp16" on a GPU, and the only one of TensorRT engines. What
-            these cost is in the model's card: up to 0.3 dB is allowed. None is float32, and float16 with TensorRT.
-            "auto" takes the fastest that costs at most 0.05 dB, so its pixels depend on the machine.
+        precision: "fp32"; "bf16" on a CPU that has it; "fp16" on a GPU, and the only precision of TensorRT engines.
+            The model's card has the loss of each: up to 0.3 dB is allowed. None is float32, with TensorRT float16.
+            "auto" selects the fastest that costs at most 0.05 dB, so pixels depend on the machine.
         threads: CPU threads of all workers together, 1 to 1024; None is all cores.
-        workers: pictures that are made at the same time, 1 to 64, each on an engine of its own with the same weights,
+        workers: pictures that are computed at the same time, 1 to 64, each on its own engine with the same weights,
             with its share of the threads and of the memory.
-        memory_limit_mib: working memory of the network, not below 128 in effect. Larger pictures are cut into tiles
-            that give the same pixels (to at most 1 LSB).
-        max_pixels: larger HR pictures are refused.
+        memory_limit_mib: working memory of the network in MiB, not below 128 in effect; the default is 1024. Larger
+            pictures are cut into tiles that give the same pixels (within 1 level of 255).
+        max_pixels: HR pictures with more pixels are refused; the default is 2^28, 16384 x 16384.
 
     Raises:
         ArgumentError: an option has the wrong type or an impossible value.

@@ -60,7 +60,7 @@ class ColourInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class ZPolicy:
-    """What the inverse network gets for the latent channels Z, which never cross the wire.
+    """What the inverse network uses for the latent channels Z, which a packet does not store.
 
     Attributes:
         temperature: 0 (the default) means Z = 0; otherwise Z ~ N(0, temperature^2), at most 10. The paper's prior
@@ -131,7 +131,7 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class PacketHeader(Header):
-    """The header of a picture.
+    """The header of a picture's packet: the attributes of `Header`, and two checksums.
 
     Attributes:
         lr_crc32: CRC-32 of the LR pixels, see `Packet.crc32_of`; None where they went through a lossy codec.

@@ -33,25 +33,27 @@ Image = Any
 
 
 class Rescaler:
-    """Turns pictures into packets and packets into pictures with one model on one backend.
+    """Downscales pictures to packets and restores packets, with one model on one backend.
 
-    Make one with `Rescaler.from_pretrained(name)`, or `Rescaler.for_packet(packet)` to restore a packet with the very
-    weights it was made with. It is a context manager; `close()` frees the engines.
+    Create it with `Rescaler.from_pretrained(name)`, or with `Rescaler.for_packet(packet)` to restore a packet with the
+    weights that made it. It is a context manager; `close()` frees the engines.
 
-    Arrays stay where they are. What is in the host's memory (NumPy's, or PyTorch's and others by DLPack) comes back as
-    NumPy arrays; what is on a GPU (CuPy, PyTorch, JAX, PyCUDA, Numba), where the engine has to be as well, comes back
-    there, as PyTorch's where it was that and else CuPy's, and never visits the host.
+    Arrays: results are on the device of the input. Input in the host's memory (NumPy, or PyTorch and others by DLPack)
+    gives NumPy arrays. Input on a GPU (CuPy, PyTorch, JAX, PyCUDA, Numba) needs an engine on that GPU and is never
+    copied to the host; PyTorch tensors give PyTorch tensors, all others give CuPy arrays.
 
-    Threads: one Rescaler may be shared. As many pictures as it has workers are made at the same time; the others wait.
-    Processes: what a fork copies of a used backend cannot run. In a process that was forked after this or another
-    Rescaler had made a picture with the same backend, every picture raises `ForkedProcessError` at once: start workers
-    by "spawn" or "forkserver", or fork them before the first picture. (multiprocessing forks by default on Linux up to
-    Python 3.13.) Where PyTorch was only loaded before the fork, it computes with one thread.
+    Threads: all threads may share a Rescaler. It computes as many pictures at the same time as it has workers; other
+    calls wait.
+
+    Processes: a backend that has run cannot be used after a fork. In a process that was forked after any Rescaler had
+    run the same backend, every picture raises `ForkedProcessError` at once. Start processes with "spawn" or
+    "forkserver", or fork before the first picture. (multiprocessing forks by default on Linux up to Python 3.13.) If
+    PyTorch was only imported before the fork, it runs with one thread.
 
     Args:
-        card: of the model.
-        options: what runs it; None is `RescalerOptions()`.
-        changes: fields of `RescalerOptions`, such as `backend="torch"`, instead of those of `options`.
+        card: the model's card, from `bdflow_rt.zoo.find_model(name)`.
+        options: backend, device, precision and limits; None is `RescalerOptions()`.
+        changes: fields of `RescalerOptions`, such as `backend="torch"`, which replace those of `options`.
 
     Raises:
         ArgumentError: an option is not allowed.
@@ -70,10 +72,11 @@ class Rescaler:
     def from_pretrained(
         cls, name: PathLike = DEFAULT_MODEL, options: RescalerOptions | None = None, **changes: Unpack[Options]
     ) -> Rescaler:
-        """A rescaler for a model of the zoo ("bdflow-x4", "bdflow-x4@1") or for a model folder.
+        """A rescaler for an installed model ("bdflow-x4", "bdflow-x4@1") or for a model folder.
 
         Args:
-            name: of the model; the bare name means its newest version.
+            name: name of the model, or path of its folder; a name without a version means the newest. The default is
+                "bdflow-x4".
             options, changes: as for the class.
 
         Raises:
@@ -88,7 +91,7 @@ class Rescaler:
         """A rescaler with the model that made a packet, found by its identity.
 
         Args:
-            packet: or the path of a packet file.
+            packet: a packet, or the path of a packet file.
             options, changes: as for the class.
 
         Raises:
@@ -104,10 +107,10 @@ class Rescaler:
     def open(
         cls, path: PathLike, options: RescalerOptions | None = None, **changes: Unpack[Options]
     ) -> tuple[Rescaler, Packet]:
-        """A packet file's packet, and a rescaler that restores it: as `for_packet`, with the file read once.
+        """Read a packet file, and return the rescaler that restores it with the packet; see `for_packet`.
 
         Args:
-            path: of a packet file.
+            path: path of a packet file.
             options, changes: as for the class.
 
         Raises:
@@ -124,24 +127,24 @@ class Rescaler:
 
     @property
     def backend_reason(self) -> str:
-        """Why this backend; and which other one has run where its engines took no tile of a picture."""
+        """Why this backend was selected, and which other backend has run for pictures that did not fit its engines."""
         other = self._runner.fallback
         also = "" if other is None else f"; {other.backend} on {other.device} has run where {other.reason}"
         return self._selection.reason + also
 
     @property
     def precision(self) -> Precision:
-        """What the network computes in."""
+        """Precision of the network: "fp32", "bf16" or "fp16"."""
         return self._precision
 
     @property
     def precision_reason(self) -> str:
-        """Why this precision, and what it costs in dB of PSNR."""
+        """Why this precision was selected, and what it costs in dB of PSNR."""
         return self._precision_reason
 
     @property
     def max_pixels(self) -> int:
-        """Largest HR picture that is accepted."""
+        """Largest number of pixels of an HR picture that is accepted."""
         return self.options.max_pixels
 
     def downscale(
@@ -157,33 +160,37 @@ class Rescaler:
         out: Mapping[str, Any] | None = None,
         stream: Any = None,
     ) -> Packet:
-        """Make a picture small.
+        """Downscale a picture to a packet.
 
         Args:
             image: (H, W, 3) uint8 RGB of any size from 1 x 1, in the host's memory or on a GPU; (H, W) uint8 grey, in
-                the host's memory, which comes back as three equal channels; a `Picture`, whose profile goes along; the
-                path of a picture file; or what `front` says.
-            z: what `upscale` shall use for Z; None is Z = 0.
+                the host's memory, which is restored as three equal channels; a `Picture`, whose profile is kept; the
+                path of a picture file; or the pair of arrays that `front` describes.
+            z: what `upscale` uses for Z by default; None is Z = 0.
             background: colour to flatten a transparent picture file over, as in CSS.
-            colours: for a picture file whose colours are not those of sRGB, as for `read_picture`.
-            refine: steps of gradient descent on the LR pixels, which bring the restored picture nearer to this one and
-                cost time only here (`runtime.refine`); 0 is none, docs/results/quality.md has what 20 gain. Needs
-                PyTorch, and the picture in the host's memory.
-            progress: called with the number of tiles done and in all, while other threads wait; again for `refine`.
-            front: `NV12(matrix, levels)` takes a video frame as the pair (luma, chroma): see `engines.front`.
-            out: arrays for the packet, `lr` (h, w, 3) and `boundary` (h, w) uint8, on the side of the picture; what is
-                not there is made.
-            stream: on a GPU, the stream to work on, of CuPy, PyTorch or PyCUDA, or its address; None is the current one
-                of the picture's library. The host waits for the result; `submit_downscale` does not.
+            colours: for a picture file whose colours are not sRGB. "keep" keeps its ICC profile, or writes one for a
+                file that describes its colours in another way; "convert" converts to sRGB; "assume" treats the pixel
+                values as sRGB.
+            refine: steps of gradient descent on the LR pixels, which bring the restored picture closer to the original;
+                0 is none. They take time here only, and need PyTorch and a picture in the host's memory.
+            progress: called with the number of tiles done and the total, while other threads wait; again for `refine`.
+            front: `NV12(matrix, levels)` if the picture is a video frame, as the pair (luma, chroma).
+            out: arrays for the packet, "lr" (h, w, 3) and "boundary" (h, w) uint8, on the device of the picture; arrays
+                that are not given are allocated.
+            stream: on a GPU, the stream to work on: of CuPy, PyTorch or PyCUDA, or its address; None is the current
+                stream of the picture's library. The host waits for the result; in `submit_downscale` it does not.
+
+        Returns:
+            The packet; `write_packet` and `encode_png` store it.
 
         Raises:
-            ArgumentError: `refine` is not a whole number of at least 0, or `z` no ZPolicy.
+            ArgumentError: `refine` is not a whole number of at least 0, or `z` is not a ZPolicy.
             ShapeError, DTypeError, EmptyImageError, ImageTooLargeError: the array cannot be used.
             LayoutError, OverlapError: an array of `out` cannot be written to, or is the picture's memory.
-            DeviceMismatchError: an array is not where the engine or the picture is.
+            DeviceMismatchError: an array is not on the device of the engine or of the picture.
             InputError: the file cannot be read as a picture, or is of a kind that would be altered silently.
             NonFiniteOutputError, OutOfMemoryError, BackendUnavailableError: the engine failed or does not load.
-            ForkedProcessError: this process was forked from one that had made pictures with the backend.
+            ForkedProcessError: this process was forked from one that had run the backend.
             CorruptModelError, WeightsHashError: the model's files are not those of its card.
             ClosedError: the rescaler was closed.
         """
@@ -204,15 +211,19 @@ class Rescaler:
         stream: Any = None,
         block: bool = True,
     ) -> Job[Packet]:
-        """Begin to make a picture small, and do not wait for it; pictures of one stream of jobs keep their order.
+        """Start to downscale a picture, without waiting for the result; jobs start in the order of the calls.
 
-        On a GPU everything is put on the stream at once, and the job's packet holds for what follows there. A picture
-        of the host's is made by one of the workers, in a thread: its array must not change before the job has ended.
+        On a GPU all work is queued on the stream at once, and later work on that stream may use `outputs`. A picture in
+        the host's memory is downscaled by a worker, in a thread: its array must not change before the job has ended.
 
         Args:
             image, z, background, colours, refine, front, out, stream: as for `downscale`.
-            block: where two jobs per worker run or wait already, wait for room; not for arrays of a GPU, whose queue is
-                the stream.
+            block: if two jobs per worker already run or wait, wait for room. Without effect for arrays of a GPU, whose
+                queue is the stream.
+
+        Returns:
+            The job: `wait()` returns the packet or raises the job's error; `done()` does not wait; `outputs` is the
+            packet.
 
         Raises:
             BusyError: there is no room, and `block` is False.
@@ -238,9 +249,9 @@ class Rescaler:
         refine: int = 0,
         stream: Any = None,
     ) -> list[Packet]:
-        """Make pictures small, those of one size that follow one another at once.
+        """Downscale pictures, with consecutive pictures of the same size in one batch.
 
-        Small pictures take less time so. Their LR may differ from that of `downscale` by 1 in a few values.
+        This is faster for small pictures. A few LR values may differ from those of `downscale` by 1.
 
         Args:
             images: (N, H, W, 3) uint8, or a sequence of what `downscale` takes, of any sizes.
@@ -270,24 +281,24 @@ class Rescaler:
         out: Any = None,
         stream: Any = None,
     ) -> Any:
-        """Restore the picture a packet was made from.
+        """Restore the picture that a packet was made from.
 
         Args:
             packet: what `downscale` returned, or the path of a packet file.
-            z: what to use for Z; None is what the packet says.
+            z: what to use for Z; None is the policy in the packet.
             force: restore even if the LR pixels or the colour profile were edited.
-            progress: called with the number of tiles done and in all, while other threads wait.
-            front: `NV12(matrix, levels)` gives a video frame as the pair (luma, chroma): see `engines.front`.
-            out: array for the picture, on the side of the packet; of NV12 the pair. None makes it.
+            progress: called with the number of tiles done and the total, while other threads wait.
+            front: `NV12(matrix, levels)` returns a video frame, as the pair (luma, chroma).
+            out: array for the picture, on the device of the packet; for NV12 the pair. None allocates it.
             stream: as for `downscale`.
 
         Returns:
-            (H, W, 3) uint8 RGB of the original's size, or what `front` says.
+            (H, W, 3) uint8 RGB of the original's size, or the pair of `front`.
 
         Raises:
             PacketMismatchError: the packet was made with other weights; `Rescaler.for_packet` finds them.
-            EditedPictureError: the LR pixels or the colour profile were edited, and `force` is False. What is on a GPU
-                is not looked at.
+            EditedPictureError: the LR pixels or the colour profile were edited, and `force` is False. Pixels on a GPU
+                are not checked.
             PacketError, InputError: the file cannot be read as a packet.
             NonFiniteOutputError and others: as `downscale`.
         """
@@ -305,11 +316,14 @@ class Rescaler:
         stream: Any = None,
         block: bool = True,
     ) -> Job[Any]:
-        """Begin to restore a picture, and do not wait for it: see `submit_downscale`.
+        """Start to restore a picture, without waiting for the result: see `submit_downscale`.
 
         Args:
             packet, z, force, front, out, stream: as for `upscale`.
             block: as for `submit_downscale`.
+
+        Returns:
+            The job; `wait()` returns the picture.
 
         Raises:
             As `submit_downscale` and `upscale`.
@@ -330,9 +344,9 @@ class Rescaler:
         force: bool = False,
         stream: Any = None,
     ) -> list[Any]:
-        """Restore pictures, those of one size that follow one another at once: a sequence of what `upscale` takes.
+        """Restore a sequence of packets or packet files, with consecutive pictures of the same size in one batch.
 
-        Small pictures take less time so, and may differ from those of `upscale` by 1 in a few values.
+        This is faster for small pictures. A few values may differ from those of `upscale` by 1.
 
         Raises:
             As `upscale`.
@@ -361,13 +375,13 @@ class Rescaler:
         refine: int = 0,
         progress: Progress | None = None,
     ) -> Packet:
-        """Make a picture file small: writes a normal PNG with the packet inside, whole or not at all.
+        """Downscale a picture file to a packet file, an ordinary PNG; it is written whole or not at all.
 
-        The colour profile is kept, EXIF orientation applied.
+        The colour profile is kept, and EXIF orientation is applied. An existing target is replaced.
 
         Args:
-            source: PNG, JPEG, WebP, TIFF, BMP, PPM or GIF.
-            target: a .png.
+            source: path of a PNG, JPEG, WebP, TIFF, BMP, PPM or GIF file.
+            target: path of the .png to write.
             z, background, colours, refine, progress: as for `downscale`.
 
         Raises:
@@ -391,12 +405,12 @@ class Rescaler:
         quality: int | None = None,
         progress: Progress | None = None,
     ) -> Picture:
-        """Restore the picture from what `downscale_file` wrote; grey comes back as grey, the colour profile is kept.
+        """Restore a packet file to a picture file; a grey picture stays grey, and the colour profile is kept.
 
         Args:
-            source: a packet file, or a packet that was read from one.
-            target: .png, .webp, .tif, .bmp, .ppm (lossless) or .jpg.
-            quality: of JPEG, 1 to 100, None is 95; or of WebP, which becomes lossy with it.
+            source: a packet file, or a packet that was read from it.
+            target: .png, .webp, .tif, .bmp, .ppm (lossless) or .jpg. An existing file is replaced.
+            quality: 1 to 100, for JPEG (None is 95) or for WebP (None is lossless).
             z, force, progress: as for `upscale`.
 
         Raises:
@@ -415,11 +429,11 @@ class Rescaler:
         return picture
 
     def warm_up(self, *, height: int = 64, width: int = 64) -> None:
-        """Load both directions and run each once on every worker, so that the first picture is as fast as the next.
+        """Load both directions and run each once on every worker, so that the first picture takes no extra time.
 
         Args:
-            height, width: of the HR pictures to come. Larger ones (512 x 512 pixels and more) have their network
-                prepared for each size anew, which takes a fraction of a second.
+            height, width: size of the HR pictures that will follow. From 512 x 512 pixels on, the network is prepared
+                for each new size, which takes a fraction of a second.
         """
         check_whole("height", height, 1, self.max_pixels)
         check_whole("width", width, 1, self.max_pixels // height)
@@ -428,13 +442,13 @@ class Rescaler:
                 self.upscale(self.downscale(np.zeros((height, width, 3), np.uint8)))
 
     def close(self, *, cancel: bool = False) -> None:
-        """Free the engines, after the pictures that are being made; using the rescaler again raises `ClosedError`.
+        """Finish the pictures in progress and free the engines; later calls raise `ClosedError`.
 
-        A job that has not begun never will, and raises `ClosedError` where it is waited for. Where a `with` block ends
-        with an exception, such as Ctrl-C, what is being made is given up as with `cancel`.
+        Jobs that have not begun are dropped, and their `wait` raises `ClosedError`. A `with` block that ends with an
+        exception, such as Ctrl-C, closes with `cancel`.
 
         Args:
-            cancel: give up the pictures that are being made: within a tenth of a second or so on OpenVINO, after their
+            cancel: cancel the pictures in progress: within about a tenth of a second on OpenVINO, after the current
                 tile on other backends.
         """
         self._runner.close(cancel=cancel)

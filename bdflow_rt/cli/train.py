@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=pathlib.Path, action="append", required=True, metavar="DIR_OR_TAR",
         help="training pictures, a folder or a .tar; may be given several times",
     )  # fmt: skip
-    parser.add_argument("--output", type=pathlib.Path, metavar="RUNDIR", help="folder of the run (runs/CONFIG)")
+    parser.add_argument(
+        "--output", type=pathlib.Path, metavar="RUNDIR", help="folder of the run (default: runs/CONFIG)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in RUNDIR")
     parser.add_argument("--minutes", type=float, metavar="M", help="train for M minutes, not for a number of steps")
     parser.add_argument(
@@ -32,11 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="pictures to measure the quality on, or a list of held-out originals (.json)",
     )
-    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the CPU to compute with")
-    parser.add_argument("--cache", type=pathlib.Path, metavar="DIR", help="for the decoded pictures (RUNDIR/../cache)")
-    parser.add_argument("--name", help="of the model that is written to RUNDIR/model (CONFIG)")
-    parser.add_argument("--version", type=int, default=1, metavar="N", help="of that model (1)")
+    parser.add_argument(
+        "--cache", type=pathlib.Path, metavar="DIR", help="folder of the decoded pictures (default: RUNDIR/../cache)"
+    )
+    parser.add_argument("--name", help="name of the model in RUNDIR/model (default: CONFIG)")
+    parser.add_argument("--version", type=int, default=1, metavar="N", help="version of that model (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:

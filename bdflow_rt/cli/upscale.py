@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=FORMATS, help="of a picture whose name does not say it (default: png, on standard output)"
     )
     parser.add_argument(
-        "--quality", type=int, metavar="Q", help="1 to 100, of JPEG (default: 95) or of WebP (default: lossless)"
+        "--quality", type=int, metavar="Q", help="1 to 100, for JPEG or WebP (default: 95 for JPEG, lossless WebP)"
     )
     add_existing(parser)
     parser.add_argument("-m", "--model", help="name or folder of the file's model (default: found by identity)")

@@ -60,28 +60,28 @@ class EngineSpec:
 
 
 class Job(Protocol[T_co]):
-    """Work that has begun.
+    """A picture in progress, or an engine's run.
 
     Attributes:
-        outputs: what it gives. Arrays of a GPU are there for whatever follows on the job's stream; those of the host,
-            once `done` or `wait` says so.
+        outputs: the result. Arrays of a GPU may be used at once by later work on the job's stream; results in the
+            host's memory are complete after `wait`.
     """
 
     @property
     def outputs(self) -> T_co: ...
 
     def done(self) -> bool:
-        """Whether it has ended, well or not; does not wait."""
+        """Whether the job has ended, with a result or an error; does not wait."""
         ...
 
     def wait(self) -> T_co:
-        """The outputs, when they are there.
+        """Wait for the end of the job, and return its outputs.
 
-        Ctrl-C and SIGTERM end the wait, and OpenVINO's work with it where the job is an engine's. What the workers of a
-        `Rescaler` do ends when it is closed, as at the end of its `with` block.
+        Ctrl-C and SIGTERM end the wait, and also OpenVINO's work if the job is an engine's run. The workers of a
+        `Rescaler` stop when it is closed, as at the end of its `with` block.
 
         Raises:
-            What the work itself raises, each time; ClosedError: it was given up, since its engine or `Rescaler` was
+            The error of the job, at every call; ClosedError: the job was cancelled, since its engine or `Rescaler` was
             closed.
         """
         ...

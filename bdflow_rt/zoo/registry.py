@@ -60,7 +60,10 @@ def model_folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def list_models() -> list[ModelInfo]:
-    """All models with weights and the paper's presets without, by scale and name; `list_problems` has the others."""
+    """All usable models, and the paper's networks that have no weights, by scale and name.
+
+    Model folders that cannot be read are left out; `list_problems` has them.
+    """
     cards = {card.id: card for card in reversed(_scan()[0])}
     found = [_info(card.id, card.config, card) for card in cards.values()]
     named = {card.name for card in cards.values()}

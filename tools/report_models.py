@@ -16,7 +16,7 @@ FULL_HD = [1920, 1080]
 SETS = ("Set14", "BSD100", STRUCTURE_FOLDER)
 """Sets of the table of all models."""
 PURPOSES = {
-    "fast": "real time",
+    "fast": "speed",
     "hq": "best quality",
     "": "structure of the paper",
 }

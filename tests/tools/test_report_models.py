@@ -46,7 +46,7 @@ def _row() -> list[str]:
 
 def test_what_was_not_measured_is_a_dash(card: ModelCard) -> None:
     name, use, *figures = _row()
-    assert (name, use) == ("`m-fast`", "real time")
+    assert (name, use) == ("`m-fast`", "speed")
     assert figures[:3] == ["-"] * 3
     assert figures[4:6] == ["-"] * 2
     page = report_models.model_page(card)

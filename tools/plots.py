@@ -75,8 +75,9 @@ def models(scales: tuple[int, ...] = (2, 4), name: str = "Set14") -> Figure:
         ] + [(one.label, one.macs_128x128, one.psnr_y[name], "s", "#c0392b") for one in PUBLISHED if one.scale == scale]
         for label, macs, quality, marker, colour in points:
             axes.plot([macs / PIXELS**2], [quality], marker, color=colour, label=label)
-            axes.annotate(label, (macs / PIXELS**2, quality), textcoords="offset points", xytext=(5, 4), fontsize=7)
+            axes.annotate(label, (macs / PIXELS**2, quality), textcoords="offset points", xytext=(5, 5), fontsize=9)
         axes.set_xlim(5e3, 1e7)  # room for the names
+        axes.margins(y=0.12)
     panels[0].set_ylabel(AXES["psnr_y"])
     return figure
 

@@ -131,7 +131,7 @@ def _value(value: Any) -> str:
 
 
 def _quality(card: ModelCard) -> list[str]:
-    heads = ["set", "PSNR-Y", "bicubic", "SSIM", "PSNR RGB", "LPIPS", "LR to bicubic", "LR file", "of it boundary"]
+    heads = ["set", "PSNR-Y", "bicubic", "SSIM", "PSNR RGB", "LPIPS", "LR to bicubic", "LR file", "of which boundary"]
     rows = (
         [
             _title(one["folder"]), f"**{m['psnr_y']:.2f}** dB", _decibels(m.get("bicubic_psnr_y")),
@@ -147,7 +147,7 @@ def _quality(card: ModelCard) -> list[str]:
 
 
 def _cpu(card: ModelCard) -> list[str]:
-    heads = ["HR size", "engine", "down", "up", "frames/s, the slower way", "processor"]
+    heads = ["HR size", "engine", "down", "up", "frames/s, slower direction", "processor"]
     rows = (
         [size, engine, down, up, frames, processor]
         for result in _latency(card)

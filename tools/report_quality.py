@@ -32,7 +32,7 @@ def quality_table() -> list[str]:
         ]
         for one, m in _of_sets()
     )  # fmt: skip
-    heads = ["model", "set", "PSNR-Y", "bicubic", "SSIM", "LR to bicubic", "LR file", "of it boundary"]
+    heads = ["model", "set", "PSNR-Y", "bicubic", "SSIM", "LR to bicubic", "LR file", "of which boundary"]
     return markdown(heads, rows)
 
 

@@ -19,7 +19,9 @@ WAYS = {
 
 def latency_table() -> list[str]:
     """Down and up of one picture per engine (`latency/*.json`)."""
-    heads = ["model", "HR size", "engine", "down", "up", "frames/s, the slower way", "of a matrix product", "processor"]
+    heads = [
+        "model", "HR size", "engine", "down", "up", "frames/s, slower direction", "of a matrix product", "processor",
+    ]  # fmt: skip
     return markdown(heads, (row for result in read_all("latency/*.json") for row in latency_rows(result)))
 
 

@@ -14,7 +14,7 @@ from bdflow_rt.errors import BdflowError
 
 SIGNALS = {
     command_line.EXIT_INTERRUPTED: "Ctrl-C",
-    command_line.EXIT_BROKEN_PIPE: "whoever read the output has gone, `head` for one",
+    command_line.EXIT_BROKEN_PIPE: "the reader of standard output has closed it, such as `head`",
     command_line.EXIT_TERMINATED: "SIGTERM",
 }
 """Exit codes that no class of error has."""
@@ -43,7 +43,7 @@ def exit_codes() -> str:
     rows = [["0", "success", ""]]
     for one in error_classes():
         if "exit_code" in vars(one):
-            says = "a fault in bdflow itself" if one is BdflowError else _summary(one)
+            says = "a bug in bdflow" if one is BdflowError else _summary(one)
             rows.append([str(one.exit_code), says, _link(one)])
     rows += [[str(code), says, ""] for code, says in SIGNALS.items()]
     return "\n".join(markdown(["code", "after", "class"], rows))

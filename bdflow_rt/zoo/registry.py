@@ -113,6 +113,11 @@ def find_model(name: str | os.PathLike[str]) -> ModelCard:
             return ModelCard.read(folder)
         if name and folder.is_dir():
             raise CorruptModelError(f"{folder} is a folder, but no model: it has no {CARD_FILE}.")
+    if name in {f"bdflow-x{scale}" for scale in SCALES}:
+        raise UnknownModelError(
+            f"The model {name!r} has no weights here; train it, for example with 'bdflow train paper-{name[7:]}', or "
+            "give another one: 'bdflow models' lists those with weights."
+        )
     known = ", ".join(sorted({card.id for card in cards})) or "none"
     raise UnknownModelError(
         f"There is no model {name!r:.100} here. Known: {known}. Give one of these, the path of a model "

@@ -186,3 +186,8 @@ def test_a_damaged_model_folder_in_the_variable_is_listed(
     assert [str(card.folder) in str(fault) for fault in list_problems()] == [True]
     with pytest.raises(CorruptModelError, match=CARD_FILE):
         find_model("mine")
+
+
+def test_a_preset_without_weights_says_that_it_has_none() -> None:
+    with pytest.raises(UnknownModelError, match=r"'bdflow-x32' has no weights here; .* 'bdflow train paper-x32'"):
+        find_model("bdflow-x32")

@@ -30,7 +30,9 @@ from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 from bdflow_rt.options import check_area
 from bdflow_rt.picture import MAX_ICC_BYTES
 
-_GREY = 0
+_GREY, _PALETTE = 0, 3
+_TRANSPARENT_BYTES = {_GREY: 2, 2: 6}
+"""Length of the one transparent colour in tRNS by colour type."""
 _SAMPLES = {_GREY: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples of a pixel by colour type."""
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -80,13 +82,20 @@ class PngPicture:
     def stream(self, source: BinaryIO) -> BinaryIO:
         """A PNG of nothing but what decoding its pixels takes."""
         head = [chunk(b"IHDR", self.chunks[b"IHDR"])]
-        head += [chunk(kind, self._of_pixels(kind)) for kind in _OF_PIXELS if kind in self.chunks]
+        head += [chunk(kind, data) for kind in _OF_PIXELS if (data := self._of_pixels(kind)) is not None]
         return io.BufferedReader(_Parts(source, SIGNATURE + b"".join(head), self._pixels, chunk(b"IEND", b"")))
 
-    def _of_pixels(self, kind: bytes) -> bytes:
-        """The data of a chunk for Pillow, which compares a transparent grey of few bits with greys of 8."""
-        data, ihdr = self.chunks[kind], Ihdr.parse(self.chunks[b"IHDR"])
-        if kind == b"tRNS" and (ihdr.colour_type, len(data)) == (_GREY, 2) and ihdr.bit_depth < 8:
+    def _of_pixels(self, kind: bytes) -> bytes | None:
+        """The data of a chunk for Pillow, which compares a transparent grey of few bits with greys of 8.
+
+        None where there is no such chunk, or a tRNS of a length that means nothing, which libpng ignores as well.
+        """
+        data, ihdr = self.chunks.get(kind), Ihdr.parse(self.chunks[b"IHDR"])
+        if data is None or kind != b"tRNS":
+            return data
+        if ihdr.colour_type != _PALETTE and len(data) != _TRANSPARENT_BYTES.get(ihdr.colour_type):
+            return None
+        if ihdr.colour_type == _GREY and ihdr.bit_depth < 8:
             most = (1 << ihdr.bit_depth) - 1
             return (int.from_bytes(data, "big") % (most + 1) * (255 // most)).to_bytes(2, "big")
         return data
@@ -126,6 +135,7 @@ def scan_png(source: BinaryIO, *, name: str, max_pixels: int) -> PngPicture:
         raise _damaged(name, f"it has more than {MAX_CHUNKS} chunks")
     if not picture._pixels[0]:
         raise _damaged(name, "it ends before its pixels")
+    _check_palette(picture, name)
     return picture
 
 
@@ -211,6 +221,16 @@ def _keep(picture: PngPicture, source: BinaryIO, kind: bytes, length: int, name:
         picture._frames = int.from_bytes(data[:4], "big")
     else:
         picture.chunks[kind] = data
+
+
+def _check_palette(picture: PngPicture, name: str) -> None:
+    """Refuse palette pictures without a palette, for which Pillow makes up greys or fails."""
+    if Ihdr.parse(picture.chunks[b"IHDR"]).colour_type != _PALETTE:
+        return
+    size = len(picture.chunks.get(b"PLTE", b""))
+    if not size or size % 3:
+        problem = f"the chunk PLTE before its pixels has {size} bytes" if b"PLTE" in picture.chunks else "it has none"
+        raise _damaged(name, f"it needs a palette of 1 to 256 colours, and {problem}")
 
 
 class _Parts(io.RawIOBase):

@@ -173,6 +173,34 @@ def test_damage_of_the_structure_is_named(edit: Callable[[Chunks], Chunks], word
         read_picture(join(edit(split(encoded(Image.fromarray(photo(5, 7, 1)), "PNG")))))
 
 
+@pytest.mark.parametrize(
+    "palette", [None, b"", bytes(10), bytes(771)], ids=["none", "empty", "part of a colour", "257 colours"]
+)
+@pytest.mark.parametrize("where", ["before the pixels", "behind them"])
+def test_a_palette_picture_without_a_palette_is_damaged(palette: bytes | None, where: str) -> None:
+    chunks = [pair for pair in split(Png.random(3, 8, 0).encode()) if pair[0] != b"PLTE"]
+    assert opencv(join([chunks[0], (b"PLTE", bytes(768)), *chunks[1:]])).shape == (23, 29, 3)
+    if palette is not None:
+        chunks.insert(1 if where == "before the pixels" else -1, (b"PLTE", palette))
+    with refused(CorruptImageError, "needs a palette of 1 to 256 colours"):
+        read_picture(join(chunks))
+
+
+def test_a_palette_behind_the_pixels_is_none() -> None:
+    header, palette, *others = split(Png.random(3, 8, 0).encode())
+    with refused(CorruptImageError, "and it has none"):
+        read_picture(join([header, *others[:-1], palette, others[-1]]))
+
+
+@pytest.mark.parametrize(("colour", "own"), [(0, 2), (2, 6), (4, None), (6, None)])
+@pytest.mark.parametrize("length", [0, 1, 2, 5, 6, 7, 8])
+def test_a_transparent_value_of_another_length_is_ignored(colour: int, own: int | None, length: int) -> None:
+    png = Png.random(colour, 8, 0)
+    data = png.encode((b"tRNS", bytes(length + (length == own))))
+    assert np.array_equal(read_picture(data).pixels, png.rgb())
+    assert np.array_equal(opencv(data), png.rgb())
+
+
 def test_a_file_that_lacks_its_end_but_no_pixel_is_read() -> None:
     png = Png.random(2, 8, 0)
     data = png.encode(after=[(b"tEXt", b"Title\0x")])

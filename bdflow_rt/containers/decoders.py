@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,12 +104,21 @@ def load_pixels(image: ImageFile, *, name: str) -> None:
 
     Raises:
         CorruptImageError: truncated or damaged.
+
+    Warns:
+        UserWarning: damage inside the file could not be looked for.
     """
     with typed_errors(name), pillow_settings(image.size):
         source = image.fp  # which Pillow lets go of
         image.load()
         if image.format == "JPEG" and isinstance(source, io.BytesIO):
-            check_jpeg(source.getvalue().removesuffix(END_MARK), is_progressive="progressive" in image.info)
+            data = source.getvalue().removesuffix(END_MARK)
+            if not check_jpeg(data, is_progressive="progressive" in image.info):
+                warnings.warn(
+                    f"{name} is a JPEG of unusual chroma subsampling, in which damage is not seen here; look at the "
+                    "result.",
+                    stacklevel=2,
+                )
         if image.format == "PNG" and source is not None:
             check_idat(source)
 

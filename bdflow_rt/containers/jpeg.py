@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bdflow_rt.errors import UnsupportedImageError
+from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 
 END_MARK = b"\xff\xd9"
 """EOI. Some sound files lack it; behind the first one nothing belongs to the picture."""
@@ -19,11 +19,16 @@ _WITHOUT_DATA = (0x01, *range(0xD0, 0xD9))
 _FRAMES = {kind for kind in range(0xC0, 0xD0) if kind not in (0xC4, 0xC8, 0xCC)}
 _READABLE_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 """Baseline, extended and progressive, with Huffman or arithmetic coding; others are lossless or hierarchical."""
+_MARK = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""What ends the codes of a scan: a mark that is neither a stuffed byte nor a restart."""
+_MAX_SCANS = 256
+"""Each scan takes the time of a whole picture, however few bytes it has; encoders write about ten."""
 _JFIF, _ADOBE, _EXIF, _ICC = b"JFIF\0", b"Adobe", b"Exif\0\0", b"ICC_PROFILE\0"
 _LEAST_JFIF, _LEAST_ADOBE = 14, 12
 """Bytes below which libjpeg takes the segment for another program's."""
 _HARMLESS = re.compile(r"Corrupt JPEG data: [1-8] extraneous bytes before marker 0xd9")
 """What some cameras' padding makes libjpeg say."""
+_UNKNOWN_SUBSAMPLING = "Could not determine subsampling level"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ def read_jpeg(data: bytes, *, name: str) -> JpegFile:
 
     Raises:
         UnsupportedImageError: 12 bits, lossless or hierarchical.
+        CorruptImageError: more scans than an honest file has.
     """
     kept, position, exif = [data[:2]], 2, b""
     profile: dict[int, bytes] = {}
@@ -70,10 +76,11 @@ def read_jpeg(data: bytes, *, name: str) -> JpegFile:
         if _is_needed(kind, payload):
             kept.append(data[position:end])
         position = end
+    _check_scans(data, position, name)
     return JpegFile(b"".join((*kept, data[position:])), _joined(profile), exif)
 
 
-def check_jpeg(data: bytes, *, is_progressive: bool) -> None:
+def check_jpeg(data: bytes, *, is_progressive: bool) -> bool:
     """Decode a JPEG coarsely for libjpeg's warnings: codes that give out, bytes that belong to none, missing scans.
 
     libjpeg makes up the pixels that are missing and warns, which Pillow and OpenCV keep to themselves.
@@ -81,6 +88,9 @@ def check_jpeg(data: bytes, *, is_progressive: bool) -> None:
     Args:
         data: the file. Other pictures behind the first one, as in a camera's MPO, are not looked at.
         is_progressive: such a picture is whole only with its end mark: scans may be missing before it.
+
+    Returns:
+        Whether it could be decoded coarsely: not where the chroma is subsampled in a way that few programs write.
 
     Raises:
         ValueError: it is damaged or cut off, with libjpeg's words. Damage whose codes give as many pixels as there
@@ -93,8 +103,26 @@ def check_jpeg(data: bytes, *, is_progressive: bool) -> None:
     try:
         simplejpeg.decode_jpeg(data if is_progressive else data + END_MARK, "GRAY", strict=True, **options)
     except ValueError as warning:
+        if _UNKNOWN_SUBSAMPLING in str(warning):
+            return False
         if not _HARMLESS.fullmatch(str(warning)):
             raise
+    return True
+
+
+def _check_scans(data: bytes, start: int, name: str) -> None:
+    """Count the scans from the first, at `start`, to the end mark; other pictures may follow that."""
+    scans, position = 0, start
+    while mark := _MARK.search(data, position):
+        kind, position = data[mark.start() + 1], mark.end()
+        if kind == _END:
+            return
+        scans += kind == _SCAN
+        if scans > _MAX_SCANS:
+            raise CorruptImageError(
+                f"{name} is damaged: it has more than {_MAX_SCANS} scans. Get the picture again from where it was made."
+            )
+        position += int.from_bytes(data[position : position + 2], "big")
 
 
 def _check_frame(kind: int, payload: bytes, name: str) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -158,3 +162,34 @@ def test_a_camera_file_is_its_first_picture() -> None:
     data = encoded(first, "MPO", save_all=True, append_images=[preview], quality=95)
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(read_picture(data).pixels, np.asarray(image))
+
+
+@pytest.mark.parametrize("factors", ["4x2", "2x1,1x2,1x1", "3x1", "1x1,2x2,2x2"])
+def test_subsampling_that_few_programs_write_is_read_with_a_warning(factors: str, tmp_path: Path) -> None:
+    if not (convert := shutil.which("convert")):
+        pytest.skip("ImageMagick is not installed; Pillow writes the usual kinds alone")
+    PHOTO.save(tmp_path / "in.png")
+    subprocess.run([convert, "in.png", "-sampling-factor", factors, "out.jpg"], cwd=tmp_path, check=True)
+    data = (tmp_path / "out.jpg").read_bytes()
+    with pytest.warns(UserWarning, match="unusual chroma subsampling"):
+        assert np.array_equal(read_picture(data).pixels, opencv(data))
+
+
+def scans_of(data: bytes) -> int:
+    return data.count(b"\xff\xda")
+
+
+@pytest.mark.parametrize("hidden", [b"", segment(0xFE, b"\xff\xd9")], ids=["plain", "end mark in a comment"])
+def test_scans_without_end_are_refused_at_once(hidden: bytes) -> None:
+    data = encoded(Image.new("L", (4000, 4000)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    started = time.monotonic()
+    with refused(CorruptImageError, "more than 256 scans"):
+        read_picture(data[:-2] + hidden + 10_000 * last + data[-2:])
+    assert time.monotonic() - started < 5  # all of them take minutes
+
+
+def test_scans_of_what_follows_the_picture_do_not_count() -> None:
+    data = encoded(PHOTO, "JPEG", progressive=True)
+    assert scans_of(30 * data) > 256
+    assert np.array_equal(read_picture(30 * data).pixels, opencv(data))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from PIL.TiffImagePlugin import TiffImageFile
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _COLOUR_MAP, _EXTRA_SAMPLES = 258, 259, 262, 320, 338
+_LENGTH, _ROWS, _PLANAR, _SAMPLES, _OFFSETS = 257, 278, 284, 277, 273
+_WIDTH, _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS = 256, 322, 323, 324
 _COEFFICIENTS, _SUBSAMPLING, _REFERENCE = 529, 530, 532
 _FAX = (2, 3, 4, 32771)
 """Compressions that TIFFReadRGBAImage, too, takes for black on white where the file does not say."""
@@ -51,7 +53,8 @@ def prepare_tiff(image: TiffImageFile, *, name: str) -> None:
     A colour map with no entry of 256 or more holds 8-bit values, as in libtiff; Pillow would make it black.
 
     Raises:
-        CorruptImageError: a colour map of another length than the bits call for.
+        CorruptImageError: a colour map of another length than the bits call for, or strips or tiles that are missing,
+            which Pillow would leave black.
         UnsupportedImageError: samples beside the colours that are no alpha channel; no PhotometricInterpretation; or
             uncompressed YCbCr that is subsampled or of other coefficients than BT.601 at full range, which Pillow
             decodes to wrong colours.
@@ -74,8 +77,25 @@ def prepare_tiff(image: TiffImageFile, *, name: str) -> None:
             f"{name} is a TIFF with {dropped} channel{'s' * (dropped > 1)} beside its colours that would be lost, and "
             f"the file does not say what for. Remove them, for example with: {WITHOUT_EXTRA_CHANNELS}"
         )
+    if compression == _UNCOMPRESSED:  # libtiff looks at those of the others
+        _check_parts(tags, name)
     if image.mode in ("P", "PA"):
         _set_palette(image, name)
+
+
+def _check_parts(tags: Any, name: str) -> None:
+    """Refuse a picture some of whose strips or tiles have no place in the file."""
+    width, length = tags[_WIDTH], tags[_LENGTH]
+    offsets = tags.get(_OFFSETS, tags.get(_TILE_OFFSETS, ()))
+    across, down = (width, tags.get(_ROWS, length)) if _OFFSETS in tags else (tags[_TILE_WIDTH], tags[_TILE_LENGTH])
+    planes = tags.get(_SAMPLES, 1) if tags.get(_PLANAR, 1) == 2 else 1
+    needed = -(-width // across) * -(-length // down) * planes
+    present = sum(offset > 0 for offset in offsets)
+    if present < needed:
+        raise CorruptImageError(
+            f"{name} is damaged: it needs {needed} strips or tiles and has {present}. Get the picture again from where "
+            "it was made."
+        )
 
 
 def _set_palette(image: TiffImageFile, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -23,6 +24,7 @@ from tests.containers.tiff import (
     LONG,
     OFFSETS,
     ORIENTATION,
+    PLANAR,
     ROWS,
     SHORT,
     SUBFILE_TYPE,
@@ -177,3 +179,33 @@ def test_a_tiff_that_is_cut_off_is_damage(options: dict[str, Any], capfd: pytest
     for share in (0.1, 0.5, 0.9):
         with refused(CorruptImageError):
             read_picture(data[: int(share * len(data))])
+
+
+@pytest.mark.parametrize("lost", ["left out", "without a place"])
+@pytest.mark.parametrize("kind", ["strips", "planes", "tiles"])
+def test_parts_that_are_missing_are_not_made_black(kind: str, lost: str) -> None:
+    parts = [PIXELS[start : start + 8].tobytes() for start in range(0, 37, 8)]
+    tags: dict[int, Value] = {ROWS: (LONG, [8])}
+    if kind == "planes":
+        parts, tags = [PIXELS[..., channel].tobytes() for channel in range(3)], {PLANAR: (SHORT, [2])}
+    if kind == "tiles":
+        padded = np.pad(PIXELS, ((0, 11), (0, 11), (0, 0)))
+        parts = [padded[y : y + 16, x : x + 16].tobytes() for y in range(0, 48, 16) for x in range(0, 64, 16)]
+        tags = {ROWS: (LONG, []), TILE_WIDTH: (LONG, [16]), TILE_LENGTH: (LONG, [16])}
+    page = rgb_page(37, 53, b"", tags)
+    offsets, counts = (TILE_OFFSETS, TILE_COUNTS) if kind == "tiles" else (OFFSETS, COUNTS)
+
+    def encode(present: Sequence[int]) -> bytes:
+        """The parts behind the directory, and where some of them are."""
+        lengths = [len(part) for part in parts][: len(present)]
+        return encode_tiff(Page(page.tags | {offsets: (LONG, present), counts: (LONG, lengths)})) + b"".join(parts)
+
+    def places(count: int) -> list[int]:
+        start = len(encode([0] * count)) - sum(map(len, parts))
+        return [start + sum(map(len, parts[:index])) for index in range(count)]
+
+    count = len(parts)
+    assert np.array_equal(read_picture(encode(places(count))).pixels, PIXELS)
+    present = places(count - 1) if lost == "left out" else [*places(count)[:-1], 0]
+    with refused(CorruptImageError, f"needs {count} strips or tiles and has {count - 1}"):
+        read_picture(encode(present))

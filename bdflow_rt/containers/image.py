@@ -290,6 +290,8 @@ class _Conversion:
         Raises:
             UnsupportedImageError: transparent, and there is no colour to flatten it over.
         """
+        from PIL import Image
+
         is_grey = self.kind == "grey"
         # CMYK is converted from its own profile, all else as RGB.
         profile = self.own if self.kind == "cmyk" else rgb_profile(self.own, colour="grey" if is_grey else "rgb")
@@ -308,10 +310,14 @@ class _Conversion:
         pixels = np.empty((*size, 3), np.uint8)
         stored = _as_stored(pixels, orientation)
         for x, y, block in _blocks(image):
-            if self.kind != "cmyk":
-                block = _flatten(block, self.fill) if transparent and self.fill is not None else _opaque(block)
-            converted = np.asarray(convert(block) if convert else block)
-            stored[y : y + block.height, x : x + block.width] = to_grey(converted) if convert and is_grey else converted
+            colours = block if self.kind == "cmyk" else _opaque(block)
+            if convert:
+                colours = convert(colours)
+                colours = Image.fromarray(to_grey(np.asarray(colours))) if is_grey else colours
+            if transparent and self.fill is not None:
+                # Behind the conversion: the background is a colour of sRGB.
+                colours = _flatten(colours, block, self.fill)
+            stored[y : y + block.height, x : x + block.width] = np.asarray(colours)
         neutral = not transparent or self.fill is None or self.fill[0] == self.fill[1] == self.fill[2]
         return Picture(pixels, "grey" if is_grey and neutral else "rgb", profile)
 
@@ -331,15 +337,19 @@ def _alpha_used(block: Image.Image) -> bool:
 def _opaque(block: Image.Image) -> Image.Image:
     if block.mode == "RGBa":  # premultiplied
         block = block.convert("RGBA")
-    block.info.pop("transparency", None)
+    if "transparency" in block.info:
+        block = block.copy()  # which is asked for its alpha later
+        del block.info["transparency"]
     return block.convert("RGB")
 
 
-def _flatten(block: Image.Image, fill: Rgb) -> Image.Image:
+def _flatten(colours: Image.Image, block: Image.Image, fill: Rgb) -> Image.Image:
+    """RGB colours with the alpha of the block that they are of, over a colour."""
     from PIL import Image
 
     under = Image.new("RGBA", block.size, (*fill, 255))
-    under.alpha_composite(block.convert("RGBA"))
+    colours.putalpha(block.convert("RGBA").getchannel("A"))
+    under.alpha_composite(colours)
     return under.convert("RGB")
 
 

@@ -21,6 +21,7 @@ from tests.support import photo
 PIXELS = photo(61, 67, 3)
 PHOTO = Image.fromarray(PIXELS)
 P3 = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+ALPHA = Image.fromarray(np.repeat(np.uint8([[255] * 4 + [0] * 4]), 5, axis=0))
 P3_TO_SRGB = np.array([[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]])
 """Of linear Display P3 to linear sRGB, both D65 (CSS Color 4)."""
 
@@ -224,10 +225,29 @@ def test_another_way_with_colours_is_refused(value: Any) -> None:
         read_picture(png(), colours=value)
 
 
-def test_a_transparent_picture_is_flattened_before_it_is_converted() -> None:
+def test_a_transparent_picture_is_flattened_behind_its_conversion_as_browsers_do() -> None:
     rgba = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 100, np.uint8)])
     data = insert_chunks(encoded(Image.fromarray(rgba), "PNG"), gama(100_000))
     with pytest.warns(UserWarning, match="converted"):
         picture = read_picture(data, background="white", colours="convert")
-    flat = 100 / 255 * PIXELS + 155 / 255 * 255
-    assert difference(picture.pixels, to_srgb(flat / 255)) <= 3
+    assert difference(picture.pixels, 100 / 255 * to_srgb(PIXELS / 255) + 155 / 255 * 255) <= 3
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "L with a transparent value", "P"])
+def test_a_background_is_a_colour_of_srgb_whatever_is_converted(mode: str) -> None:
+    profile = make_grey_profile() if mode.startswith("L") else adobe_rgb_profile()
+    options: dict[str, Any] = {"icc_profile": profile}
+    if mode in ("LA", "RGBA"):
+        image = Image.merge(mode, [*Image.new(mode[:-1], (8, 5), 77 if mode == "LA" else (77, 99, 3)).split(), ALPHA])
+    else:
+        image = Image.new(mode[0], (8, 5), 77)
+        image.paste(3, (4, 0, 8, 5))
+        options["transparency"] = 3
+        if mode == "P":
+            image.putpalette([value for index in range(256) for value in (index, 99, 255 - index)])
+    data = encoded(image, "PNG", **options)
+    picture = read_picture(data, background="#20c040", colours="convert")
+    assert (picture.pixels[:, 4:] == (32, 192, 64)).all()
+    opaque = encoded(image.convert("RGB" if mode in ("RGBA", "P") else "L"), "PNG", icc_profile=profile)
+    assert np.array_equal(picture.pixels[:, :4], read_picture(opaque, colours="convert").pixels[:, :4])
+    assert picture.colour == "rgb"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 from typing import Any
 
@@ -14,7 +15,7 @@ from bdflow_rt.cli.options import (
     colours_of,
     engine_options,
 )
-from bdflow_rt.cli.output import markdown, note, print_json, print_text, progress, table
+from bdflow_rt.cli.output import markdown, note, one_line, print_json, print_text, progress, table
 from bdflow_rt.cli.words import for_command_line
 from bdflow_rt.errors import ArgumentError, InputError, plural
 from bdflow_rt.zoo import DEFAULT_MODEL
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             )
         for line in (*_left_out(result), *_failed(result)):
             note(f"bdflow: note: {line}")
-    name = args.folder.name.removesuffix(".json")
+    name = os.path.basename(os.path.abspath(args.folder)).removesuffix(".json")  # of "." too
     if args.json:
         print_json({"folder": name, **result})
     elif args.markdown:
@@ -111,7 +112,9 @@ def _text(result: dict[str, Any]) -> str:
     lines = [f"{result['model']} on {result['backend']}{_how(result)}"]
     for title, columns in (("restored", _RESTORED), ("LR", _LR)):
         shown = _shown(columns, result)
-        rows = [[entry["name"][:20], *(_cell(name, entry[name]) for name in shown)] for entry in _rows(result)]
+        rows = [
+            [one_line(entry["name"])[:20], *(_cell(name, entry[name]) for name in shown)] for entry in _rows(result)
+        ]
         lines += ["", table([[title, *shown], *rows], numbers=True)]
     return "\n".join(lines)
 
@@ -183,4 +186,4 @@ def _cell(name: str, value: float | None) -> str:
 
 def _escaped(text: str) -> str:
     """A file name as it reads in a Markdown table."""
-    return "".join(f"\\{letter}" if letter in "\\|`*_<>[]#" else letter for letter in text)
+    return "".join(f"\\{letter}" if letter in "\\|`*_<>[]#" else letter for letter in one_line(text))

@@ -38,7 +38,7 @@ def print_text(text: str) -> None:
     # A file name need not be text in the terminal's encoding; what is not is shown escaped.
     encoding = sys.stdout.encoding or "utf-8"
     try:
-        print(_harmless(text, "\n\t").encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        print(one_line(text, "\n\t").encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
         abandon(sys.stdout)
         raise
@@ -100,12 +100,12 @@ def abandon(stream: TextIO) -> None:
 def note(text: str) -> None:
     """Say something to the person at the terminal, on stderr, in one line; what cannot be written is not said."""
     try:
-        print(_harmless(text), file=sys.stderr, flush=True)
+        print(one_line(text), file=sys.stderr, flush=True)
     except OSError:
         abandon(sys.stderr)
 
 
-def _harmless(text: str, kept: str = "") -> str:
+def one_line(text: str, kept: str = "") -> str:
     """The text with what is not printable escaped: file names may hold line ends and commands to the terminal."""
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
 

@@ -42,14 +42,19 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 _AS_SUBJECT = re.compile(rf"(?:^|(?<=\. )|(?<=\())({_NAMES})(?= is )")
 _AS_VALUE = re.compile(rf"\b({_NAMES})='?([\w.:-]+)'?")
+_QUOTED = re.compile(r"(?<![=\w])'[^']*'(?!\w)")
+"""What was given, the names of files above all; not the values of arguments, as in colours='assume'."""
 _ANYWHERE = re.compile(rf"(?<![\w-])({'|'.join(name for name in _FLAGS if '_' in name)})\b")
 
 
 def for_command_line(message: str) -> str:
     """A message of an error or a warning in one line, with the options of the command line."""
     text = " ".join(message.split())
+    given = _QUOTED.findall(text)
+    text = _QUOTED.sub("\0", text)
     for pattern, words in _RULES:
         text = pattern.sub(words, text)
     text = _AS_SUBJECT.sub(lambda found: _FLAGS[found[1]], text)
     text = _AS_VALUE.sub(lambda found: f"{_FLAGS[found[1]]} {found[2]}", text)
-    return _ANYWHERE.sub(lambda found: _FLAGS[found[1]], text)
+    text = _ANYWHERE.sub(lambda found: _FLAGS[found[1]], text)
+    return re.sub("\0", lambda _: given.pop(0), text)

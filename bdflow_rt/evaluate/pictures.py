@@ -34,9 +34,9 @@ def list_pictures(folder: pathlib.Path, *, recursive: bool = False) -> list[path
 
 
 def subfolders_with_pictures(folder: pathlib.Path) -> list[str]:
-    """The folders right inside a folder that hold pictures, at whatever depth."""
+    """The folders right inside a folder that hold pictures, at whatever depth; links to folders are not followed."""
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     with contextlib.suppress(UnreadableFileError):
         return [name for name in names if next(_pictures(folder / name, recursive=True), None)]
     return []

@@ -291,3 +291,28 @@ def test_the_limit_of_pixels_holds_before_a_picture_is_read(zoo: Path, folder: P
     (folder / "b.png").write_bytes(whole[: len(whole) // 2])
     (folder / "a.JPG").unlink()
     failed(bdflow("eval", folder, "--max-pixels", "4000"), 3, "b.png", "65 x 63", "4000")
+
+
+def test_links_to_folders_are_not_said_to_be_measured_by_recursive(zoo: Path, folder: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "elsewhere").symlink_to(folder)
+    done = bdflow("eval", linked)
+    failed(done, 3, "holds no pictures")
+    assert "--recursive" not in done.err
+    (folder / "self").symlink_to(folder)
+    assert "--recursive" not in succeeded("eval", folder).err
+
+
+def test_the_folder_of_a_dot_is_named(zoo: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert succeeded("eval", ".", "--json").json["folder"] == "pictures"
+
+
+@pytest.mark.parametrize("option", ["-q", "--markdown"])
+def test_a_line_end_in_a_name_breaks_no_table(option: str, zoo: Path, folder: Path) -> None:
+    (folder / "b.png").rename(folder / "b\nc.png")
+    lines = succeeded("eval", folder, option).out.splitlines()
+    rows = [line for line in lines if "b\\nc.png" in line or "b\\\\nc.png" in line]
+    assert len(rows) == 2
+    assert all(row.count("  ") or row.count("|") > 5 for row in rows)

@@ -50,6 +50,8 @@ def test_every_help_ends_with_the_exit_codes(command: str) -> None:
         ("The packet was made with a. Use Rescaler.for_packet(packet).",
          "The packet was made with a. Leave --model out: the right one is found by itself."),
         ("Convert the picture to sRGB, or pass icc_profile=None.", "Convert the picture to sRGB."),
+        ("'max_pixels.png' and 'in/quality=5.png' exist; raise max_pixels.",
+         "'max_pixels.png' and 'in/quality=5.png' exist; raise --max-pixels."),
         ("name a background colour, its device is a CPU", "name a background colour, its device is a CPU"),
     ],
 )  # fmt: skip

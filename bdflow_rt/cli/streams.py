@@ -120,6 +120,10 @@ def prepare_output(args: argparse.Namespace, *, is_ours: Callable[[pathlib.Path]
         raise ArgumentError(
             "--json prints on standard output, where the picture is to go; leave --json out, or name a file."
         )
+    # What is left as it is need not be writable; that it is the input is said all the same.
+    left = args.no_clobber and not _is_same(output, input_path(args.input)) and is_left(args, is_ours=is_ours)
+    if left:
+        return True
     check_output(output, inputs=[input_path(args.input)])
     return is_left(args, is_ours=is_ours)
 
@@ -140,6 +144,13 @@ def is_left(args: argparse.Namespace, *, is_ours: Callable[[pathlib.Path], bool]
     raise OutputExistsError(
         f"'{output}' exists; give --overwrite to replace it, --no-clobber to leave it, or choose another name."
     )
+
+
+def _is_same(output: pathlib.Path, source: pathlib.Path) -> bool:
+    try:
+        return os.path.samefile(output, source)
+    except (OSError, ValueError):
+        return False
 
 
 def _is_existing(output: pathlib.Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,8 +95,11 @@ def read_descriptor(number: int, *, name: str, max_bytes: int) -> bytes:
             raise MissingFileError(f"{name} is a terminal; pipe a picture in, or give the name of a file.")
         data = bytearray()
         with open(os.dup(number), "rb", buffering=0) as file:
-            while len(data) <= max_bytes and (part := file.read(1 << 20)):
-                data += part
+            while len(data) <= max_bytes and (part := file.read(1 << 20)) != b"":
+                if part is None:  # another program has it not wait for data
+                    select.select([file], [], [])
+                else:
+                    data += part
     except OSError as error:
         if error.errno == errno.EISDIR:
             raise MissingFileError(f"{name} is a folder; pipe a picture in, or give the name of a file.") from error

@@ -93,3 +93,10 @@ def test_a_link_to_a_picture_is_that_picture(small: Path, old: Path, tmp_path: P
     os.symlink(tmp_path / "new.png", tmp_path / "free.png")
     succeeded("upscale", small, "-o", tmp_path / "free.png")
     assert (tmp_path / "new.png").is_file()
+
+
+def test_what_is_left_need_not_be_writable(zoo: Path, source: Path) -> None:
+    # Not even root writes there. Downscale's own outputs end in .png, which nothing there does.
+    done = succeeded("upscale", source, "-o", "/proc/version", "--format", "png", "--no-clobber")
+    assert "exists and was left" in done.err
+    failed(bdflow("upscale", source, "-o", "/proc/version", "--format", "png", "--overwrite"), 4, "cannot be written")

@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,18 @@ def test_colours_are_those_that_are_asked_for(
     given: list[str | Path] = [source, "-o", "/dev/null"] if command == "downscale" else [source.parent]
     succeeded(command, *given, *options)
     assert asked[0] == expected
+
+
+def test_a_pipe_that_does_not_wait_is_waited_for(zoo: Path, source: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    data = source.read_bytes()
+    command = [sys.executable, "-m", "bdflow_rt", "downscale", "-", "-o", str(tmp_path / "lr.png")]
+    with subprocess.Popen(command, stdin=read, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        os.close(read)
+        for part in (data[:100], data[100:]):
+            time.sleep(2)  # in which it begins to read
+            os.write(write, part)
+        os.close(write)
+        assert process.wait(timeout=120) == 0, process.stderr and process.stderr.read()
+    assert read_packet(tmp_path / "lr.png").header.width == 65

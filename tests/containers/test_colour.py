@@ -21,7 +21,7 @@ from tests.support import photo
 PIXELS = photo(61, 67, 3)
 PHOTO = Image.fromarray(PIXELS)
 P3 = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
-ALPHA = Image.fromarray(np.repeat(np.uint8([[255] * 4 + [0] * 4]), 5, axis=0))
+ALPHA = Image.fromarray(np.array([[255] * 4 + [0] * 4] * 5, np.uint8))
 P3_TO_SRGB = np.array([[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]])
 """Of linear Display P3 to linear sRGB, both D65 (CSS Color 4)."""
 

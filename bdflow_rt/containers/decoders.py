@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.containers.advice import FROM_JPEG_XL, FROM_OTHER_FORMAT, TO_8_BIT_RGB
+from bdflow_rt.containers.advice import FROM_JPEG_XL, FROM_OTHER_FORMAT, FROM_PART_OF_GIF, TO_8_BIT_RGB
 from bdflow_rt.containers.bmp import bmp_colour
 from bdflow_rt.containers.camera_raw import check_first_page, check_mark
 from bdflow_rt.containers.colour import FileColour
@@ -42,6 +42,7 @@ _OTHER_KINDS = (
     (0, b"v/1\x01", "an OpenEXR file", FROM_OTHER_FORMAT),
     (0, b"Pf", "a PFM file", FROM_OTHER_FORMAT),
     (0, b"PF", "a PFM file", FROM_OTHER_FORMAT),
+    (0, b"P7\n", "a PAM file", FROM_OTHER_FORMAT),
     (4, b"ftyp", "a HEIC, AVIF or video file", FROM_OTHER_FORMAT),
 )
 """Offset and first bytes of formats that are not read here, what they are, and what converts them."""
@@ -93,10 +94,24 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> tuple[Image
             image.info.pop("xmp", None)  # Pillow turns a TIFF by its tag while it decodes, and by XMP too
             facts = replace(facts, colour=_pillow_colour(image))
         elif form.look is _nothing:
+            _check_covered(image, name)
             exif = image.info.get("exif")
             orientation = exif_orientation(exif) if isinstance(exif, bytes) else 1
             facts = FileFacts(_pillow_colour(image), orientation, bool(getattr(image, "is_animated", False)))
     return image, facts
+
+
+def _check_covered(image: ImageFile, name: str) -> None:
+    """Refuse a GIF that leaves a part of its canvas without pixels, which viewers show as transparent.
+
+    Pillow makes it the palette's first colour, whatever that is; it is transparent for it too where any colour is.
+    """
+    left, upper, right, lower = image.tile[0][1] if image.format == "GIF" and image.tile else (0, 0, *image.size)
+    if (left, upper, right, lower) != (0, 0, *image.size) and "transparency" not in image.info:
+        raise UnsupportedImageError(
+            f"{name} is a GIF whose picture of {right - left} x {lower - upper} pixels leaves a part of its canvas of "
+            f"{image.width} x {image.height} empty; cut it out, for example with: {FROM_PART_OF_GIF}"
+        )
 
 
 def load_pixels(image: ImageFile, *, name: str) -> None:
@@ -206,7 +221,7 @@ def _format(prefix: bytes, name: str) -> _Format:
                 f"{name} is {kind}, which is not read here; convert it to a PNG, for example with: {command}"
             )
     raise CorruptImageError(
-        f"{name} is not a picture: its first bytes are {prefix[:8]!r}. {_SOURCE_FORMATS} pictures are read."
+        f"{name} is not a picture: its first bytes are {prefix[:8].hex(' ')}. {_SOURCE_FORMATS} pictures are read."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,11 @@ def pages(kind: str) -> bytes:
     return encoded(PHOTO, kind, save_all=True, append_images=[PHOTO.rotate(90), PHOTO.rotate(180)])
 
 
+def part_of_canvas() -> bytes:
+    data = encoded(PHOTO.quantize(16), "GIF")
+    return data[:6] + struct.pack("<HH", 50, 40) + data[10:]
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "deep.png": lambda: opencv("png", DEEP),
     "deep-grey.png": lambda: Png.random(0, 16, 1).encode(),
@@ -64,6 +70,8 @@ FILES: dict[str, Callable[[], bytes]] = {
     "big-endian-bigtiff.tif": lambda: encode_tiff(rgb_page(24, 32, PIXELS.tobytes()), order=">", big=True),
     "extra-channel.tif": extra_channel,
     "alpha-16.bmp": alpha_bmp,
+    "part-of-canvas.gif": part_of_canvas,
+    "picture.pam": lambda: b"P7\nWIDTH 32\nHEIGHT 24\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n" + PIXELS.tobytes(),
 }
 """Pictures that are refused, each with a command to convert it."""
 
@@ -96,7 +104,7 @@ def test_the_command_of_a_refusal_makes_a_picture_that_is_read(name: str, tmp_pa
     assert done.returncode == 0, done.stderr
     pixels = read_picture(out, background="white").pixels
     assert pixels.shape[:2] in ((24, 32), (23, 29))
-    if name in ("deep.png", "deep.tif", "deep.ppm", "big-endian-bigtiff.tif", "extra-channel.tif"):
+    if name in ("deep.png", "deep.tif", "deep.ppm", "big-endian-bigtiff.tif", "extra-channel.tif", "picture.pam"):
         assert np.abs(pixels.astype(int) - PIXELS).max() <= 1
 
 

@@ -267,3 +267,12 @@ def test_a_16_bit_bmp_with_an_alpha_channel_is_not_read_as_opaque(alpha: int) ->
             read_picture(data)
     else:
         assert np.array_equal(read_picture(data).pixels, np.full((2, 4, 3), (255, 0, 0)))
+
+
+def test_a_gif_that_covers_a_part_of_its_canvas_is_transparent_around_it_or_refused() -> None:
+    image = Image.fromarray(photo(9, 11, 3)).quantize(16)
+    whole = encoded(image, "GIF")
+    data = whole[:6] + (20).to_bytes(2, "little") + (15).to_bytes(2, "little") + whole[10:]
+    with refused(UnsupportedImageError, "11 x 9 pixels leaves a part of its canvas of 20 x 15 empty"):
+        read_picture(data, background="#20c040")
+    assert np.array_equal(read_picture(whole).pixels, np.asarray(image.convert("RGB")))

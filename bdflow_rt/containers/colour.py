@@ -11,7 +11,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bdflow_rt.containers.advice import ASSUME_SRGB, OR_IN_AN_EDITOR
+from bdflow_rt.containers.advice import ASSUME_SRGB, OR_IN_AN_EDITOR, TO_8_BIT_RGB
 from bdflow_rt.containers.icc import cmyk_profile, rgb_profile
 from bdflow_rt.errors import UnsupportedImageError
 from bdflow_rt.options import Colours
@@ -62,6 +62,8 @@ def choose_profile(colour: FileColour, kind: Kind, *, colours: Colours, name: st
     check_profile_size(len(colour.profile or b""), name=name)
     if has_profile and not colour.overruled and _is_usable(colour.profile, kind):
         return colour.profile
+    if kind == "cmyk":  # neither sRGB nor what else a file says of RGB
+        return None
     if colour.made:
         verb = "is converted from" if colours == "convert" else "keeps its colours, which are not sRGB but of"
         warnings.warn(f"{name} {verb} {colour.other}, by an ICC profile made for them.", stacklevel=2)
@@ -108,9 +110,8 @@ def srgb_converter(profile: bytes, mode: str, *, name: str) -> Callable[[Image.I
         target = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(source, target, mode, "RGB", intent, flags)
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        raise UnsupportedImageError(
-            f"{name} has an ICC profile that cannot be converted from; {OR_IN_AN_EDITOR}."
-        ) from error
+        advice = OR_IN_AN_EDITOR if mode == "RGB" else f"convert it in another way, for example with: {TO_8_BIT_RGB}"
+        raise UnsupportedImageError(f"{name} has an ICC profile that cannot be converted from; {advice}.") from error
     return transform.apply
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from bdflow_rt.containers import read_picture
-from bdflow_rt.containers.icc_matrix import adobe_rgb_profile, cicp_profile
+from bdflow_rt.containers.icc_matrix import adobe_rgb_profile, assemble, cicp_profile
 from bdflow_rt.errors import ArgumentError, UnsupportedImageError
 from tests.containers.build import encoded, insert_chunks, refused
 from tests.containers.test_icc import SRGB, make_grey_profile
@@ -251,3 +251,23 @@ def test_a_background_is_a_colour_of_srgb_whatever_is_converted(mode: str) -> No
     opaque = encoded(image.convert("RGB" if mode in ("RGBA", "P") else "L"), "PNG", icc_profile=profile)
     assert np.array_equal(picture.pixels[:, :4], read_picture(opaque, colours="convert").pixels[:, :4])
     assert picture.colour == "rgb"
+
+
+R03 = b"Exif\0\0MM\0*" + struct.pack(
+    ">IHHHIIIHHHIIIHHHI4sI", 8, 1, 0x8769, 4, 1, 26, 0, 1, 0xA005, 4, 1, 44, 0, 1, 1, 2, 4, b"R03\0", 0
+)
+
+
+@pytest.mark.parametrize("kind", ["no profile", "of RGB", "broken", "without tables"])
+@pytest.mark.parametrize("exif", [b"", R03], ids=["no EXIF", "Adobe RGB by EXIF"])
+def test_a_cmyk_picture_that_cannot_be_converted_is_never_called_srgb(
+    kind: str, exif: bytes, recwarn: pytest.WarningsRecorder
+) -> None:
+    cmyk = assemble({b"desc": bytes(40)})
+    cmyk = cmyk[:16] + b"CMYK" + cmyk[20:]
+    profile = {"no profile": b"", "of RGB": SRGB, "broken": b"broken", "without tables": cmyk}[kind]
+    data = encoded(PHOTO.convert("CMYK"), "JPEG", exif=exif, **({"icc_profile": profile} if profile else {}))
+    with pytest.raises(UnsupportedImageError) as caught:
+        read_picture(data, colours="convert")
+    assert "assume" not in str(caught.value)
+    assert not recwarn.list

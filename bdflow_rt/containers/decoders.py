@@ -106,7 +106,8 @@ def _check_covered(image: ImageFile, name: str) -> None:
 
     Pillow makes it the palette's first colour, whatever that is; it is transparent for it too where any colour is.
     """
-    left, upper, right, lower = image.tile[0][1] if image.format == "GIF" and image.tile else (0, 0, *image.size)
+    extents = image.tile[0][1] if image.format == "GIF" and image.tile else None
+    left, upper, right, lower = extents or (0, 0, *image.size)
     if (left, upper, right, lower) != (0, 0, *image.size) and "transparency" not in image.info:
         raise UnsupportedImageError(
             f"{name} is a GIF whose picture of {right - left} x {lower - upper} pixels leaves a part of its canvas of "

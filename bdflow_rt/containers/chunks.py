@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import IO
 
 from bdflow_rt.options import MAX_SIDE
 
@@ -62,6 +64,22 @@ class PngChunks:
 def chunk(kind: bytes, data: bytes | memoryview) -> bytes:
     """One chunk as it stands in a file: length, type, data, CRC."""
     return b"".join((CHUNK_HEAD.pack(len(data), kind), data, CHUNK_CRC.pack(zlib.crc32(data, zlib.crc32(kind)))))
+
+
+def chunk_heads(stream: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Type, length and position of every chunk of a PNG, by seeking; the stream is at the chunk's data then.
+
+    Ends where no whole head is left. Nothing is checked: lengths may lead out of the file.
+    """
+    position = len(SIGNATURE)
+    while True:
+        stream.seek(position)
+        head = stream.read(CHUNK_HEAD.size)
+        if len(head) < CHUNK_HEAD.size:
+            return
+        length, kind = CHUNK_HEAD.unpack(head)
+        yield kind, length, position
+        position += CHUNK_HEAD.size + length + CHUNK_CRC.size
 
 
 def walk(data: memoryview) -> PngChunks:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
-from bdflow_rt.containers.chunks import CHUNK_CRC, CHUNK_HEAD, MAX_CHUNKS, PACKET_CHUNK, SIGNATURE
+from bdflow_rt.containers.chunks import MAX_CHUNKS, PACKET_CHUNK, SIGNATURE, chunk_heads
 from bdflow_rt.containers.header import MAX_HEADER_BYTES, decode_header, header_length
 from bdflow_rt.containers.source import open_input
 from bdflow_rt.errors import InputError
@@ -62,16 +63,9 @@ def summarise(stream: BinaryIO) -> PacketSummary | None:
 
 def _before_pixels(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Type and length of every chunk up to the pixels; the stream is at the chunk's data then."""
-    position = len(SIGNATURE)
-    if stream.read(position) != SIGNATURE:
+    if stream.read(len(SIGNATURE)) != SIGNATURE:
         return
-    for _ in range(MAX_CHUNKS):
-        stream.seek(position)
-        head = stream.read(CHUNK_HEAD.size)
-        if len(head) < CHUNK_HEAD.size:
-            return
-        length, kind = CHUNK_HEAD.unpack(head)
+    for kind, length, _ in islice(chunk_heads(stream), MAX_CHUNKS):
         if kind in (b"IDAT", b"IEND"):
             return
         yield kind, length
-        position += CHUNK_HEAD.size + length + CHUNK_CRC.size

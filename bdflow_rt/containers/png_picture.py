@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import dropwhile, takewhile
 from typing import IO, BinaryIO
 
 from bdflow_rt.containers.advice import FROM_IPHONE_PNG
@@ -25,6 +26,7 @@ from bdflow_rt.containers.chunks import (
     SIGNATURE,
     Ihdr,
     chunk,
+    chunk_heads,
 )
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 from bdflow_rt.options import check_area
@@ -114,13 +116,9 @@ def scan_png(source: BinaryIO, *, name: str, max_pixels: int) -> PngPicture:
     """
     picture = PngPicture()
     size = source.seek(0, os.SEEK_END)
-    position = len(SIGNATURE)
-    for _ in range(MAX_CHUNKS):
-        source.seek(position)
-        head = source.read(CHUNK_HEAD.size)
-        if len(head) < CHUNK_HEAD.size:
-            break
-        length, kind = CHUNK_HEAD.unpack(head)
+    for index, (kind, length, position) in enumerate(chunk_heads(source)):
+        if index == MAX_CHUNKS:
+            raise _damaged(name, f"it has more than {MAX_CHUNKS} chunks")
         behind = position + CHUNK_HEAD.size + length + CHUNK_CRC.size
         if kind == b"IEND" or (picture._pixels[0] and not kind.isalpha()):
             break
@@ -130,9 +128,6 @@ def scan_png(source: BinaryIO, *, name: str, max_pixels: int) -> PngPicture:
         if kind == b"IHDR":
             ihdr = Ihdr.parse(picture.chunks[kind])
             check_area(f"{name} has", ihdr.width, ihdr.height, max_pixels=max_pixels)
-        position = behind
-    else:
-        raise _damaged(name, f"it has more than {MAX_CHUNKS} chunks")
     if not picture._pixels[0]:
         raise _damaged(name, "it ends before its pixels")
     _check_palette(picture, name)
@@ -280,20 +275,10 @@ def _rows_bytes(ihdr: Ihdr) -> int:
 
 
 def _idat_chunks(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
-    """Length and begun CRC of each IDAT chunk that follows the first; the stream is at its data."""
-    position, found = len(SIGNATURE), False
-    while True:
-        stream.seek(position)
-        head = stream.read(CHUNK_HEAD.size)
-        if len(head) < CHUNK_HEAD.size:
-            return
-        length, kind = CHUNK_HEAD.unpack(head)
-        if kind == b"IDAT":
-            found = True
-            yield length, zlib.crc32(kind)
-        elif found:
-            return
-        position += CHUNK_HEAD.size + length + CHUNK_CRC.size
+    """Length and begun CRC of each chunk IDAT of the first run of them; the stream is at its data."""
+    others_first = dropwhile(lambda head: head[0] != b"IDAT", chunk_heads(stream))
+    for kind, length, _ in takewhile(lambda head: head[0] == b"IDAT", others_first):
+        yield length, zlib.crc32(kind)
 
 
 def _damaged(name: str, problem: str) -> CorruptImageError:

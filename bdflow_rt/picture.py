@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ class Picture:
         colour: "grey" where it is a grey picture; its three channels are then equal.
         icc_profile: ICC profile of these RGB pixels; None means sRGB. A grey picture's own profile is replaced by
             the RGB profile with the same tone curve, and changed back when it is written as grey. At most 16 MiB.
+        left_behind: kinds of metadata that its file has and this does not hold, such as "EXIF" and "resolution".
 
     Raises:
         ShapeError, DTypeError, EmptyImageError: `pixels` is not such an array.
@@ -35,6 +36,7 @@ class Picture:
     pixels: UInt8Array
     colour: Literal["rgb", "grey"] = "rgb"
     icc_profile: bytes | None = None
+    left_behind: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_pixels_array("The picture", self.pixels)
@@ -55,7 +57,7 @@ def as_picture(image: UInt8Array | Picture, *, max_pixels: int) -> Picture:
     if isinstance(image, Picture):
         height, width = image.pixels.shape[:2]
         check_area("The image has", width, height, max_pixels=max_pixels)
-        return Picture(np.ascontiguousarray(image.pixels), image.colour, image.icc_profile)
+        return replace(image, pixels=np.ascontiguousarray(image.pixels))
     if not isinstance(image, np.ndarray):
         raise DTypeError(
             f"The image is a {type(image).__name__}; give a NumPy array, a Picture or the path of a picture."

@@ -59,8 +59,11 @@ def run(args: argparse.Namespace) -> int:
             "refine": args.refine,
             "input_bytes": source.size_bytes,
             "output_bytes": output_bytes,
+            "left_behind": list(picture.left_behind),
         }
     hr_width, hr_height = result["hr_size"]
     what = f"{hr_width} x {hr_height} -> {width} x {height}, {output_bytes} bytes"
+    if picture.left_behind:
+        what += f", without the input's {', '.join(picture.left_behind)}"
     print_result(args, result, what, rescaler)
     return 0

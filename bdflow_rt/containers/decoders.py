@@ -26,7 +26,7 @@ from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.png_colour import png_colour
 from bdflow_rt.containers.png_picture import check_idat, scan_png
 from bdflow_rt.containers.source import max_file_bytes
-from bdflow_rt.containers.tiff import check_compression, prepare_tiff
+from bdflow_rt.containers.tiff import check_compression, prepare_tiff, tiff_metadata
 from bdflow_rt.errors import BdflowError, CorruptImageError, UnsupportedImageError, shorten
 from bdflow_rt.options import check_area
 
@@ -48,6 +48,8 @@ _OTHER_KINDS = (
 """Offset and first bytes of formats that are not read here, what they are, and what converts them."""
 # Pillow raises the same exceptions for damaged pictures and for sound ones that it does not know; the words differ.
 _UNSUPPORTED_REASONS = ("unknown pixel mode", "unknown raw mode", "cannot handle", "Unsupported BMP")
+_PILLOW_METADATA = {"exif": "EXIF", "xmp": "XMP", "comment": "text"}
+"""Entries of an image's `info`, of the formats of which Pillow says all."""
 _SOURCE_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, PPM and GIF"
 
 
@@ -60,12 +62,14 @@ class FileFacts:
         orientation: as in EXIF, 1 to 8, of the pixels that Pillow decodes.
         has_others: whether it has more frames or pages.
         has_packet: whether a packet is in it.
+        metadata: the kinds that it has: "EXIF", "XMP", "IPTC", "resolution", "text".
     """
 
     colour: FileColour = field(default_factory=FileColour)
     orientation: int = 1
     has_others: bool = False
     has_packet: bool = False
+    metadata: frozenset[str] = frozenset()
 
 
 def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> tuple[ImageFile, FileFacts]:
@@ -92,12 +96,14 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> tuple[Image
         if form.plugin == "TiffImagePlugin":
             prepare_tiff(image, name=name)
             image.info.pop("xmp", None)  # Pillow turns a TIFF by its tag while it decodes, and by XMP too
-            facts = replace(facts, colour=_pillow_colour(image))
+            facts = replace(facts, colour=_pillow_colour(image), metadata=tiff_metadata(image))
         elif form.look is _nothing:
             _check_covered(image, name)
             exif = image.info.get("exif")
             orientation = exif_orientation(exif) if isinstance(exif, bytes) else 1
-            facts = FileFacts(_pillow_colour(image), orientation, bool(getattr(image, "is_animated", False)))
+            metadata = frozenset(kind for key, kind in _PILLOW_METADATA.items() if image.info.get(key))
+            is_animated = bool(getattr(image, "is_animated", False))
+            facts = FileFacts(_pillow_colour(image), orientation, is_animated, metadata=metadata)
     return image, facts
 
 
@@ -163,7 +169,8 @@ def _nothing(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, Fi
 def _look_at_png(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
     picture = scan_png(stream, name=name, max_pixels=max_pixels)
     orientation = exif_orientation(picture.exif)
-    return picture.stream(stream), FileFacts(png_colour(picture), orientation, picture.is_animated, picture.has_packet)
+    facts = FileFacts(png_colour(picture), orientation, picture.is_animated, picture.has_packet, picture.metadata)
+    return picture.stream(stream), facts
 
 
 def _look_at_jpeg(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
@@ -175,7 +182,7 @@ def _look_at_jpeg(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryI
     if exif_says_adobe_rgb(file.exif):
         colour = replace(colour, other="Adobe RGB (EXIF, interoperability R03)", made=adobe_rgb_profile())
     # Also for the MPO files of cameras: their first frame is the picture, the others are previews.
-    return io.BytesIO(file.data + END_MARK), FileFacts(colour, exif_orientation(file.exif))
+    return io.BytesIO(file.data + END_MARK), FileFacts(colour, exif_orientation(file.exif), metadata=file.metadata)
 
 
 def _look_at_tiff(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 import numpy as np
@@ -104,7 +104,8 @@ def read_picture(
                 )
             conversion = _Conversion(kind, profile, colours == "convert", fill, name)
             with pillow_settings(image.size):  # Pillow before 13 checks its limit on pixels in blocks too
-                return conversion.run(image, facts.orientation)
+                picture = conversion.run(image, facts.orientation)
+    return replace(picture, left_behind=tuple(sorted(facts.metadata)))
 
 
 def write_picture(path: PathLike, picture: Picture, *, quality: int | None = None, suffix: str | None = None) -> int:

@@ -14,7 +14,17 @@ from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 
 END_MARK = b"\xff\xd9"
 """EOI. Some sound files lack it; behind the first one nothing belongs to the picture."""
-_END, _SCAN, _APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
+_END, _SCAN, _APP0, _APP1, _APP2, _APP13, _APP14, _APP15, _COMMENT = (
+    0xD9,
+    0xDA,
+    0xE0,
+    0xE1,
+    0xE2,
+    0xED,
+    0xEE,
+    0xEF,
+    0xFE,
+)
 _WITHOUT_DATA = (0x01, *range(0xD0, 0xD9))
 _FRAMES = {kind for kind in range(0xC0, 0xD0) if kind not in (0xC4, 0xC8, 0xCC)}
 _READABLE_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
@@ -24,6 +34,15 @@ _MARK = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _MAX_SCANS = 256
 """Each scan takes the time of a whole picture, however few bytes it has; encoders write about ten."""
 _JFIF, _ADOBE, _EXIF, _ICC = b"JFIF\0", b"Adobe", b"Exif\0\0", b"ICC_PROFILE\0"
+_METADATA = (
+    (_APP1, _EXIF, "EXIF"),
+    (_APP1, b"http://ns.adobe.com/xap/1.0/\0", "XMP"),
+    (_APP13, b"Photoshop 3.0\0", "IPTC"),
+    (_COMMENT, b"", "text"),
+)
+"""Segments, how they begin, and the kind of metadata that is in them."""
+_JFIF_UNITS = 7
+"""Where a JFIF segment says that its density is in inches (1) or centimetres (2)."""
 _LEAST_JFIF, _LEAST_ADOBE = 14, 12
 """Bytes below which libjpeg takes the segment for another program's."""
 _HARMLESS = re.compile(r"Corrupt JPEG data: [1-8] extraneous bytes before marker 0xd9")
@@ -39,11 +58,13 @@ class JpegFile:
         data: a file of the segments that decoding takes.
         profile: the ICC profile, empty where there is none, and nothing usable where a part of it is missing.
         exif: EXIF data with its mark, empty where there is none.
+        metadata: kinds of it that are in the file.
     """
 
     data: bytes
     profile: bytes
     exif: bytes
+    metadata: frozenset[str]
 
 
 def read_jpeg(data: bytes, *, name: str) -> JpegFile:
@@ -55,6 +76,7 @@ def read_jpeg(data: bytes, *, name: str) -> JpegFile:
     """
     kept, position, exif = [data[:2]], 2, b""
     profile: dict[int, bytes] = {}
+    metadata = set()
     while position + 4 <= len(data) and data[position] == 0xFF:
         kind = data[position + 1]
         if kind == 0xFF:  # a fill byte
@@ -69,6 +91,9 @@ def read_jpeg(data: bytes, *, name: str) -> JpegFile:
         payload = data[position + 4 : end]
         if kind in _FRAMES:
             _check_frame(kind, payload, name)
+        metadata |= {what for segment, mark, what in _METADATA if kind == segment and payload.startswith(mark)}
+        if kind == _APP0 and payload.startswith(_JFIF) and payload[_JFIF_UNITS : _JFIF_UNITS + 1] in (b"\1", b"\2"):
+            metadata.add("resolution")
         if kind == _APP1 and payload.startswith(_EXIF):
             exif = exif or payload
         elif kind == _APP2 and payload.startswith(_ICC) and len(payload) > len(_ICC) + 2:
@@ -77,7 +102,7 @@ def read_jpeg(data: bytes, *, name: str) -> JpegFile:
             kept.append(data[position:end])
         position = end
     _check_scans(data, position, name)
-    return JpegFile(b"".join((*kept, data[position:])), _joined(profile), exif)
+    return JpegFile(b"".join((*kept, data[position:])), _joined(profile), exif, frozenset(metadata))
 
 
 def check_jpeg(data: bytes, *, is_progressive: bool) -> bool:

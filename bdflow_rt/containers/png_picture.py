@@ -48,6 +48,8 @@ _LIMITS = {
     b"iCCP": MAX_ICC_BYTES + (1 << 16),
 }  # fmt: skip
 """Chunks that are read, and the most bytes of each that are."""
+_METADATA = {b"eXIf": "EXIF", b"tEXt": "text", b"zTXt": "text", b"iTXt": "text", b"pHYs": "resolution"}
+_XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _OF_PIXELS = (b"PLTE", b"tRNS")
 _OF_COLOURS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 _AFTER_PIXELS = (b"eXIf", b"iCCP")
@@ -65,6 +67,7 @@ class PngPicture:
         has_late_profile: a profile follows the pixels, where none counts.
         has_packet: there is a chunk bdFL.
         unread: type of a chunk about colours that has a wrong CRC; empty where there is none.
+        metadata: kinds of it that are in the file.
     """
 
     chunks: dict[bytes, bytes] = field(default_factory=dict)
@@ -72,6 +75,7 @@ class PngPicture:
     has_late_profile: bool = False
     has_packet: bool = False
     unread: bytes = b""
+    metadata: frozenset[str] = frozenset()
     _pixels: tuple[int, int] = (0, 0)
     _frames: int = 0
     _pixels_are_a_frame: bool = False
@@ -175,6 +179,10 @@ def _look_at(
     if not picture.chunks and kind != b"IHDR":
         raise _damaged(name, f"it begins with a chunk {_name(kind)} instead of IHDR")
     start, end = picture._pixels
+    if kind in _METADATA:
+        is_xmp = kind == b"iTXt" and source.read(min(length, len(_XMP_KEYWORD))) == _XMP_KEYWORD
+        source.seek(position + CHUNK_HEAD.size)
+        picture.metadata |= {"XMP" if is_xmp else _METADATA[kind]}
     if not kind.isalpha():
         raise _damaged(name, f"it has a chunk of impossible type {_name(kind)}")
     if kind == b"IDAT":

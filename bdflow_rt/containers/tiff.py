@@ -29,6 +29,11 @@ _COMPRESSIONS = {
     34927: "WebP", 34933: "PNG", 34934: "JPEG XR", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 """Others, by the names that people know."""
+_METADATA = {
+    270: "text", 282: "resolution", 305: "text", 306: "text", 315: "text", 33432: "text", 700: "XMP", 33723: "IPTC",
+    34665: "EXIF", 34853: "EXIF",
+}  # fmt: skip
+"""Kinds of metadata by tag: ImageDescription, XResolution, Software, DateTime, Artist, Copyright and others' blocks."""
 _YCBCR = 6
 _BT601, _FULL_RANGE = (0.299, 0.587, 0.114), (0, 255, 128, 255, 128, 255)
 
@@ -45,6 +50,11 @@ def check_compression(compression: int, *, name: str) -> None:
             f"{name} is a TIFF compressed by {kind}, which is not read here; save it with LZW or Deflate, for example "
             f"with: {TO_LZW}"
         )
+
+
+def tiff_metadata(image: TiffImageFile) -> frozenset[str]:
+    """The kinds of metadata that an opened TIFF's first page has."""
+    return frozenset(kind for tag, kind in _METADATA.items() if tag in image.tag_v2)
 
 
 def prepare_tiff(image: TiffImageFile, *, name: str) -> None:

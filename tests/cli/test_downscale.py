@@ -57,6 +57,7 @@ def test_json_is_alone_on_stdout_and_tells_what_was_done(zoo: Path, source: Path
         "refine": 0,
         "input_bytes": source.stat().st_size,
         "output_bytes": output.stat().st_size,
+        "left_behind": [],
     }
 
 

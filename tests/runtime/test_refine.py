@@ -140,6 +140,32 @@ def test_every_plan_has_the_gradient_of_the_promised_sum(
         assert float((found - wanted).norm() / wanted.norm()) < 2e-3
 
 
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("bdflow-x4-fast", 132),
+        slow("bdflow-x2-fast", 110),
+        slow("bdflow-x2-hq", 110),
+        slow("bdflow-x4-hq", 200),
+        slow("bdflow-x8", 420),
+    ],
+)
+def test_tiles_with_less_than_the_receptive_field_judge_as_the_whole_picture_does(name: str, side: int) -> None:
+    card, hr = find_model(name), photo(side, side, 3)
+    assert halo_of(card.interface, "gradient") < (card.interface.halo or 0)
+    with Rescaler(card, threads=1) as rescaler:
+        packet = rescaler.downscale(hr)
+    halo = halo_of(card.interface, "gradient")
+    height, width = packet.lr.shape[:2]
+    tiled = list(windows(height, width, (2 * halo + 5, 2 * halo + 7), halo))
+    assert len(tiled) > 2
+    (expected, wanted), (loss, found) = (
+        loss_and_gradient(refiner(card), hr, packet, plan, grey=False, z=None) for plan in (whole(packet.lr), tiled)
+    )
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-3
+
+
 def objective(restored: UInt8Array, hr: UInt8Array, lr: UInt8Array, scale: int) -> float:
     """What refinement makes small, as its docstring says, in mean squares of 8-bit levels."""
     error = restored.astype(float) - hr

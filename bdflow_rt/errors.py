@@ -140,6 +140,14 @@ class ImageTooLargeError(InputError):
     """The picture has more pixels than `max_pixels`."""
 
 
+class CorruptVideoError(InputError):
+    """The video is damaged or cut off before its first frame, or has no frames."""
+
+
+class UnsupportedVideoError(InputError):
+    """The video is sound, but of a kind that would be altered silently: interlaced, HDR, frames of several sizes."""
+
+
 class EmptyImageError(InputError):
     """The picture or array has no pixels."""
 
@@ -164,6 +172,10 @@ class UnwritableOutputError(OutputError):
 
 class DiskFullError(OutputError):
     """The disk filled up in mid-write; the partial file was removed."""
+
+
+class ResumeError(OutputError):
+    """An interrupted video cannot be continued: it was begun from another source or with other settings."""
 
 
 class ModelExistsError(OutputError):

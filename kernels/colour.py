@@ -1,6 +1,6 @@
 """8-bit Y'CbCr and RGB in [0, 1]: the coefficients that kernels/cuda/colour.cuh takes, and NumPy twins.
 
-Source: ITU-R BT.601-7 and BT.709-6 (Kr, Kb), quantised as in ITU-T H.273, section 8.3. Chroma is replicated over its
+Source: ITU-R BT.601-7, BT.709-6 and BT.2020-2 (Kr, Kb), quantised as in ITU-T H.273, section 8.3. Chroma is replicated over its
 2x2 block on the way in and averaged over it on the way out; no chroma location is assumed.
 """
 
@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 
 from bdflow_rt.errors import ArgumentError, describe
 
-Matrix = Literal["bt601", "bt709"]
+Matrix = Literal["bt601", "bt709", "bt2020"]
 Levels = Literal["limited", "full"]
 
-_KR_KB: dict[Matrix, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+_KR_KB: dict[Matrix, tuple[float, float]] = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+}
 _SCALES: dict[Levels, tuple[int, int, int]] = {"limited": (16, 219, 224), "full": (0, 255, 255)}
 """Level of black, and levels per unit of luma and of chroma, which is centred at 128."""
 _CENTRE = np.float32(128)
@@ -26,7 +30,7 @@ def check_colour(*, matrix: str, levels: str) -> None:
     """Raise ArgumentError unless both are among the allowed ones."""
     for name, value, allowed in (("matrix", matrix, get_args(Matrix)), ("levels", levels, get_args(Levels))):
         if not isinstance(value, str) or value not in allowed:
-            raise ArgumentError(f"{name} is {describe(value)}; it must be {' or '.join(map(repr, allowed))}.")
+            raise ArgumentError(f"{name} is {describe(value)}; it must be one of {', '.join(map(repr, allowed))}.")
 
 
 def to_rgb(*, matrix: Matrix, levels: Levels) -> tuple[np.float32, ...]:

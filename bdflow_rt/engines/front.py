@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.errors import ArgumentError
-from bdflow_rt.kernels.colour import Levels, Matrix, check_colour, nv12_of_rgb, rgb_of_nv12, round_level
+from bdflow_rt.kernels.colour import Levels, Matrix, check_colour
+from bdflow_rt.kernels.colour_opencv import planes_to_rgb, rgb_to_planes
 
 UInt8Array = NDArray[np.uint8]
 
@@ -27,7 +28,7 @@ class NV12:
     Cb before Cr, uint8.
 
     Attributes:
-        matrix: "bt601" or "bt709".
+        matrix: "bt601", "bt709" or "bt2020".
         levels: "limited" (luma 16..235, chroma 16..240) or "full".
 
     Raises:
@@ -41,21 +42,19 @@ class NV12:
     @property
     def matrix_code(self) -> int:
         """Code point of the matrix in ITU-T H.273, table 4."""
-        return {"bt709": 1, "bt601": 6}[self.matrix]
+        return {"bt709": 1, "bt601": 6, "bt2020": 9}[self.matrix]
 
     def __post_init__(self) -> None:
         check_colour(matrix=self.matrix, levels=self.levels)
 
     def to_rgb(self, luma: UInt8Array, chroma: UInt8Array) -> UInt8Array:
         """The RGB picture (H, W, 3) uint8 of a frame in the host's memory, rounded half to even."""
-        planes = rgb_of_nv12(luma[None], chroma[None], matrix=self.matrix, levels=self.levels)[0]
-        return round_level(np.ascontiguousarray(np.moveaxis(planes, 0, -1)) * np.float32(255))
+        return planes_to_rgb(luma, chroma[..., 0], chroma[..., 1], matrix=self.matrix, levels=self.levels)
 
     def from_rgb(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
         """Luma and chroma of an RGB picture (H, W, 3) uint8 in the host's memory."""
-        planes = np.moveaxis(image, -1, 0).astype(np.float32) * np.float32(1 / 255)
-        luma, chroma = nv12_of_rgb(planes[None], matrix=self.matrix, levels=self.levels)
-        return luma[0], chroma[0]
+        luma, *chroma = rgb_to_planes(image, matrix=self.matrix, levels=self.levels)
+        return luma, np.stack(chroma, axis=-1)
 
 
 RGB = RGBFront()

@@ -1,0 +1,149 @@
+"""What a Matroska file of ours says of its frames, as bytes: the caller brings the demuxer. Spec: spec/matroska.md."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from bdflow_rt.containers.header import MAX_HEADER_BYTES, decode_header, encode_header
+from bdflow_rt.containers.source import FILE_AGAIN
+from bdflow_rt.errors import CorruptPacketError, PacketMismatchError, check_whole, plural
+from bdflow_rt.packet import StreamHeader
+from bdflow_rt.picture import UInt8Array
+
+HEADER_NAME = "bdflow-header.bin"
+HEADER_TYPE = "application/x-bdflow-header"
+"""Name and media type of the attachment that holds the header."""
+HEADER_TAG = "BDFLOW_HEADER"
+"""The file's tag that holds it too, in base64: some programs drop attachments, others tags."""
+TRACK_TAG = "BDFLOW_TRACK"
+"""A track's tag: "lr", or "boundary" for the map, or frame data alone."""
+_FRAME = struct.Struct(">qII")
+FRAME_BYTES = _FRAME.size
+MAX_DURATION = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class FrameData:
+    """What is kept of a frame beside its pixels.
+
+    Attributes:
+        pts: timestamp in units of the header's time base, a signed 64-bit number.
+        duration: in the same units, 0 where it is not known; at most 2^32 - 1.
+        lr_crc32: CRC-32 of the frame's LR pixels, see `Packet.crc32_of`.
+    """
+
+    pts: int
+    duration: int
+    lr_crc32: int
+
+    def __post_init__(self) -> None:
+        check_whole("pts", self.pts, -(2**63), 2**63 - 1)
+        check_whole("duration", self.duration, 0, MAX_DURATION)
+        check_whole("lr_crc32", self.lr_crc32, 0, 2**32 - 1)
+
+
+def data_rows(width: int) -> int:
+    """Rows below a map of that width that hold a frame's data."""
+    return -(-FRAME_BYTES // width)
+
+
+def track_size(header: StreamHeader) -> tuple[int, int]:
+    """(rows, columns) of the pictures of the second track."""
+    if header.bits == 0:
+        return 1, FRAME_BYTES
+    height, width = header.lr_size
+    return height + data_rows(width), width
+
+
+def join_frame(boundary: UInt8Array | None, data: FrameData) -> UInt8Array:
+    """The picture of the second track: the boundary map with a frame's data in rows below it.
+
+    Args:
+        boundary: (h, w) uint8 levels; None for a model without a map, where the picture is the data alone.
+        data: of the frame.
+
+    Returns:
+        (h + r, w) uint8, where r is `data_rows(w)`; (1, 16) without a map.
+    """
+    packed = np.frombuffer(_FRAME.pack(data.pts, data.duration, data.lr_crc32), np.uint8)
+    if boundary is None:
+        return packed[None].copy()
+    height, width = boundary.shape
+    joined = np.zeros((height + data_rows(width), width), np.uint8)
+    joined[:height] = boundary
+    joined[height:].reshape(-1)[:FRAME_BYTES] = packed
+    return joined
+
+
+def split_frame(picture: UInt8Array, header: StreamHeader) -> tuple[UInt8Array | None, FrameData]:
+    """Undo `join_frame`, trusting nothing.
+
+    Returns:
+        (h, w) uint8 levels, or None for a model without a map; and the frame's data.
+
+    Raises:
+        PacketMismatchError: the picture has another size than the header calls for.
+        CorruptPacketError: levels above those of the header's bits, or bytes behind the data that are not 0.
+    """
+    expected = track_size(header)
+    if picture.shape != expected:
+        raise PacketMismatchError(
+            f"The boundary track has pictures of {picture.shape[1]} x {picture.shape[0]}, and the header calls for "
+            f"{expected[1]} x {expected[0]}. Use the file as downscale wrote it."
+        )
+    height = header.lr_size[0] if header.bits else 0
+    rows = np.ascontiguousarray(picture[height:]).reshape(-1)
+    if rows[FRAME_BYTES:].any():
+        raise _corrupt("bytes behind a frame's data are not 0")
+    data = FrameData(*_FRAME.unpack(rows[:FRAME_BYTES].tobytes()))
+    if not header.bits:
+        return None, data
+    boundary = np.ascontiguousarray(picture[:height])
+    if (level := int(boundary.max())) >> header.bits:
+        raise _corrupt(f"it has level {level}, and {plural(header.bits, 'bit')} hold 0 to {(1 << header.bits) - 1}")
+    return boundary, data
+
+
+def header_tag(header: StreamHeader) -> str:
+    """The header as the file's tag holds it."""
+    return base64.b64encode(encode_header(header)).decode("ascii")
+
+
+def find_header(attachment: bytes | None, tag: str | None) -> StreamHeader | None:
+    """The header of a file from its attachment, or where that is not there or damaged from its tag; None without both.
+
+    Raises:
+        PacketVersionError: the header has a format version that this release does not know.
+        CorruptPacketError: it is damaged, or not of a video.
+    """
+    errors = []
+    for data in (attachment, None if tag is None else _from_base64(tag)):
+        if data is None:
+            continue
+        try:
+            header = decode_header(data)
+        except CorruptPacketError as error:
+            errors.append(error)
+            continue
+        if isinstance(header, StreamHeader):
+            return header
+        errors.append(_corrupt("its header is that of a picture"))
+    if errors:
+        raise errors[0]
+    return None
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text[: 2 * MAX_HEADER_BYTES], validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _corrupt(what: str) -> CorruptPacketError:
+    return CorruptPacketError(f"The boundary track is damaged: {what}. {FILE_AGAIN}")

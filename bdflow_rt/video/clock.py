@@ -1,0 +1,101 @@
+"""Timestamps: which frames are taken, and what becomes of a timestamp that is missing or goes back."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+from bdflow_rt.containers.matroska import MAX_DURATION
+from bdflow_rt.errors import ArgumentError, describe
+from bdflow_rt.video.frames import Problems, VideoInfo
+
+_ASSUMED_RATE = Fraction(25)
+"""Frames per second of a bare stream that says nothing of time."""
+
+
+class Span:
+    """The part of a video that is taken, in seconds of its own time.
+
+    Args:
+        start: from when on.
+        duration: how long; None is to the end.
+
+    Raises:
+        ArgumentError: one of them is no number, negative, or a duration of 0.
+    """
+
+    def __init__(self, start: float = 0, duration: float | None = None) -> None:
+        for name, value, least in (("start", start, "0"), ("duration", duration, "more than 0")):
+            if value is None and name == "duration":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ArgumentError(f"{name} is {describe(value)}; it must be a number of seconds.")
+            if value < 0 or (value == 0 and name == "duration"):
+                raise ArgumentError(f"{name} is {value:g} s; it must be {least}.")
+        self._start = Fraction(start)
+        self._end = None if duration is None else self._start + Fraction(duration)
+
+    def takes(self, time: Fraction) -> bool:
+        """Whether what begins at that second is taken."""
+        return (not self._start or time >= self._start) and not self.is_past(time)
+
+    def is_past(self, time: Fraction) -> bool:
+        """Whether nothing that begins at that second or later is taken."""
+        return self._end is not None and time >= self._end
+
+    def moved(self, timestamp: int, time_base: Fraction) -> int:
+        """A timestamp when the first one that is taken is near 0; the same where the whole video is taken."""
+        return timestamp - round(self._start / time_base)
+
+
+class Clock:
+    """Gives each frame its timestamp: the container's own, unless that is missing or not after the one before.
+
+    Args:
+        info: of the video.
+        span: the part that is taken.
+        problems: where what had to be changed is counted.
+        name: of the video, for messages.
+    """
+
+    def __init__(self, info: VideoInfo, span: Span, problems: Problems, *, name: str) -> None:
+        self._info, self._span, self._problems, self._name = info, span, problems, name
+        rate = info.frame_rate or _ASSUMED_RATE
+        self._step = max(1, round(1 / (rate * info.time_base)))
+        self._rate = rate
+        self._last: int | None = None
+        self.is_over = False
+
+    def of(self, pts: int | None, duration: int | None) -> tuple[int, int] | None:
+        """Timestamp and duration, 0 where it is not known, of the next frame; None where it is not taken."""
+        last = self._last
+        if pts is None or (last is not None and pts <= last):
+            if pts is None and last is None:
+                self._problems.say(
+                    f"{self._name} has no timestamps, so its frames come at {float(self._rate):.6g} per second."
+                )
+            self._problems.retimed += 1
+            pts = 0 if last is None else last + self._step
+        self._last = pts
+        time = pts * self._info.time_base
+        if self._span.is_past(time):
+            self.is_over = True
+        if not self._span.takes(time):
+            return None
+        known = duration if duration and 0 < duration <= MAX_DURATION else 0
+        return self._span.moved(pts, self._info.time_base), known
+
+    def takes_packet(self, packet: Any) -> bool:
+        """Whether a packet of another track, an `av.Packet`, is taken; its timestamps are moved then."""
+        at = packet.pts if packet.pts is not None else packet.dts
+        if at is None:
+            return False
+        base = packet.time_base
+        if not self._span.takes(at * base):
+            return False
+        if packet.pts is not None:
+            packet.pts = self._span.moved(packet.pts, base)
+        if packet.dts is not None:
+            packet.dts = self._span.moved(packet.dts, base)
+        return True

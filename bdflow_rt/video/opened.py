@@ -1,0 +1,117 @@
+"""Opening containers through PyAV, with one typed error per reason why that may fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from bdflow_rt.containers.kind import PREFIX_BYTES, video_format
+from bdflow_rt.containers.source import open_input
+from bdflow_rt.errors import BdflowError, CorruptVideoError, UnsupportedVideoError, shorten
+from bdflow_rt.files import PathLike, as_path
+from bdflow_rt.video.frames import Attachment, Extras, Problems, Track
+
+_COVER_TYPES = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
+_KEPT = ("audio", "subtitle")
+_OWN_TAGS = ("BDFLOW_", "ENCODER", "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS")
+"""Tags that a container writes itself, or that are of another file."""
+
+
+def open_video(path: PathLike) -> InputContainer:
+    """Open a video file; its first bytes say of which kind it is, and no other parser is tried.
+
+    So a text that FFmpeg would take for a playlist, and follow to other files and hosts, is never read as one.
+
+    Raises:
+        MissingFileError, UnreadableFileError, CorruptImageError: as `open_input`.
+        CorruptVideoError: it is no video, or its beginning is damaged or cut off.
+    """
+    with open_input(path) as file:
+        format_name = video_format(file.read(PREFIX_BYTES))
+    name = f"'{as_path(path)}'"
+    if format_name is None:
+        raise CorruptVideoError(
+            f"{name} is no video of a kind that is known here. Videos are read from MP4, MOV, Matroska, WebM, AVI, "
+            "MPEG, y4m and others."
+        )
+    with typed_errors(name):
+        return av.open(
+            str(as_path(path)), format=format_name, options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
+
+
+def choose_stream(container: InputContainer, problems: Problems, *, name: str) -> VideoStream:
+    """The video track that is read: the container's best, with a notice where there are others.
+
+    Raises:
+        CorruptVideoError: there is none.
+        UnsupportedVideoError: no decoder is known for it.
+    """
+    tracks = [stream for stream in container.streams.video if not is_cover(stream)]
+    if not tracks:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise CorruptVideoError(f"{name} has no video track ({', '.join(kinds) or 'no tracks'}); name a video.")
+    best = container.streams.best("video")
+    chosen = best if best in tracks else tracks[0]
+    if len(tracks) > 1:
+        problems.say(f"{name} has {len(tracks)} video tracks; the one numbered {chosen.index} is used alone.")
+    if chosen.codec_context is None:
+        raise UnsupportedVideoError(f"{name} has video of a codec that is not known here; convert it to H.264 first.")
+    return chosen
+
+
+def is_cover(stream: VideoStream) -> bool:
+    """Whether a video track is a picture beside the audio, as music files and films have them."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def extras_of(container: InputContainer, problems: Problems, *, name: str) -> Extras:
+    """What a container holds beside its video; what cannot go along is named."""
+    attachments = [
+        Attachment(stream.name or f"attachment-{stream.index}", stream.mimetype or "application/octet-stream", data)
+        for stream in container.streams
+        if isinstance(stream, av.stream.AttachmentStream) and (data := stream.data) is not None
+    ]
+    others = sorted({stream.type for stream in container.streams if stream.type in ("data", "unknown")})
+    if others:
+        problems.say(f"{name} has tracks of {' and '.join(others)} that no container here can hold; they stay behind.")
+    return Extras(
+        tracks=[
+            Track(index, stream)
+            for index, stream in enumerate(one for one in container.streams if one.type in _KEPT)
+        ],
+        chapters=container.chapters(),
+        metadata={key: value for key, value in container.metadata.items() if not key.upper().startswith(_OWN_TAGS)},
+        attachments=attachments,
+    )
+
+
+def cover_of(stream: VideoStream, data: bytes) -> Attachment | None:
+    """A cover picture as the attachment that Matroska makes of it; None for another kind of picture."""
+    known = _COVER_TYPES.get(stream.codec_context.name)
+    return None if known is None else Attachment(f"cover.{known[0]}", known[1], data)
+
+
+@contextmanager
+def typed_errors(name: str) -> Iterator[None]:
+    """Turn what FFmpeg raises inside into a typed error.
+
+    Raises:
+        CorruptVideoError, UnsupportedVideoError: what the file is instead of a sound video.
+    """
+    try:
+        yield
+    except BdflowError:
+        raise
+    except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError, NotImplementedError) as error:
+        raise UnsupportedVideoError(
+            f"{name} has video of a kind that is not decoded here ({shorten(error)}); convert it to H.264 first."
+        ) from error
+    except (av.error.FFmpegError, ValueError, UnicodeDecodeError) as error:
+        raise CorruptVideoError(
+            f"{name} is damaged or cut off ({shorten(error)}). Get the video again from where it was made."
+        ) from error

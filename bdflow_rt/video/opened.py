@@ -81,8 +81,7 @@ def extras_of(container: InputContainer, problems: Problems, *, name: str) -> Ex
         problems.say(f"{name} has tracks of {' and '.join(others)} that no container here can hold; they stay behind.")
     return Extras(
         tracks=[
-            Track(index, stream)
-            for index, stream in enumerate(one for one in container.streams if one.type in _KEPT)
+            Track(index, stream) for index, stream in enumerate(one for one in container.streams if one.type in _KEPT)
         ],
         chapters=container.chapters(),
         metadata={key: value for key, value in container.metadata.items() if not key.upper().startswith(_OWN_TAGS)},

@@ -1,0 +1,193 @@
+"""Matroska files that grow beside their final name: playable at any time, whole only under that name.
+
+`OUT.part.mkv` is flushed with every cluster, so what a kill leaves can be played, and continued: `Leftover` reads it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from bdflow_rt.errors import DiskFullError, UnwritableOutputError, shorten
+from bdflow_rt.video.codecs import TrackCodec, ffv1_options
+from bdflow_rt.video.frames import Extras, Problems, TrackPacket, VideoInfo
+
+_OPTIONS = {"cluster_time_limit": "1000", "flush_packets": "1", "avoid_negative_ts": "disabled"}
+"""Clusters of a second, each written at once; timestamps as they are, those before 0 of audio too."""
+_UNSPECIFIED = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def part_path(target: Path) -> Path:
+    """Where a video grows until it is whole."""
+    return target.with_name(f"{target.name}.part.mkv")
+
+
+class PartWriter:
+    """Writes video tracks, and the tracks that go along, to a part file.
+
+    Args:
+        path: of the part file; an older one is replaced.
+        codecs: of the video tracks, the first of which is the one to be shown.
+        info: time base of the frames.
+        extras: what goes along.
+        tags: of the file, before those of `extras`.
+        attachments: before those of `extras`.
+        problems: where what Matroska cannot hold is named.
+
+    Raises:
+        UnwritableOutputError, DiskFullError: it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        codecs: Sequence[TrackCodec],
+        info: VideoInfo,
+        extras: Extras,
+        *,
+        tags: Mapping[str, str],
+        attachments: Sequence[Any] = (),
+        problems: Problems,
+    ) -> None:
+        self.path, self.frames = path, 0
+        self._time_base = info.time_base
+        with self._writing():
+            self._container = av.open(str(path), "w", format="matroska", container_options=dict(_OPTIONS))
+            try:
+                self._container.metadata.update({**extras.metadata, **tags})
+                self._streams = [self._add_video(codec, info) for codec in codecs]
+                self._tracks = self._add_tracks(extras, problems)
+                for attachment in (*attachments, *extras.attachments):
+                    self._container.add_attachment(attachment.name, attachment.media_type, attachment.data)
+                if extras.chapters:
+                    self._container.set_chapters(list(extras.chapters))
+                self._container.start_encoding()
+            except BaseException:
+                self._container.close()
+                raise
+        self._last_dts: dict[int, int] = {}
+
+    @property
+    def pixel_format(self) -> str:
+        """Of the track that is shown."""
+        return str(self._streams[0].codec_context.pix_fmt)
+
+    @property
+    def extradata(self) -> list[bytes]:
+        """What a decoder of each video track needs to begin."""
+        return [bytes(stream.codec_context.extradata or b"") for stream in self._streams]
+
+    def write(self, frames: Sequence[av.VideoFrame], pts: int, duration: int) -> None:
+        """Append one picture to each video track, all of one time.
+
+        Raises:
+            DiskFullError, UnwritableOutputError: the file cannot be written on.
+        """
+        with self._writing():
+            for stream, frame in zip(self._streams, frames, strict=True):
+                frame.pts, frame.time_base = pts, self._time_base
+                frame.duration = duration
+                for packet in stream.encode(frame):
+                    self._mux(packet, stream)
+        self.frames += 1
+
+    def copy_video(self, packets: Sequence[av.Packet]) -> None:
+        """Append one coded picture to each video track, of another file with the same codecs."""
+        with self._writing():
+            for stream, packet in zip(self._streams, packets, strict=True):
+                self._mux(packet, stream)
+        self.frames += 1
+
+    def copy(self, packet: TrackPacket) -> None:
+        """Append a packet of a track that goes along; what the file cannot hold was named before."""
+        stream = self._tracks.get(packet.track)
+        if stream is not None:
+            with self._writing():
+                packet.packet.stream = stream
+                self._container.mux_one(packet.packet)
+
+    def close(self) -> None:
+        """Write what the encoders still hold, and the end of the file."""
+        with self._writing():
+            for stream in self._streams:
+                for packet in stream.encode(None):
+                    self._mux(packet, stream)
+            self._container.close()
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+
+    def abort(self) -> None:
+        """Let go of the file, which keeps what was written."""
+        with suppress(av.error.FFmpegError, OSError, ValueError):
+            self._container.close()
+
+    def _add_video(self, codec: TrackCodec, info: VideoInfo) -> Any:
+        options = dict(codec.options)
+        if codec.encoder == "ffv1":
+            options = ffv1_options(options, width=codec.width)
+        stream: Any = self._container.add_stream(codec.encoder, rate=codec.frame_rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = codec.width, codec.height, codec.pixel_format
+        context = stream.codec_context
+        context.time_base = stream.time_base = info.time_base
+        if codec.pixel_aspect != 1:
+            context.sample_aspect_ratio = codec.pixel_aspect
+        if codec.is_shown:
+            context.color_primaries, context.color_trc = codec.colour.primaries, codec.colour.transfer
+            context.colorspace = codec.colour.matrix
+            context.color_range = 2 if codec.colour.full_range else 1
+        stream.metadata.update(codec.tags)
+        stream.disposition = Disposition.default if codec.is_shown else Disposition(0)
+        return stream
+
+    def _add_tracks(self, extras: Extras, problems: Problems) -> dict[int, Any]:
+        added = {}
+        for track in extras.tracks:
+            name = track.stream.codec_context.name if track.stream.codec_context else "unknown"
+            try:
+                stream = self._container.add_stream_from_template(track.stream)
+            except ValueError:
+                problems.say(
+                    f"{self.path.suffix[1:]} files cannot hold {track.stream.type} of {name}; it stays behind."
+                )
+                continue
+            stream.metadata.update(track.stream.metadata)
+            stream.disposition = track.stream.disposition
+            added[track.index] = stream
+        return added
+
+    def _mux(self, packet: av.Packet, stream: Any) -> None:
+        """Write a packet whose decoding time follows that of the one before, as muxers insist."""
+        packet.stream = stream
+        last = self._last_dts.get(stream.index)
+        if packet.dts is not None:
+            dts = packet.dts * packet.time_base
+            if last is not None and dts <= last:
+                packet.dts = int(last / packet.time_base) + 1
+            self._last_dts[stream.index] = packet.dts * packet.time_base
+        self._container.mux_one(packet)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, av.error.FFmpegError) as error:
+            code = getattr(error, "errno", None)
+            if code in _FULL:
+                raise DiskFullError(
+                    f"'{self.path}' could not be written on ({os.strerror(code)}). What is there can be played; free "
+                    "some space, and go on with resume=True (--resume)."
+                ) from error
+            if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                raise UnwritableOutputError(
+                    f"'{self.path}' cannot be written: the folder '{self.path.parent}' does not exist. Create it or "
+                    "choose another one."
+                ) from error
+            raise UnwritableOutputError(f"'{self.path}' cannot be written ({shorten(error)}).") from error

@@ -1,0 +1,150 @@
+"""From the part file to the file that was asked for: another container, with the exact timestamps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from bdflow_rt.errors import ArgumentError
+from bdflow_rt.video.frames import Problems
+
+_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm"}
+"""Containers beside Matroska by suffix, and FFmpeg's names of their muxers."""
+MATROSKA = ".mkv"
+SUFFIXES = (MATROSKA, *_FORMATS)
+_FAST_START = {".mp4": "+faststart", ".m4v": "+faststart", ".mov": "+faststart"}
+_NEARLY_S = Fraction(1, 1000)
+"""Matroska's timestamps are whole milliseconds."""
+
+
+def check_container(suffix: str, encoder: str) -> None:
+    """Check, before long work, that a container holds a codec.
+
+    Raises:
+        ArgumentError: it does not.
+    """
+    if suffix == MATROSKA:
+        return
+    codec = av.Codec(encoder, "w").canonical_name
+    if suffix == ".webm" and codec not in ("vp8", "vp9", "av1"):
+        raise ArgumentError(f"A .webm file holds VP9 or AV1, and the codec is {codec}; take codec vp9, or write .mkv.")
+    if codec == "ffv1":
+        raise ArgumentError(f"A {suffix} file cannot hold FFV1; write .mkv.")
+
+
+def remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *, problems: Problems) -> None:
+    """Write a part file's packets to the target's container; the video's timestamps are replaced by exact ones.
+
+    Args:
+        part: a Matroska file with one video track.
+        target: a name with a suffix of `SUFFIXES`; the file there is replaced once the new one is whole.
+        pts: timestamps of the frames, ascending, in units of `time_base`.
+        time_base: seconds per unit.
+        problems: where what the container cannot hold is named.
+    """
+    suffix = target.suffix.lower()
+    temporary = target.with_name(f"{target.name}.part{suffix}")
+    shown, delay = _order(part)
+    options = {"movflags": _FAST_START[suffix]} if suffix in _FAST_START else {}
+    with av.open(str(part), format="matroska") as source, av.open(
+        str(temporary), "w", format=_FORMATS[suffix], container_options=options
+    ) as sink:
+        sink.metadata.update(source.metadata)
+        video, *others = _streams(source)
+        outputs: dict[int, Any] = {video.index: sink.add_stream_from_template(video)}
+        outputs[video.index].time_base = time_base
+        outputs[video.index].metadata.update(video.metadata)
+        for stream in others:
+            try:
+                outputs[stream.index] = sink.add_stream_from_template(stream)
+            except ValueError:
+                problems.say(
+                    f"{suffix} files cannot hold {stream.type} of {stream.codec_context.name}; it stays behind. "
+                    "Write .mkv to keep it."
+                )
+                continue
+            outputs[stream.index].metadata.update(stream.metadata)
+            outputs[stream.index].disposition = stream.disposition
+        if any(isinstance(stream, av.stream.AttachmentStream) for stream in source.streams):
+            problems.say(f"{suffix} files cannot hold attachments; they stay behind. Write .mkv to keep them.")
+        if source.chapters():
+            sink.set_chapters(source.chapters())
+        sink.start_encoding()
+        clocks = {stream.index: _AudioClock(stream) for stream in others if stream.type == "audio"}
+        index = 0
+        for packet in source.demux(*[stream for stream in source.streams if stream.index in outputs]):
+            if not packet.size:
+                continue
+            place = packet.stream.index
+            if place == video.index:
+                packet.time_base = time_base
+                packet.pts = pts[shown[index]]
+                packet.dts = _decoding_time(pts, index - delay)
+                packet.duration = _duration(pts, shown[index])
+                index += 1
+            elif place in clocks:
+                clocks[place].make_exact(packet)
+            packet.stream = outputs[place]
+            sink.mux_one(packet)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, target)
+
+
+def _streams(source: Any) -> list[Any]:
+    """The video track, then audio and subtitles."""
+    return [source.streams.video[0], *source.streams.audio, *source.streams.subtitles]
+
+
+def _order(part: Path) -> tuple[list[int], int]:
+    """Of each packet of the video, in the order of decoding, its place in the order of showing; and the delay between."""
+    with av.open(str(part), format="matroska") as source:
+        times = [packet.pts or 0 for packet in source.demux(source.streams.video[0]) if packet.size]
+    by_time = sorted(range(len(times)), key=times.__getitem__)
+    shown = [0] * len(times)
+    for place, index in enumerate(by_time):
+        shown[index] = place
+    return shown, max((index - place for index, place in enumerate(shown)), default=0)
+
+
+def _decoding_time(pts: Sequence[int], place: int) -> int:
+    """Timestamps in the order of decoding: those of showing, as late as the reordering asks."""
+    if place >= 0:
+        return pts[place]
+    step = pts[1] - pts[0] if len(pts) > 1 else 1
+    return pts[0] + place * step
+
+
+def _duration(pts: Sequence[int], place: int) -> int:
+    """From a frame to the next; the last one is as long as the one before."""
+    if place + 1 < len(pts):
+        return pts[place + 1] - pts[place]
+    return pts[place] - pts[place - 1] if place else 1
+
+
+class _AudioClock:
+    """Audio packets follow one another without gaps of less than a millisecond, which Matroska's rounding makes."""
+
+    def __init__(self, stream: Any) -> None:
+        context = stream.codec_context
+        self._rate, self._samples = context.sample_rate or 0, context.frame_size or 0
+        self._next: int | None = None
+
+    def make_exact(self, packet: Any) -> None:
+        """Give a packet its time in samples, where its codec has as many in each."""
+        if not self._rate or not self._samples or packet.pts is None:
+            return
+        base = Fraction(1, self._rate)
+        at = packet.pts * packet.time_base
+        exact = round(at / base)
+        if self._next is not None and abs(self._next * base - at) <= _NEARLY_S:
+            exact = self._next
+        packet.time_base = base
+        packet.pts = packet.dts = exact
+        packet.duration = self._samples
+        self._next = exact + self._samples

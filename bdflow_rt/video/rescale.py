@@ -1,0 +1,377 @@
+"""Whole video files, down and up."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import av
+
+from bdflow_rt.errors import ArgumentError, CorruptVideoError, OutputExistsError, ResumeError, check_type
+from bdflow_rt.files import PathLike, as_path, check_output, sync_folder
+from bdflow_rt.packet import Packet, PacketHeader, StreamHeader, ZPolicy
+from bdflow_rt.video.av_source import AvSource
+from bdflow_rt.video.clock import Span
+from bdflow_rt.video.codecs import Encoding, LrCodec, LrPreset, TrackCodec
+from bdflow_rt.video.convert import MATRIX_CODES, Colour, default_matrix, from_picture
+from bdflow_rt.video.frames import Frame, FrameSource, Problems, TrackPacket, VideoInfo
+from bdflow_rt.video.lr_file import LrFrame, LrSource, lr_writer, stream_codec, write_frame
+from bdflow_rt.video.part import PartWriter, part_path
+from bdflow_rt.video.remux import MATROSKA, SUFFIXES, check_container, remux
+from bdflow_rt.video.resume import Leftover, check_journal, fingerprint, journal_path, write_journal
+
+if TYPE_CHECKING:
+    from bdflow_rt.rescaler import Rescaler
+
+T = TypeVar("T")
+Progress = Callable[[int, int | None], None]
+"""Called with the number of frames done, and in all where that is known."""
+IN_FLIGHT = 2
+"""Frames per worker that are read ahead of what is written."""
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What was done to a video.
+
+    Attributes:
+        frames: that were written.
+        resumed_frames: those of them that an interrupted run had written.
+        damaged: frames that were left out or decoded from damaged data.
+        retimed: frames whose timestamp was missing or went back.
+        notices: what else there is to know.
+        hr_size, lr_size: width and height.
+        output_bytes: of the file.
+        decoder, decoder_reason: what decoded the input, and why.
+    """
+
+    frames: int
+    resumed_frames: int
+    damaged: int
+    retimed: int
+    notices: tuple[str, ...]
+    hr_size: tuple[int, int]
+    lr_size: tuple[int, int]
+    output_bytes: int
+    decoder: str
+    decoder_reason: str
+
+
+def downscale_video(
+    source: PathLike,
+    target: PathLike,
+    rescaler: Rescaler,
+    *,
+    lr_codec: LrCodec = "h264-lossless",
+    lr_preset: LrPreset = "ultrafast",
+    start: float = 0,
+    duration: float | None = None,
+    z: ZPolicy | None = None,
+    strict: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> VideoResult:
+    """Downscale a video file to an LR video: a Matroska file that players show, and that `upscale_video` restores.
+
+    It grows as `TARGET.part.mkv`, which can be played at any time. Audio, subtitles, chapters, metadata and attachments
+    go along as they are.
+
+    Args:
+        source: a video file.
+        target: the .mkv to write.
+        rescaler: of the model.
+        lr_codec: "h264-lossless", or "ffv1" for archives; both keep every LR pixel.
+        lr_preset: of H.264, speed against size; FFV1 has none.
+        start, duration: the part of the video that is taken, in seconds.
+        z: what `upscale_video` uses for Z by default; None is Z = 0.
+        strict: stop at the first damaged frame instead of counting it.
+        resume: go on with a part file that an interrupted run left; where there is none, begin.
+        overwrite: replace the target and a part file.
+        progress: called after each frame.
+
+    Raises:
+        InputError: the source cannot be read, or is of a kind that would be altered silently.
+        OutputExistsError: the target or a part file is there.
+        ResumeError: the part file was begun from another source or with other settings.
+        OutputError: the target cannot be written; what was written stays in the part file.
+        ArgumentError: an option is not allowed.
+    """
+    span = Span(start, duration)
+    path = _checked_target(source, target, (MATROSKA,), resume=resume, overwrite=overwrite)
+    policy = z or ZPolicy()
+    settings = {
+        "direction": "downscale", "source": fingerprint(source), "model": rescaler.card.id,
+        "identity": rescaler.card.packet_identity.hex(), "lr_codec": lr_codec, "lr_preset": lr_preset,
+        "start": start, "duration": duration, "z": [policy.temperature, policy.seed], "pyav": av.__version__,
+    }  # fmt: skip
+    with AvSource(source, span=span, strict=strict, max_pixels=rescaler.max_pixels) as frames:
+        interface, info = rescaler.card.interface, frames.info
+        header = StreamHeader(
+            model=rescaler.card.id, identity=rescaler.card.packet_identity, scale=interface.scale,
+            width=info.width, height=info.height, bits=interface.bits, z=policy, colour=info.colour,
+            time_base=(info.time_base.numerator, info.time_base.denominator), codec=stream_codec(lr_codec),
+            lr_is_exact=True, frame_data="rows" if interface.bits else "track",
+        )  # fmt: skip
+
+        def writer(part: Path) -> PartWriter:
+            return lr_writer(
+                part, header, info, frames.extras, codec=lr_codec, preset=lr_preset, problems=frames.problems
+            )
+
+        run = _Run(path, settings, writer, tracks=2, resume=resume)
+        with run:
+            ahead = IN_FLIGHT * rescaler.options.workers
+
+            def begin(frame: Frame) -> Any:
+                return None if run.is_kept() else rescaler.submit_downscale(frame.pixels, z=policy)
+
+            for item, job in _in_order(iter(frames), Frame, begin, ahead=ahead):
+                if job is None:
+                    run.pass_on(item)
+                else:
+                    write_frame(run.writer, job.wait(), item.pts, item.duration)
+                if progress is not None and isinstance(item, Frame):
+                    progress(run.writer.frames, info.frames)
+        run.finish()
+        return _result(run, frames.problems, header, path, frames.decoder, frames.decoder_reason)
+
+
+def upscale_video(
+    source: PathLike,
+    target: PathLike,
+    rescaler: Rescaler,
+    *,
+    encoding: Encoding | None = None,
+    z: ZPolicy | None = None,
+    force: bool = False,
+    strict: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> VideoResult:
+    """Restore the video that an LR video was made from.
+
+    Args:
+        source: what `downscale_video` wrote.
+        target: a .mkv, .mp4, .mov or .webm to write.
+        rescaler: of the model that made it; `Rescaler.from_pretrained(model_of(source))`.
+        encoding: codec, quality and pixel format; None is H.264 at CRF 16.
+        z: what to use for Z; None is the policy in the file.
+        force: restore even where the LR pictures were changed.
+        strict, resume, overwrite, progress: as for `downscale_video`.
+
+    Raises:
+        PacketError: it is no LR video, of another model, damaged, or its LR pictures were changed.
+        InputError, OutputError, ArgumentError: as `downscale_video`.
+    """
+    encoding = encoding or Encoding()
+    path = _checked_target(source, target, SUFFIXES, resume=resume, overwrite=overwrite)
+    with LrSource(source, force=force, strict=strict, max_pixels=rescaler.max_pixels) as frames:
+        header, info = frames.header, frames.info
+        frames.check_model(rescaler.card)
+        encoder, pixel_format, options = encoding.track(header.width, header.height)
+        check_container(path.suffix.lower(), encoder)
+        colour = _coded_colour(header)
+        policy = header.z if z is None else z
+        settings = {
+            "direction": "upscale", "source": fingerprint(source), "identity": rescaler.card.packet_identity.hex(),
+            "encoder": encoder, "pixel_format": pixel_format, "options": options,
+            "z": [policy.temperature, policy.seed], "force": force, "pyav": av.__version__,
+        }  # fmt: skip
+        is_rgb = pixel_format == "bgr0"
+        tags = replace(header.colour, matrix=0, full_range=True) if is_rgb else header.colour
+        if not is_rgb and tags.matrix == 0:
+            tags = replace(tags, matrix={"bt601": 6, "bt709": 1, "bt2020": 9}[colour.matrix or "bt709"])
+        codec = TrackCodec(
+            encoder, pixel_format, header.width, header.height, options, colour=tags,
+            pixel_aspect=info.pixel_aspect, frame_rate=info.frame_rate,
+        )  # fmt: skip
+        times: list[int] = []
+
+        def writer(part: Path) -> PartWriter:
+            return PartWriter(part, [codec], info, frames.extras, tags={}, problems=frames.problems)
+
+        run = _Run(path, settings, writer, tracks=1, resume=resume)
+        with run:
+            ahead = IN_FLIGHT * rescaler.options.workers
+
+            def begin(frame: LrFrame) -> Any:
+                if run.is_kept():
+                    return None
+                return rescaler.submit_upscale(_packet(frame, header), z=policy, force=True)
+
+            for item, job in _in_order(iter(frames), LrFrame, begin, ahead=ahead):
+                if isinstance(item, LrFrame):
+                    times.append(item.data.pts)
+                if job is None:
+                    run.pass_on(item)
+                else:
+                    frame = from_picture(job.wait(), pixel_format, colour)
+                    run.writer.write([frame], item.data.pts, item.data.duration)
+                if progress is not None and isinstance(item, LrFrame):
+                    progress(run.writer.frames, None)
+        run.finish(lambda part: remux(part, path, times, info.time_base, problems=frames.problems))
+        return _result(run, frames.problems, header, path, "pyav", "LR videos are decoded by PyAV")
+
+
+class _Run:
+    """One video on its way: the part file, what of an older one is kept, and the end.
+
+    Args:
+        target: where the video is to be.
+        settings: what it is made from and how, for the journal.
+        writer: makes the part file.
+        tracks: video tracks in it.
+        resume: whether to go on with an older part file.
+
+    Raises:
+        ResumeError: the older one was begun in another way.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        settings: Mapping[str, Any],
+        writer: Callable[[Path], PartWriter],
+        *,
+        tracks: int,
+        resume: bool,
+    ) -> None:
+        self._target, self._part = target, part_path(target)
+        self._leftover: Leftover | None = None
+        self._kept: Iterator[list[Any]] = iter(())
+        self.resumed_frames = self._asked = 0
+        if resume and self._part.exists():
+            check_journal(target, settings)
+            leftover = Leftover(self._part, tracks)
+            if leftover.frames:
+                self._leftover, self._kept = leftover, leftover.packets()
+                self.resumed_frames = leftover.frames
+        write_journal(target, settings)
+        self._growing = self._part.with_suffix(".resumed.mkv") if self._leftover else self._part
+        self.writer = writer(self._growing)
+        if self._leftover and self.writer.extradata != self._leftover.extradata:
+            self.writer.abort()
+            self._growing.unlink(missing_ok=True)
+            raise ResumeError(
+                f"'{target}' cannot be continued: its encoder begins in another way than the one before, of another "
+                "release perhaps. Begin anew with overwrite=True (--overwrite)."
+            )
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.writer.abort()
+
+    def is_kept(self) -> bool:
+        """Whether the next frame to be begun is there already."""
+        self._asked += 1
+        return self._asked <= self.resumed_frames
+
+    def pass_on(self, item: Any) -> None:
+        """Write what needs no network: a packet of another track, or a frame that is kept."""
+        if isinstance(item, TrackPacket):
+            self.writer.copy(item)
+            return
+        self.writer.copy_video(next(self._kept))
+        if self.writer.frames == self.resumed_frames:
+            self._growing.replace(self._part)  # it has all that the older one had
+            self._growing = self._part
+            self.writer.path = self._part
+
+    def finish(self, convert: Callable[[Path], None] | None = None) -> None:
+        """Close the part file, and make it the target."""
+        if not self.writer.frames:
+            self.writer.abort()
+            self._growing.unlink(missing_ok=True)
+            journal_path(self._target).unlink(missing_ok=True)
+            raise CorruptVideoError("No frame of the video is in the part that start and duration take, or none can be read.")
+        if self.writer.frames < self.resumed_frames:
+            self.writer.abort()
+            raise ResumeError(
+                f"'{self._target}' cannot be continued: its part file has {self.resumed_frames} frames, and the source "
+                f"gave {self.writer.frames}. Begin anew with overwrite=True (--overwrite)."
+            )
+        self.writer.close()
+        if convert is None or self._target.suffix.lower() == MATROSKA:
+            self._part.replace(self._target)
+        else:
+            convert(self._part)
+            self._part.unlink()
+        journal_path(self._target).unlink(missing_ok=True)
+        sync_folder(self._target.parent)
+
+
+def _in_order(
+    items: Iterable[Any], kind: type[T], begin: Callable[[T], Any], *, ahead: int
+) -> Iterator[tuple[Any, Any]]:
+    """Each item with the job that `begin` starts for it, if it is a frame; jobs start `ahead` of what is given."""
+    waiting: deque[tuple[Any, Any]] = deque()
+    running = 0
+    for item in items:
+        job = begin(item) if isinstance(item, kind) else None
+        waiting.append((item, job))
+        running += job is not None
+        while running > ahead or (waiting and waiting[0][1] is None):
+            first = waiting.popleft()
+            running -= first[1] is not None
+            yield first
+    yield from waiting
+
+
+def _packet(frame: LrFrame, header: StreamHeader) -> Packet:
+    """A frame as the packet of a picture."""
+    common = {name: getattr(header, name) for name in ("model", "identity", "scale", "width", "height", "bits", "z")}
+    return Packet(frame.lr, frame.boundary, PacketHeader(**common, colour=header.colour, lr_crc32=frame.data.lr_crc32))
+
+
+def _coded_colour(header: StreamHeader) -> Colour:
+    """How restored frames are coded: as the source was, or where that was RGB or grey by the rule of untagged video."""
+    matrix = MATRIX_CODES.get(header.colour.matrix)
+    if matrix is None:
+        return Colour(default_matrix(header.width, header.height), "limited")
+    return Colour(matrix, "full" if header.colour.full_range else "limited")
+
+
+def _checked_target(
+    source: PathLike, target: PathLike, suffixes: tuple[str, ...], *, resume: bool, overwrite: bool
+) -> Path:
+    """The target as a path, where it may be written.
+
+    Raises:
+        ArgumentError: another suffix, or both options.
+        OutputExistsError: it or its part file is there.
+        OutputExistsAsInputError, UnwritableOutputError, DiskFullError: as `check_output`.
+    """
+    path = as_path(target)
+    if path.suffix.lower() not in suffixes:
+        raise ArgumentError(f"'{path}' has no suffix of a video that can be written here: {', '.join(suffixes)}.")
+    if resume and overwrite:
+        raise ArgumentError("resume and overwrite are both given; go on, or begin anew.")
+    check_output(path, inputs=[source])
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"'{path}' exists; choose another name, or replace it with overwrite=True (--overwrite).")
+    part = part_path(path)
+    if part.exists() and not (resume or overwrite):
+        raise OutputExistsError(
+            f"'{part}' is there from a run that was interrupted; go on with resume=True (--resume), or begin anew with "
+            "overwrite=True (--overwrite)."
+        )
+    return path
+
+
+def _result(
+    run: _Run, problems: Problems, header: StreamHeader, path: Path, decoder: str, reason: str
+) -> VideoResult:
+    height, width = header.lr_size
+    return VideoResult(
+        run.writer.frames, run.resumed_frames, problems.damaged, problems.retimed, tuple(problems.notices),
+        (header.width, header.height), (width, height), path.stat().st_size, decoder, reason,
+    )  # fmt: skip

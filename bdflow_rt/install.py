@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 _EXTRA_OF = {
+    "av": "video",
     "cupy": "cuda",
     "matplotlib": "train",
     "onnx": "export",

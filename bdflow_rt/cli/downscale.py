@@ -1,10 +1,11 @@
-"""`bdflow downscale IN -o OUT`: a picture becomes a small PNG that can be restored."""
+"""`bdflow downscale IN -o OUT`: a picture or a video becomes a small one that can be restored."""
 
 from __future__ import annotations
 
 import argparse
 import time
 
+from bdflow_rt.cli import video
 from bdflow_rt.cli.options import (
     add_engine_options,
     add_output_options,
@@ -19,14 +20,19 @@ from bdflow_rt.zoo import DEFAULT_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="PNG, JPEG, WebP, TIFF, BMP, PPM or GIF; - is standard input")
-    parser.add_argument("-o", "--output", required=True, help="the .png to write; - is standard output")
+    parser.add_argument(
+        "input", help="picture: PNG, JPEG, WebP, TIFF, BMP, PPM, GIF; or video; - is standard input, of pictures"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, help="the .png to write, of a video the .mkv; - is standard output"
+    )
     parser.add_argument(
         "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
     )
     add_existing(parser)
     add_refine(parser)
     add_picture_options(parser)
+    video.add_downscale_options(parser)
     add_output_options(parser)
     add_engine_options(parser)
 
@@ -37,12 +43,15 @@ def run(args: argparse.Namespace) -> int:
     from bdflow_rt.rescaler import Rescaler
 
     started = time.monotonic()
+    source = Source.open(args.input, max_pixels=args.max_pixels)
+    if video.is_video(source):
+        return video.downscale(args, source)
+    video.check_picture_options(args)
     output = output_path(args.output)
     check_packet_path(output)
     if prepare_output(args, is_ours=has_packet):
         return print_left(args)
     with Rescaler.from_pretrained(args.model, engine_options(args)) as rescaler:
-        source = Source.open(args.input, max_pixels=args.max_pixels)
         picture = source.read_picture(background=args.background, colours=colours_of(args), max_pixels=args.max_pixels)
         progress = progress_callback(label="downscale", quiet=args.quiet)
         packet = rescaler.downscale(picture, refine=args.refine, progress=progress)

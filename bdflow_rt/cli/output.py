@@ -124,13 +124,13 @@ def progress(items: Iterable[T], *, label: str, total: int | None = None, quiet:
     yield from tqdm(items, desc=label, total=total, file=sys.stderr, leave=False)
 
 
-def progress_callback(*, label: str, quiet: bool = False) -> Callable[[int, int], None]:
-    """A function that takes (done, total) and draws a bar on stderr, anew after all was done."""
+def progress_callback(*, label: str, quiet: bool = False) -> Callable[[int, int | None], None]:
+    """A function that takes (done, total) and draws a bar on stderr, anew after all was done; None is not known."""
     bar: Any = None
 
-    def show(done: int, total: int) -> None:
+    def show(done: int, total: int | None) -> None:
         nonlocal bar
-        if quiet or total < 2 or not sys.stderr.isatty():
+        if quiet or (total is not None and total < 2) or not sys.stderr.isatty():
             return
         if bar is None:
             from tqdm import tqdm

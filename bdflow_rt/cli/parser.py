@@ -12,8 +12,8 @@ from typing import NoReturn
 from bdflow_rt.errors import BdflowError
 
 COMMANDS: dict[str, str] = {
-    "downscale": "turn a picture into a small one that can be restored",
-    "upscale": "restore the large picture from what downscale wrote",
+    "downscale": "turn a picture or a video into a small one that can be restored",
+    "upscale": "restore the picture or video from what downscale wrote",
     "info": "say what is inside a file that downscale wrote",
     "models": "list the models that can be used here",
     "eval": "measure a model on a folder of pictures",

@@ -1,4 +1,4 @@
-"""`bdflow upscale IN -o OUT`: the picture comes back; the file that downscale wrote is all that is needed."""
+"""`bdflow upscale IN -o OUT`: the picture or video comes back; the file that downscale wrote is all that is needed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import pathlib
 import time
 
+from bdflow_rt.cli import video
 from bdflow_rt.cli.options import add_engine_options, add_output_options, engine_options
 from bdflow_rt.cli.output import describe_run, print_left, print_result, progress_callback
 from bdflow_rt.cli.streams import Source, add_existing, is_left, output_path, prepare_output
@@ -18,12 +19,13 @@ _SAME = {"jpeg": "jpg", "tiff": "tif"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="a .png that downscale wrote; - is standard input")
+    parser.add_argument("input", help="a .png or a video that downscale wrote; - is standard input, of pictures")
     parser.add_argument(
         "-o",
         "--output",
         required=True,
-        help="picture to write: .png, .webp, .tif, .bmp, .ppm or .jpg; - is standard output",
+        help="picture to write: .png, .webp, .tif, .bmp, .ppm or .jpg; or video: .mkv, .mp4, .mov or .webm; - is standard "
+        "output",
     )
     parser.add_argument(
         "--format", choices=FORMATS, help="of a picture whose name does not say it (default: png, on standard output)"
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--temperature", type=float, help="sample Z ~ N(0, T^2) instead of what the file says (normally Z = 0)"
     )
     parser.add_argument("--seed", type=int, help="of the sampled Z, with --temperature (default: 0)")
+    video.add_upscale_options(parser)
     add_output_options(parser)
     add_engine_options(parser)
 
@@ -51,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
     from bdflow_rt.rescaler import Rescaler
 
     started = time.monotonic()
+    source = Source.open(args.input, max_pixels=args.max_pixels)
+    if video.is_video(source):
+        return video.upscale(args, source)
+    video.check_picture_options(args)
     if args.seed is not None and args.temperature is None:
         raise ArgumentError(f"--seed is {args.seed}, but nothing is sampled: give a --temperature as well.")
     z = None if args.temperature is None else ZPolicy(temperature=args.temperature, seed=args.seed or 0)
@@ -59,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
     suffix = _suffix(output, args.format)
     if prepare_output(args, is_ours=_nothing_is_ours):
         return print_left(args)
-    source = Source.open(args.input, max_pixels=args.max_pixels)
     packet = source.read_packet(max_pixels=args.max_pixels)
     height, width = packet.header.height, packet.header.width
     check_picture_path(output, width=width, height=height, quality=args.quality, suffix=suffix)

@@ -1,1 +1,6 @@
-"""Video files: frames in and out by PyAV and others, and whole files down and up."""
+"""Video files, down and up; PyAV and others decode and encode."""
+
+from bdflow_rt.video.codecs import Encoding
+from bdflow_rt.video.rescale import VideoResult, downscale_video, upscale_video
+
+__all__ = ["Encoding", "VideoResult", "downscale_video", "upscale_video"]

@@ -31,9 +31,9 @@ from bdflow_rt.errors import (
     CorruptPacketError,
     EditedPictureError,
     NotAPacketError,
-    plural,
     PacketMismatchError,
     PacketVersionError,
+    plural,
     shorten,
 )
 from bdflow_rt.files import PathLike, as_path
@@ -128,6 +128,16 @@ def write_frame(writer: PartWriter, packet: Packet, pts: int, duration: int) -> 
     writer.write([lr, map_picture], pts, duration)
 
 
+def read_header(path: PathLike) -> StreamHeader:
+    """The header of an LR video.
+
+    Raises:
+        As `LrSource`.
+    """
+    with open_video(path) as container:
+        return _find_header(container, f"'{as_path(path)}'")
+
+
 class LrSource:
     """Reads an LR video: frames in order, and between them the packets of the tracks that go along.
 
@@ -153,7 +163,7 @@ class LrSource:
         self.problems = Problems()
         self._container = open_video(path)
         try:
-            self.header = self._read_header()
+            self.header = _find_header(self._container, self._name)
             check_area(f"{self._name} restores to", self.header.width, self.header.height, max_pixels=max_pixels)
             self._lr, self._map = self._find_tracks()
             self.extras = self._read_extras()
@@ -291,24 +301,6 @@ class LrSource:
             return np.ascontiguousarray(frame.to_ndarray())
         return to_picture(frame, colour_of(frame, name=self._name))
 
-    def _read_header(self) -> StreamHeader:
-        attachment = next(
-            (
-                stream.data
-                for stream in self._container.streams
-                if isinstance(stream, AttachmentStream) and stream.name == HEADER_NAME
-            ),
-            None,
-        )
-        header = find_header(attachment, self._container.metadata.get(HEADER_TAG))
-        if header is None:
-            raise NotAPacketError(
-                f"{self._name} is an ordinary video, which cannot be restored: `bdflow downscale` makes those that can."
-            )
-        if header.frame_data == "none":
-            raise PacketVersionError(f"{self._name} has no data of its frames; it needs another release of bdflow-rt.")
-        return header
-
     def _find_tracks(self) -> tuple[Any, Any]:
         """The LR track and the boundary track, by their tags, or without any by their order.
 
@@ -367,3 +359,22 @@ class _Waiting:
             yield self._lr.popleft(), None
         while at_end and self._map:
             yield None, self._map.popleft()
+
+
+def _find_header(container: Any, name: str) -> StreamHeader:
+    attachment = next(
+        (
+            stream.data
+            for stream in container.streams
+            if isinstance(stream, AttachmentStream) and stream.name == HEADER_NAME
+        ),
+        None,
+    )
+    header = find_header(attachment, container.metadata.get(HEADER_TAG))
+    if header is None:
+        raise NotAPacketError(
+            f"{name} is an ordinary video, which cannot be restored: `bdflow downscale` makes those that can."
+        )
+    if header.frame_data == "none":
+        raise PacketVersionError(f"{name} has no data of its frames; it needs another release of bdflow-rt.")
+    return header

@@ -51,9 +51,10 @@ def remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *, 
     temporary = target.with_name(f"{target.name}.part{suffix}")
     shown, delay = _order(part)
     options = {"movflags": _FAST_START[suffix]} if suffix in _FAST_START else {}
-    with av.open(str(part), format="matroska") as source, av.open(
-        str(temporary), "w", format=_FORMATS[suffix], container_options=options
-    ) as sink:
+    with (
+        av.open(str(part), format="matroska") as source,
+        av.open(str(temporary), "w", format=_FORMATS[suffix], container_options=options) as sink,
+    ):
         sink.metadata.update(source.metadata)
         video, *others = _streams(source)
         outputs: dict[int, Any] = {video.index: sink.add_stream_from_template(video)}

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import av
 
-from bdflow_rt.errors import ArgumentError, CorruptVideoError, OutputExistsError, ResumeError, check_type
+from bdflow_rt.errors import ArgumentError, CorruptVideoError, OutputExistsError, ResumeError
 from bdflow_rt.files import PathLike, as_path, check_output, sync_folder
 from bdflow_rt.packet import Packet, PacketHeader, StreamHeader, ZPolicy
 from bdflow_rt.video.av_source import AvSource
 from bdflow_rt.video.clock import Span
 from bdflow_rt.video.codecs import Encoding, LrCodec, LrPreset, TrackCodec
 from bdflow_rt.video.convert import MATRIX_CODES, Colour, default_matrix, from_picture
-from bdflow_rt.video.frames import Frame, FrameSource, Problems, TrackPacket, VideoInfo
+from bdflow_rt.video.frames import Frame, Problems, TrackPacket
 from bdflow_rt.video.lr_file import LrFrame, LrSource, lr_writer, stream_codec, write_frame
 from bdflow_rt.video.part import PartWriter, part_path
 from bdflow_rt.video.remux import MATROSKA, SUFFIXES, check_container, remux
@@ -71,6 +70,7 @@ def downscale_video(
     start: float = 0,
     duration: float | None = None,
     z: ZPolicy | None = None,
+    refine: int = 0,
     strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -89,6 +89,7 @@ def downscale_video(
         lr_preset: of H.264, speed against size; FFV1 has none.
         start, duration: the part of the video that is taken, in seconds.
         z: what `upscale_video` uses for Z by default; None is Z = 0.
+        refine: steps of gradient descent on each LR picture, see `Rescaler.downscale`.
         strict: stop at the first damaged frame instead of counting it.
         resume: go on with a part file that an interrupted run left; where there is none, begin.
         overwrite: replace the target and a part file.
@@ -107,7 +108,7 @@ def downscale_video(
     settings = {
         "direction": "downscale", "source": fingerprint(source), "model": rescaler.card.id,
         "identity": rescaler.card.packet_identity.hex(), "lr_codec": lr_codec, "lr_preset": lr_preset,
-        "start": start, "duration": duration, "z": [policy.temperature, policy.seed], "pyav": av.__version__,
+        "start": start, "duration": duration, "z": [policy.temperature, policy.seed], "refine": refine, "pyav": av.__version__,
     }  # fmt: skip
     with AvSource(source, span=span, strict=strict, max_pixels=rescaler.max_pixels) as frames:
         interface, info = rescaler.card.interface, frames.info
@@ -128,7 +129,7 @@ def downscale_video(
             ahead = IN_FLIGHT * rescaler.options.workers
 
             def begin(frame: Frame) -> Any:
-                return None if run.is_kept() else rescaler.submit_downscale(frame.pixels, z=policy)
+                return None if run.is_kept() else rescaler.submit_downscale(frame.pixels, z=policy, refine=refine)
 
             for item, job in _in_order(iter(frames), Frame, begin, ahead=ahead):
                 if job is None:
@@ -292,7 +293,9 @@ class _Run:
             self.writer.abort()
             self._growing.unlink(missing_ok=True)
             journal_path(self._target).unlink(missing_ok=True)
-            raise CorruptVideoError("No frame of the video is in the part that start and duration take, or none can be read.")
+            raise CorruptVideoError(
+                "No frame of the video is in the part that start and duration take, or none can be read."
+            )
         if self.writer.frames < self.resumed_frames:
             self.writer.abort()
             raise ResumeError(
@@ -357,7 +360,9 @@ def _checked_target(
         raise ArgumentError("resume and overwrite are both given; go on, or begin anew.")
     check_output(path, inputs=[source])
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"'{path}' exists; choose another name, or replace it with overwrite=True (--overwrite).")
+        raise OutputExistsError(
+            f"'{path}' exists; choose another name, or replace it with overwrite=True (--overwrite)."
+        )
     part = part_path(path)
     if part.exists() and not (resume or overwrite):
         raise OutputExistsError(
@@ -367,9 +372,7 @@ def _checked_target(
     return path
 
 
-def _result(
-    run: _Run, problems: Problems, header: StreamHeader, path: Path, decoder: str, reason: str
-) -> VideoResult:
+def _result(run: _Run, problems: Problems, header: StreamHeader, path: Path, decoder: str, reason: str) -> VideoResult:
     height, width = header.lr_size
     return VideoResult(
         run.writer.frames, run.resumed_frames, problems.damaged, problems.retimed, tuple(problems.notices),

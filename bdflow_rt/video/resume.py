@@ -7,7 +7,6 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 

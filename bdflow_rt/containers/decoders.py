@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdflow_rt.containers.advice import FROM_JPEG_XL, FROM_OTHER_FORMAT, FROM_PART_OF_GIF, TO_8_BIT_RGB
-from bdflow_rt.containers.bmp import bmp_colour
+from bdflow_rt.containers.bmp import is_array, read_bmp
 from bdflow_rt.containers.camera_raw import check_first_page, check_mark
 from bdflow_rt.containers.colour import FileColour
 from bdflow_rt.containers.exif import exif_orientation, exif_says_adobe_rgb
@@ -192,7 +192,8 @@ def _look_at_tiff(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryI
 
 
 def _look_at_bmp(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
-    return stream, FileFacts(bmp_colour(stream, name=name))
+    stream, colour = read_bmp(stream, name=name, max_pixels=max_pixels)
+    return stream, FileFacts(colour)
 
 
 @dataclass(frozen=True)
@@ -204,12 +205,13 @@ class _Format:
     look: Look = _nothing
 
 
+_BMP = _Format(b"BM", "BmpImagePlugin", _look_at_bmp)
 _FORMATS = (
     _Format(b"\x89PNG\r\n\x1a\n", "PngImagePlugin", _look_at_png),
     _Format(b"\xff\xd8\xff", "JpegImagePlugin", _look_at_jpeg),
     _Format(b"GIF87a", "GifImagePlugin"),
     _Format(b"GIF89a", "GifImagePlugin"),
-    _Format(b"BM", "BmpImagePlugin", _look_at_bmp),
+    _BMP,
     *(_Format(magic, "TiffImagePlugin", _look_at_tiff) for magic in (b"II*\0", b"MM\0*", b"II+\0")),
     *(_Format(b"P%d" % kind, "PpmImagePlugin") for kind in range(1, 7)),
 )
@@ -223,6 +225,8 @@ def _format(prefix: bytes, name: str) -> _Format:
             return form
     if prefix.startswith(_WEBP.magic) and prefix[8:12] == b"WEBP":
         return _WEBP
+    if is_array(prefix):
+        return _BMP
     for offset, magic, kind, command in _OTHER_KINDS:
         if prefix.startswith(magic, offset):
             raise UnsupportedImageError(

@@ -50,6 +50,18 @@ def encode_bmp(
     return b"BM" + struct.pack("<IHHI", whole, 0, 0, start) + head + outside + table + data + profile
 
 
+def encode_array(*bitmaps: bytes) -> bytes:
+    """An array of OS/2; places in it count from its start, and sizes are those that ImageMagick takes."""
+    out = bytearray()
+    for index, bitmap in enumerate(bitmaps):
+        here = len(out) + 14
+        following = here + len(bitmap) if index < len(bitmaps) - 1 else 0
+        (start,) = struct.unpack_from("<I", bitmap, 10)
+        out += b"BA" + struct.pack("<IIHH", 40, following, 0, 0)
+        out += b"BM" + struct.pack("<IHHI", 14 + len(bitmap), 0, 0, start + here) + bitmap[14:]
+    return bytes(out)
+
+
 def rows(packed: NDArray[np.uint8]) -> bytes:
     """Rows of bytes, bottom row first, each filled up to 4 bytes."""
     return np.pad(packed[::-1], ((0, 0), (0, -packed.shape[1] % 4))).tobytes()
@@ -76,6 +88,19 @@ def run_length(levels: NDArray[np.uint8], bits: int) -> bytes:
             at += count
         out += b"\0\0"
     return bytes(out[:-2] + b"\0\1")
+
+
+LINE, END = b"\0\0", b"\0\1"
+
+
+def delta(right: int, up: int) -> bytes:
+    """The code that skips pixels."""
+    return bytes((0, 2, right, up))
+
+
+def run(count: int, level: int, bits: int) -> bytes:
+    """The code of pixels of one level."""
+    return bytes((count, level if bits == 8 else level << 4 | level))
 
 
 def _nibbles(values: NDArray[np.uint8]) -> bytes:

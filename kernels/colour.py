@@ -1,7 +1,7 @@
 """8-bit Y'CbCr and RGB in [0, 1]: the coefficients that kernels/cuda/colour.cuh takes, and NumPy twins.
 
-Source: ITU-R BT.601-7, BT.709-6 and BT.2020-2 (Kr, Kb), quantised as in ITU-T H.273, section 8.3. Chroma is replicated over its
-2x2 block on the way in and averaged over it on the way out; no chroma location is assumed.
+Source: ITU-R BT.601-7, BT.709-6 and BT.2020-2 (Kr, Kb), quantised as in ITU-T H.273, section 8.3. Chroma is replicated
+over its 2x2 block on the way in and averaged over it on the way out; no chroma location is assumed.
 """
 
 from __future__ import annotations

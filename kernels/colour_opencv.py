@@ -84,7 +84,7 @@ def rgb_to_planes(
     chroma = coefficients[1:].copy()
     chroma[:, :3] /= across * down
     for top in range(0, height, _ROWS):
-        pixels = image[top : top + _ROWS].astype(np.int16)
+        pixels: NDArray[Any] = image[top : top + _ROWS].astype(np.int16)
         np.clip(cv2.transform(pixels, coefficients[:1]), 0, 255, out=luma[top : top + _ROWS], casting="unsafe")
         if across * down > 1:
             missing = -len(pixels) % down, -width % across

@@ -33,8 +33,10 @@ _TIFF_MARKS = (b"II*\0", b"MM\0*")
 
 _WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, _MAKE = 256, 257, 259, 262, 271
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 254, 255, 330, 50706
+_SAMPLES, _EXTRA_SAMPLES = 277, 338
 _WANTED = (
     _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION,
+    _SAMPLES, _EXTRA_SAMPLES,
 )  # fmt: skip
 _SENSOR_COLOURS = (32803, 34892)
 """PhotometricInterpretation of a colour filter array, and of linear raw."""
@@ -62,7 +64,7 @@ def check_mark(prefix: bytes, *, name: str) -> None:
 class FirstPage:
     """What the directories of a TIFF say of its first page."""
 
-    compression: int
+    directory: Directory
     has_others: bool
     """Whether other pages follow it; reduced copies and masks of it are none."""
 
@@ -81,7 +83,7 @@ def check_first_page(stream: BinaryIO, *, name: str) -> FirstPage:
     is_iiq = stream.read(4) in _IIQ_MARKS
     stream.seek(start)
     if not found:
-        return FirstPage(compression=1, has_others=False)  # the decoder says what is wrong
+        return FirstPage({}, has_others=False)  # the decoder says what is wrong
     first = found[0][1]
     if is_iiq and _maker(first) in _IIQ_MAKERS:
         raise _camera_raw(name, "Phase One IIQ")
@@ -104,7 +106,7 @@ def check_first_page(stream: BinaryIO, *, name: str) -> FirstPage:
             f"sub-directory ({_size(max(pictures, key=_pixels))}). Save it as a TIFF or PNG of that picture alone."
         )
     others = [page for is_sub, page in found[1:] if not (is_sub or _is_reduced(page) or _is_mask(page))]
-    return FirstPage(first.get(_COMPRESSION, (1,))[0], has_others=bool(others) or not complete)
+    return FirstPage(first, has_others=bool(others) or not complete)
 
 
 def _kind_of_raw(found: list[tuple[bool, Directory]]) -> str | None:

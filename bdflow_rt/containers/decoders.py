@@ -8,7 +8,7 @@ import io
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,11 +22,12 @@ from bdflow_rt.containers.colour import FileColour
 from bdflow_rt.containers.exif import exif_orientation, exif_says_adobe_rgb
 from bdflow_rt.containers.icc_matrix import adobe_rgb_profile
 from bdflow_rt.containers.jpeg import END_MARK, check_jpeg, read_jpeg
+from bdflow_rt.containers.libtiff import heard_libtiff
 from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.png_colour import png_colour
 from bdflow_rt.containers.png_picture import check_idat, scan_png
 from bdflow_rt.containers.source import max_file_bytes
-from bdflow_rt.containers.tiff import check_compression, prepare_tiff, tiff_metadata
+from bdflow_rt.containers.tiff import check_deflate, check_first_directory, prepare_tiff, tiff_metadata
 from bdflow_rt.errors import BdflowError, CorruptImageError, UnsupportedImageError, shorten
 from bdflow_rt.options import check_area
 
@@ -132,7 +133,15 @@ def load_pixels(image: ImageFile, *, name: str) -> None:
     """
     with typed_errors(name), pillow_settings(image.size):
         source = image.fp  # which Pillow lets go of
-        image.load()
+        with heard_libtiff() if image.format == "TIFF" else nullcontext(True) as is_heard:
+            image.load()
+        if image.format == "TIFF" and source is not None:
+            check_deflate(image.tag_v2, source)  # type: ignore[attr-defined]
+        if not is_heard:
+            warnings.warn(
+                f"{name} is a TIFF, and this build of Pillow hides damage that libtiff meets; look at the result.",
+                stacklevel=2,
+            )
         if image.format == "JPEG" and isinstance(source, io.BytesIO):
             data = source.getvalue().removesuffix(END_MARK)
             if not check_jpeg(data, is_progressive="progressive" in image.info):
@@ -187,7 +196,7 @@ def _look_at_jpeg(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryI
 
 def _look_at_tiff(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
     page = check_first_page(stream, name=name)
-    check_compression(page.compression, name=name)
+    check_first_directory(page.directory, name=name)
     return stream, FileFacts(has_others=page.has_others)
 
 

@@ -130,9 +130,14 @@ def check_jpeg(data: bytes, *, is_progressive: bool) -> bool:
     except ValueError as warning:
         if _UNKNOWN_SUBSAMPLING in str(warning):
             return False
-        if not _HARMLESS.fullmatch(str(warning)):
+        if not is_harmless(str(warning)):
             raise
     return True
+
+
+def is_harmless(warning: str) -> bool:
+    """Whether libjpeg warns of nothing but padding behind the codes."""
+    return _HARMLESS.fullmatch(warning) is not None
 
 
 def _check_scans(data: bytes, start: int, name: str) -> None:

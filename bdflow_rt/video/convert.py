@@ -135,8 +135,9 @@ def to_picture(frame: av.VideoFrame, colour: Colour) -> UInt8Array:
     if len(planes) == 2:  # NV12
         cb, cr = planes[1].reshape(len(planes[1]), -1, 2)[..., 0], planes[1].reshape(len(planes[1]), -1, 2)[..., 1]
         planes = [planes[0], np.ascontiguousarray(cb), np.ascontiguousarray(cr)]
-    assert colour.matrix is not None
-    return planes_to_rgb(*planes, matrix=colour.matrix, levels=colour.levels, depth=depth)
+    return planes_to_rgb(
+        *planes, matrix=colour.matrix or default_matrix(frame.width, frame.height), levels=colour.levels, depth=depth
+    )
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
@@ -145,13 +146,15 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     Raises:
         ValueError: it turns by no multiple of 90 degrees.
     """
-    if SideData.DISPLAYMATRIX.name not in [data.type.name for data in frame.side_data]:  # type: ignore[attr-defined]
+    side_data: Any = frame.side_data
+    stored = next((bytes(one) for one in side_data if one.type is SideData.DISPLAYMATRIX), None)
+    if stored is None:
         return 1, 0, 0, 1
-    a, b, _, c, d, *_ = _DISPLAY_MATRIX.unpack(bytes(frame.side_data[SideData.DISPLAYMATRIX])[: _DISPLAY_MATRIX.size])  # type: ignore[literal-required]
+    a, b, _, c, d, *_ = _DISPLAY_MATRIX.unpack(stored[: _DISPLAY_MATRIX.size])
     signs = tuple((value > 0) - (value < 0) for value in (a, b, c, d))
     if sorted(map(abs, signs)) != [0, 0, 1, 1] or abs(signs[0]) != abs(signs[3]):
         raise ValueError(f"{a}, {b}, {c}, {d}")
-    return signs  # type: ignore[return-value]
+    return signs[0], signs[1], signs[2], signs[3]
 
 
 def turned(pixels: UInt8Array, matrix: tuple[int, int, int, int]) -> UInt8Array:
@@ -178,13 +181,13 @@ def from_picture(pixels: UInt8Array, pixel_format: str, colour: Colour) -> av.Vi
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         return frame if pixel_format == "rgb24" else frame.reformat(format=pixel_format)
     across, down = _BLOCKS[pixel_format]
-    assert colour.matrix is not None
-    planes = rgb_to_planes(pixels, matrix=colour.matrix, levels=colour.levels, across=across, down=down)
+    matrix = colour.matrix or default_matrix(pixels.shape[1], pixels.shape[0])
+    planes = rgb_to_planes(pixels, matrix=matrix, levels=colour.levels, across=across, down=down)
     frame = av.VideoFrame(pixels.shape[1], pixels.shape[0], pixel_format)
     for plane, values in zip(frame.planes, planes, strict=True):
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
         rows[: values.shape[0], : values.shape[1]] = values
-    frame.colorspace = CODE_OF[colour.matrix]
+    frame.colorspace = CODE_OF[matrix]
     frame.color_range = _FULL if colour.levels == "full" else _LIMITED
     return frame
 

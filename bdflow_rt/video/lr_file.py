@@ -249,9 +249,9 @@ class LrSource:
             elif packet.size:
                 yield TrackPacket(tracks[index], packet)
 
-    def _decoded(self, packet: av.Packet) -> list[av.VideoFrame]:
+    def _decoded(self, packet: Any) -> list[av.VideoFrame]:
         try:
-            return list(packet.decode())  # type: ignore[arg-type]
+            return list(packet.decode())
         except (av.error.FFmpegError, ValueError):
             return []  # it will be missed where the other track has it
 
@@ -268,7 +268,8 @@ class LrSource:
             self._damage(f"{when} is missing in its {'LR' if lr is None else 'boundary'} track")
             return None
         try:
-            boundary, data = split_frame(hidden.to_ndarray(format="gray"), self.header)
+            picture = hidden.to_ndarray(format="gray").astype(np.uint8, copy=False)
+            boundary, data = split_frame(picture, self.header)
         except CorruptPacketError as error:
             self._damage(f"{when} cannot be read ({shorten(error)})")
             return None
@@ -309,7 +310,7 @@ class LrSource:
         """
         videos = [stream for stream in self._container.streams.video if not is_cover(stream)]
         tagged = {str(stream.metadata.get(TRACK_TAG)): stream for stream in videos}
-        found = [tagged.get("lr"), tagged.get("boundary")]
+        found: list[Any] = [tagged.get("lr"), tagged.get("boundary")]
         if None in found and len(videos) >= 2 and not tagged.keys() & {"lr", "boundary"}:
             found = videos[:2]
         for stream, what in zip(found, ("LR", "boundary"), strict=True):

@@ -73,7 +73,7 @@ class PartWriter:
             except BaseException:
                 self._container.close()
                 raise
-        self._last_dts: dict[int, int] = {}
+        self._last_dts: dict[int, Fraction] = {}
 
     @property
     def pixel_format(self) -> str:
@@ -99,7 +99,7 @@ class PartWriter:
                     self._mux(packet, stream)
         self.frames += 1
 
-    def copy_video(self, packets: Sequence[av.Packet]) -> None:
+    def copy_video(self, packets: Sequence[Any]) -> None:
         """Append one coded picture to each video track, of another file with the same codecs."""
         with self._writing():
             for stream, packet in zip(self._streams, packets, strict=True):
@@ -163,7 +163,7 @@ class PartWriter:
             added[track.index] = stream
         return added
 
-    def _mux(self, packet: av.Packet, stream: Any) -> None:
+    def _mux(self, packet: Any, stream: Any) -> None:
         """Write a packet whose decoding time follows that of the one before, as muxers insist."""
         packet.stream = stream
         last = self._last_dts.get(stream.index)

@@ -103,7 +103,7 @@ def _streams(source: Any) -> list[Any]:
 
 
 def _order(part: Path) -> tuple[list[int], int]:
-    """Of each packet of the video, in the order of decoding, its place in the order of showing; and the delay between."""
+    """Of each packet of the video, in the order of decoding, its place when shown; and the delay between the two."""
     with av.open(str(part), format="matroska") as source:
         times = [packet.pts or 0 for packet in source.demux(source.streams.video[0]) if packet.size]
     by_time = sorted(range(len(times)), key=times.__getitem__)

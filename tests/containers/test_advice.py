@@ -21,7 +21,7 @@ from bdflow_rt.errors import UnsupportedImageError
 from tests.containers.bmps import BIT_FIELDS, encode_bmp
 from tests.containers.build import encoded
 from tests.containers.pngs import Png
-from tests.containers.tiff import BITS, EXTRA_SAMPLES, SAMPLES, SHORT, encode_tiff, rgb_page
+from tests.containers.tiff import BITS, EXTRA_SAMPLES, PLANAR, SAMPLES, SHORT, Value, encode_tiff, rgb_page
 from tests.support import photo
 
 PIXELS = photo(24, 32, 3)
@@ -35,10 +35,17 @@ def opencv(kind: str, pixels: np.ndarray[Any, Any]) -> bytes:
     return data.tobytes()
 
 
-def extra_channel() -> bytes:
-    data = np.dstack([PIXELS, np.full((24, 32), 9, np.uint8)]).tobytes()
-    tags = {BITS: (SHORT, [8] * 4), SAMPLES: (SHORT, [4]), EXTRA_SAMPLES: (SHORT, [0])}
-    return encode_tiff(rgb_page(24, 32, data, tags))  # type: ignore[arg-type]
+def extra_channels(count: int, kinds: list[int], *, planar: bool) -> bytes:
+    """RGB with so many channels more, and what kinds of them the file names."""
+    pixels = np.dstack([PIXELS, *[np.full((24, 32), 9, np.uint8)] * count])
+    tags: dict[int, Value] = {
+        BITS: (SHORT, [8] * (3 + count)), SAMPLES: (SHORT, [3 + count]), EXTRA_SAMPLES: (SHORT, kinds),
+        PLANAR: (SHORT, [2 if planar else 1]),
+    }  # fmt: skip
+    page = rgb_page(24, 32, pixels.tobytes(), tags)
+    if planar:
+        page.strips = [pixels[..., plane].tobytes() for plane in range(3 + count)]
+    return encode_tiff(page)
 
 
 def alpha_bmp() -> bytes:
@@ -68,12 +75,16 @@ FILES: dict[str, Callable[[], bytes]] = {
     "animated.webp": lambda: pages("WEBP"),
     "pages.tif": lambda: pages("TIFF"),
     "big-endian-bigtiff.tif": lambda: encode_tiff(rgb_page(24, 32, PIXELS.tobytes()), order=">", big=True),
-    "extra-channel.tif": extra_channel,
+    "extra-channel.tif": lambda: extra_channels(1, [0], planar=False),
+    "extra-channel-planar.tif": lambda: extra_channels(1, [0], planar=True),
+    "extra-channels-without-names.tif": lambda: extra_channels(7, [], planar=False),
     "alpha-16.bmp": alpha_bmp,
     "part-of-canvas.gif": part_of_canvas,
     "picture.pam": lambda: b"P7\nWIDTH 32\nHEIGHT 24\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n" + PIXELS.tobytes(),
 }
 """Pictures that are refused, each with a command to convert it."""
+SAME = ("deep.png", "deep.tif", "deep.ppm", "big-endian-bigtiff.tif", "picture.pam")
+"""What the commands make PIXELS of."""
 
 
 def command_of(message: str) -> str:
@@ -104,7 +115,13 @@ def test_the_command_of_a_refusal_makes_a_picture_that_is_read(name: str, tmp_pa
     assert done.returncode == 0, done.stderr
     pixels = read_picture(out, background="white").pixels
     assert pixels.shape[:2] in ((24, 32), (23, 29))
-    if name in ("deep.png", "deep.tif", "deep.ppm", "big-endian-bigtiff.tif", "extra-channel.tif", "picture.pam"):
+    if name.startswith("extra") or name in (
+        "deep.png",
+        "deep.tif",
+        "deep.ppm",
+        "big-endian-bigtiff.tif",
+        "picture.pam",
+    ):
         assert np.abs(pixels.astype(int) - PIXELS).max() <= 1
 
 

@@ -179,6 +179,7 @@ def test_a_tiff_that_is_cut_off_is_damage(options: dict[str, Any], capfd: pytest
     for share in (0.1, 0.5, 0.9):
         with refused(CorruptImageError):
             read_picture(data[: int(share * len(data))])
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("lost", ["left out", "without a place"])

@@ -27,7 +27,7 @@ def add_downscale_options(parser: argparse.ArgumentParser) -> None:
     group = _group(parser)
     group.add_argument("--lr-codec", help="h264-lossless, or ffv1 for archives; both keep every pixel (default: "
                        "h264-lossless, by x264, which is under the GPL)")  # fmt: skip
-    group.add_argument("--lr-preset", help="of h264-lossless, from ultrafast to medium: smaller files, slower (default: "
+    group.add_argument("--lr-preset", help="of h264-lossless, ultrafast to medium: smaller files, but slower (default: "
                        "ultrafast)")  # fmt: skip
     group.add_argument("--start", type=float, metavar="SECONDS", help="begin there (default: 0)")
     group.add_argument("--duration", type=float, metavar="SECONDS", help="take so much (default: to the end)")
@@ -150,9 +150,7 @@ def _run(
         if result.damaged:
             note(f"bdflow: note: {plural(result.damaged, 'frame')} of {args.input} damaged or missing")
         if result.retimed:
-            note(
-                f"bdflow: note: {plural(result.retimed, 'frame')} of {args.input} had no timestamp, or one that went back"
-            )
+            note(f"bdflow: note: {plural(result.retimed, 'frame')} of {args.input} had no timestamp of its own")
     return InputError.exit_code if result.damaged else 0
 
 

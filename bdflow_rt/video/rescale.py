@@ -108,7 +108,8 @@ def downscale_video(
     settings = {
         "direction": "downscale", "source": fingerprint(source), "model": rescaler.card.id,
         "identity": rescaler.card.packet_identity.hex(), "lr_codec": lr_codec, "lr_preset": lr_preset,
-        "start": start, "duration": duration, "z": [policy.temperature, policy.seed], "refine": refine, "pyav": av.__version__,
+        "start": start, "duration": duration, "z": [policy.temperature, policy.seed], "refine": refine,
+        "pyav": av.__version__,
     }  # fmt: skip
     with AvSource(source, span=span, strict=strict, max_pixels=rescaler.max_pixels) as frames:
         interface, info = rescaler.card.interface, frames.info

@@ -26,7 +26,7 @@ EVERYONES = {"errors", "files", "install", "options", "cache", "fork", "quiet", 
 """What every unit may import, these only one another."""
 CORE = {
     "interop", "metrics", "picture", "zoo", "kernels", "models", "packet", "containers", "engines", "engines.torch",
-    "runtime", "runtime.refine", "rescaler", "export", "training", "evaluate",
+    "runtime", "runtime.refine", "rescaler", "video", "export", "training", "evaluate",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     **{unit: set() for unit in EVERYONES},
@@ -43,9 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": {"engines", "packet", "zoo", "interop", "picture"},
     "runtime.refine": {"engines", "zoo", "picture", "runtime", "models", "metrics", "engines.torch"},
     "rescaler": {"runtime", "containers", "engines", "zoo", "packet", "picture"},
+    "video": {"rescaler", "runtime", "containers", "kernels", "zoo", "packet", "picture"},
     "export": {"models", "engines", "zoo"},
     "training": {"models", "kernels", "metrics", "zoo", "interop"},
-    "evaluate": {"rescaler", "metrics", "engines", "zoo", "packet", "picture", "containers", "interop"},
+    "evaluate": {"rescaler", "metrics", "engines", "zoo", "packet", "picture", "containers", "interop", "video"},
     "bench": CORE,
     "cli": CORE | {"bench"},
     "tools": CORE | {"bench", "cli"},
@@ -97,7 +98,7 @@ HOMES: dict[str, set[str]] = {
     "tensorrt_rtx": set(),
     "nvidia": set(),
     "pycuda": set(),
-    "av": set(),
+    "av": {"video"},
     "simplejpeg": set(),
     "tqdm": set(),
 }
@@ -330,6 +331,7 @@ ARCHITECTURE_FREE = (
     "runtime",
     "rescaler",
     "options",
+    "video",
     "evaluate",
     "export",
     "cli",

@@ -312,8 +312,8 @@ def test_unsuitable_frames_raise(frames, multiple, error, message):
         ((1, 4, 4), (1, 2, 2, 3), {}, ShapeError, r"\(N, h, w, 2\)"),
         ((1, 4, 4, 1), (1, 2, 2, 2), {}, ShapeError, r"luma has shape \(1, 4, 4, 1\)"),
         ((1, 0, 4), (1, 0, 2, 2), {}, EmptyImageError, "luma"),
-        ((1, 4, 4), (1, 2, 2, 2), {"matrix": "bt2020"}, ArgumentError, "'bt2020'; it must be 'bt601' or 'bt709'"),
-        ((1, 4, 4), (1, 2, 2, 2), {"levels": "tv"}, ArgumentError, "'tv'; it must be 'limited' or 'full'"),
+        ((1, 4, 4), (1, 2, 2, 2), {"matrix": "bt2100"}, ArgumentError, "'bt2100'; it must be one of 'bt601', 'bt709', 'bt2020'"),
+        ((1, 4, 4), (1, 2, 2, 2), {"levels": "tv"}, ArgumentError, "'tv'; it must be one of 'limited', 'full'"),
         ((1, 4, 4), (1, 2, 2, 2), {"multiple": 6}, ArgumentError, "multiple is 6"),
     ],
 )

@@ -20,7 +20,7 @@ ROW = re.compile(r"\| BT\.(\d+) \| (\w+) \| ([\d ]+) \| ([\d ]+) \| ([\d, ]+) \|
 
 
 def constants(front: NV12) -> tuple[Fraction, Fraction, Fraction, int, int, int]:
-    kr, kb = {"bt601": ("0.299", "0.114"), "bt709": ("0.2126", "0.0722")}[front.matrix]
+    kr, kb = {"bt601": ("0.299", "0.114"), "bt709": ("0.2126", "0.0722"), "bt2020": ("0.2627", "0.0593")}[front.matrix]
     offset, luma, chroma = {"limited": (16, 219, 224), "full": (0, 255, 255)}[front.levels]
     return Fraction(kr), 1 - Fraction(kr) - Fraction(kb), Fraction(kb), offset, luma, chroma
 
@@ -36,7 +36,7 @@ def clamp(value: Fraction) -> Fraction:
 
 def test_the_page_s_example_is_what_the_code_makes() -> None:
     rows = ROW.findall((ROOT / "spec/colour.md").read_text())
-    assert len(rows) == 5
+    assert len(rows) == 6
     for matrix, levels, luma, chroma, pixels, luma_again, chroma_again in rows:
         front = NV12(f"bt{matrix}", levels)
         y, c, rgb, y2, c2 = (
@@ -94,7 +94,7 @@ def test_colours_of_a_photograph_do_not_wander(front: NV12) -> None:
 
 
 def test_other_matrices_and_levels_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="matrix is 'bt2020'"):
-        NV12("bt2020")
+    with pytest.raises(ArgumentError, match="matrix is 'bt2100'"):
+        NV12("bt2100")
     with pytest.raises(ArgumentError, match="levels is 'tv'"):
         NV12("bt709", "tv")

@@ -41,9 +41,9 @@ def open_input(path: PathLike) -> Iterator[BinaryIO]:
         status = os.stat(name)
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-            raise MissingFileError(f"'{name}' is {kind}; the name of a picture file is needed.")
+            raise MissingFileError(f"'{name}' is {kind}; the name of a file is needed.")
         if status.st_size == 0:
-            raise CorruptImageError(f"'{name}' is empty (0 bytes); get the picture again from where it was made.")
+            raise CorruptImageError(f"'{name}' is empty (0 bytes); get it again from where it was made.")
         file = open(name, "rb")  # noqa: SIM115 - closed below; opening and reading fail with different messages
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise _typed(name, error) from error

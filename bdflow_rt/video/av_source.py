@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -9,7 +10,7 @@ from typing import Any
 
 import av
 
-from bdflow_rt.errors import CorruptVideoError, UnsupportedVideoError, plural, shorten
+from bdflow_rt.errors import CorruptVideoError, UnsupportedVideoError, plural
 from bdflow_rt.files import PathLike, as_path
 from bdflow_rt.options import DEFAULT_MAX_PIXELS, check_area, check_max_pixels
 from bdflow_rt.video.clock import Clock, Span
@@ -23,8 +24,10 @@ from bdflow_rt.video.convert import (
     turned,
 )
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket, VideoInfo
-from bdflow_rt.video.opened import choose_stream, cover_of, extras_of, is_cover, open_video, typed_errors
+from bdflow_rt.video.opened import choose_stream, cover_of, extras_of, is_cover, open_video, reason, typed_errors
 
+_REORDERED = 64
+"""More frames than any decoder holds back."""
 _SHORT_S = Fraction(1, 2)
 """Seconds before the end that its header states, at which a file may end without being called cut off."""
 
@@ -62,10 +65,12 @@ class AvSource:
             self._stream = choose_stream(self._container, self.problems, name=self._name)
             self.extras = extras_of(self._container, self.problems, name=self._name)
             self.decoder_reason = f"it decodes {self._stream.codec_context.name}, as nearly every codec"
+            self._is_in_order = self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
             width, height = self._stream.width, self._stream.height
             check_area(f"{self._name} has frames of", width, height, max_pixels=max_pixels)
             self._stream.thread_type = "AUTO"
             self._seen = 0  # packets of the video
+            self._dts: deque[int] = deque(maxlen=_REORDERED)  # of those whose frames have not come
             self._end = Fraction(0)  # of all packets, in seconds
             self._items = self._decoded()
             self._ahead: list[TrackPacket] = []
@@ -101,7 +106,7 @@ class AvSource:
             self._check_same(item)
             if item.is_corrupt:
                 self._damage(f"a frame at {self._time_of(item)} was decoded from damaged data")
-            timed = clock.of(item.pts, item.duration)
+            timed = clock.of(self._pts_of(item), item.duration)
             if clock.is_over:
                 return
             if timed is not None:
@@ -128,12 +133,14 @@ class AvSource:
             except StopIteration:
                 return
             except (av.error.FFmpegError, ValueError) as error:
-                self._damage(f"it cannot be read on ({shorten(error)})")
+                self._damage(f"it cannot be read on ({reason(error)})")
                 return
             index = packet.stream.index
             if index == self._stream.index:
                 self._note_end(packet)
                 self._seen += packet.size > 0
+                if packet.size and packet.dts is not None:
+                    self._dts.append(packet.dts)
                 yield from self._frames_of(packet)
             elif packet.size and index in covers:
                 cover = cover_of(covers[index], bytes(packet))
@@ -143,16 +150,22 @@ class AvSource:
                 self._note_end(packet)
                 yield TrackPacket(tracks[index], packet)
 
+    def _pts_of(self, frame: av.VideoFrame) -> int | None:
+        """The timestamp of a frame. AVI has none but the order of packets, which FFmpeg takes for that of frames."""
+        if not self._is_in_order:
+            return frame.pts
+        return self._dts.popleft() if self._dts else None
+
     def _frames_of(self, packet: Any) -> list[av.VideoFrame]:
         try:
             return list(packet.decode())
         except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError, av.error.NotImplementedError) as error:
             raise UnsupportedVideoError(
-                f"{self._name} has video of a kind that is not decoded here ({shorten(error)}); convert it to H.264 "
+                f"{self._name} has video of a kind that is not decoded here ({reason(error)}); convert it to H.264 "
                 "first."
             ) from error
         except (av.error.FFmpegError, ValueError) as error:
-            self._damage(f"the data of a frame does not decode ({shorten(error)})")
+            self._damage(f"the data of a frame does not decode ({reason(error)})")
             return []
 
     def _first_frame(self) -> av.VideoFrame:

@@ -51,13 +51,7 @@ class TrackCodec:
 
 
 def lr_track(codec: LrCodec, preset: LrPreset) -> tuple[str, str, dict[str, str]]:
-    """Encoder, pixel format and options of a lossless LR track.
-
-    Raises:
-        ArgumentError: another codec or preset.
-    """
-    check_choice("lr_codec", codec, get_args(LrCodec))
-    check_choice("lr_preset", preset, get_args(LrPreset))
+    """Encoder, pixel format and options of a lossless LR track."""
     if codec == "ffv1":
         return "ffv1", "bgr0", dict(_FFV1)
     return "libx264rgb", "rgb24", {"qp": "0", "preset": preset, "g": str(_GOP)}

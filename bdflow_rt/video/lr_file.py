@@ -86,7 +86,6 @@ def lr_writer(
 
     Raises:
         UnwritableOutputError, DiskFullError: it cannot be written.
-        ArgumentError: another codec or preset.
     """
     height, width = header.lr_size
     rows, columns = track_size(header)

@@ -76,14 +76,15 @@ def extras_of(container: InputContainer, problems: Problems, *, name: str) -> Ex
         for stream in container.streams
         if isinstance(stream, av.stream.AttachmentStream) and (data := stream.data) is not None
     ]
-    others = sorted({stream.type for stream in container.streams if stream.type in ("data", "unknown")})
-    if others:
-        problems.say(f"{name} has tracks of {' and '.join(others)} that no container here can hold; they stay behind.")
+    chapters = container.chapters()
+    others = [stream.type for stream in container.streams if stream.type in ("data", "unknown")]
+    if len(others) > bool(chapters):  # MP4 keeps the titles of chapters in one of them
+        problems.say(f"{name} has tracks of {' and '.join(sorted(set(others)))}, which stay behind.")
     return Extras(
         tracks=[
             Track(index, stream) for index, stream in enumerate(one for one in container.streams if one.type in _KEPT)
         ],
-        chapters=container.chapters(),
+        chapters=chapters,
         metadata={key: value for key, value in container.metadata.items() if not key.upper().startswith(_OWN_TAGS)},
         attachments=attachments,
     )
@@ -93,6 +94,11 @@ def cover_of(stream: VideoStream, data: bytes) -> Attachment | None:
     """A cover picture as the attachment that Matroska makes of it; None for another kind of picture."""
     known = _COVER_TYPES.get(stream.codec_context.name)
     return None if known is None else Attachment(f"cover.{known[0]}", known[1], data)
+
+
+def reason(error: Exception) -> str:
+    """Why FFmpeg failed, without its number and the name of the file."""
+    return shorten(getattr(error, "strerror", None) or error)
 
 
 @contextmanager
@@ -108,9 +114,9 @@ def typed_errors(name: str) -> Iterator[None]:
         raise
     except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError, NotImplementedError) as error:
         raise UnsupportedVideoError(
-            f"{name} has video of a kind that is not decoded here ({shorten(error)}); convert it to H.264 first."
+            f"{name} has video of a kind that is not decoded here ({reason(error)}); convert it to H.264 first."
         ) from error
     except (av.error.FFmpegError, ValueError, UnicodeDecodeError) as error:
         raise CorruptVideoError(
-            f"{name} is damaged or cut off ({shorten(error)}). Get the video again from where it was made."
+            f"{name} is damaged or cut off ({reason(error)}). Get the video again from where it was made."
         ) from error

@@ -57,7 +57,7 @@ def remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *, 
     ):
         sink.metadata.update(source.metadata)
         video, *others = _streams(source)
-        outputs: dict[int, Any] = {video.index: sink.add_stream_from_template(video)}
+        outputs: dict[int, Any] = {video.index: sink.add_stream_from_template(video, opaque=True)}
         outputs[video.index].time_base = time_base
         outputs[video.index].metadata.update(video.metadata)
         for stream in others:

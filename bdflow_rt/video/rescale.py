@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import av
 
-from bdflow_rt.errors import ArgumentError, CorruptVideoError, OutputExistsError, ResumeError
+from bdflow_rt.errors import (
+    ArgumentError,
+    BdflowError,
+    CorruptVideoError,
+    OutputError,
+    OutputExistsError,
+    ResumeError,
+    check_choice,
+)
 from bdflow_rt.files import PathLike, as_path, check_output, sync_folder
 from bdflow_rt.packet import Packet, PacketHeader, StreamHeader, ZPolicy
 from bdflow_rt.video.av_source import AvSource
@@ -103,6 +112,8 @@ def downscale_video(
         ArgumentError: an option is not allowed.
     """
     span = Span(start, duration)
+    check_choice("lr_codec", lr_codec, get_args(LrCodec))
+    check_choice("lr_preset", lr_preset, get_args(LrPreset))
     path = _checked_target(source, target, (MATROSKA,), resume=resume, overwrite=overwrite)
     policy = z or ZPolicy()
     settings = {
@@ -269,8 +280,12 @@ class _Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.writer.abort()
+        if kind is None:
+            return
+        if issubclass(kind, Exception):
+            with suppress(OutputError):
+                self.writer.close()
+        self.writer.abort()
 
     def is_kept(self) -> bool:
         """Whether the next frame to be begun is there already."""
@@ -319,7 +334,16 @@ def _in_order(
     """Each item with the job that `begin` starts for it, if it is a frame; jobs start `ahead` of what is given."""
     waiting: deque[tuple[Any, Any]] = deque()
     running = 0
-    for item in items:
+    failure: BdflowError | None = None
+    source = iter(items)
+    while True:
+        try:
+            item = next(source)
+        except StopIteration:
+            break
+        except BdflowError as error:  # what was begun before it is good
+            failure = error
+            break
         job = begin(item) if isinstance(item, kind) else None
         waiting.append((item, job))
         running += job is not None
@@ -328,6 +352,8 @@ def _in_order(
             running -= first[1] is not None
             yield first
     yield from waiting
+    if failure is not None:
+        raise failure
 
 
 def _packet(frame: LrFrame, header: StreamHeader) -> Packet:

@@ -1,0 +1,147 @@
+"""Frames of clips through PyAV: which, when, upright; and what is refused, by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdflow_rt.errors import ArgumentError, BdflowError, CorruptVideoError, ImageTooLargeError, UnsupportedVideoError
+from bdflow_rt.video.av_source import AvSource
+from bdflow_rt.video.clock import Span
+from bdflow_rt.video.frames import Frame, TrackPacket
+from tests.video.clips import CLIPS, Clips, frame_number
+
+REFUSED: dict[str, tuple[type[BdflowError], str]] = {
+    "pq": (UnsupportedVideoError, "HDR video (PQ)"),
+    "hlg": (UnsupportedVideoError, "HDR video (HLG)"),
+    "interlaced": (UnsupportedVideoError, "is interlaced"),
+    "audio_only": (CorruptVideoError, "has no video track"),
+    "cut_before_index": (CorruptVideoError, "damaged or cut off"),
+    "no_frames_avi": (CorruptVideoError, "no frame that can be decoded"),
+    "no_frames_y4m": (CorruptVideoError, "no frame that can be decoded"),
+    "no_frames_mkv": (CorruptVideoError, "damaged or cut off"),
+    "no_frames_mp4": (CorruptVideoError, "no video track"),
+    "sound_without_frames": (CorruptVideoError, "no frame that can be decoded"),
+    "unknown_codec_mp4": (UnsupportedVideoError, "a codec that is not known here"),
+    "unknown_codec_mkv": (UnsupportedVideoError, "a codec that is not known here"),
+    "huge_y4m": (CorruptVideoError, "damaged or cut off"),
+    "huge_mkv": (CorruptVideoError, "no frame that can be decoded"),
+    "large_y4m": (CorruptVideoError, "no frame that can be decoded"),
+    "size_lie": (CorruptVideoError, "no frame that can be decoded"),
+    "text": (CorruptVideoError, "is no video of a kind that is known"),
+    "size_change_h264": (UnsupportedVideoError, "changes its size from 96 x 64 to 160 x 96"),
+    "size_change_ts": (UnsupportedVideoError, "at 0.500 s"),
+    "size_change_mkv": (UnsupportedVideoError, "at 0.500 s"),
+    "size_change_webm": (UnsupportedVideoError, "scale=96:64"),
+}
+DAMAGED = {name for name in CLIPS if name.startswith(("cut_m", "corrupt"))}
+SOUND = sorted(set(CLIPS) - set(REFUSED) - DAMAGED - {"empty"})
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*bits per sample|.*stay behind|.*is damaged|.*no timestamps|.*video tracks"
+)
+
+
+def read(path: Path, **options: Any) -> tuple[list[Frame], list[TrackPacket], AvSource]:
+    """Everything that comes out of a clip."""
+    with AvSource(path, **options) as source:
+        items = list(source)
+    frames = [item for item in items if isinstance(item, Frame)]
+    return frames, [item for item in items if isinstance(item, TrackPacket)], source
+
+
+def hashes(packets: list[TrackPacket]) -> Counter[str]:
+    """How often each content of a packet comes. MP4 fills gaps between subtitles with packets of its own."""
+    return Counter(hashlib.sha256(bytes(one.packet)).hexdigest() for one in packets)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_every_frame_comes_once_upright_and_at_its_time(clips: Clips, name: str) -> None:
+    path, facts = clips[name]
+    frames, packets, source = read(path)
+    assert [frame_number(frame.pixels) for frame in frames] == list(facts.numbers)
+    if name not in ("no_timestamps", "b_frames_avi", "backward"):
+        assert facts.time_base is not None
+        expected = [(pts or 0) * facts.time_base for pts in facts.pts]
+        assert [frame.pts * source.info.time_base for frame in frames] == expected
+        assert source.problems.retimed == 0
+    assert hashes(packets) >= Counter(one for track in facts.packets.values() for one in track)
+    assert source.problems.damaged == 0
+    assert source.info.pixel_aspect == (facts.pixel_aspect or 1)
+
+
+@pytest.mark.parametrize("name", ["no_timestamps", "b_frames_avi", "backward"])
+def test_frames_without_a_usable_time_get_one_that_ascends(clips: Clips, name: str) -> None:
+    path, _ = clips[name]
+    frames, _, source = read(path)
+    times = [frame.pts for frame in frames]
+    assert all(after > before for before, after in pairwise(times))
+    assert (source.problems.retimed > 0) == (name != "b_frames_avi")
+    assert any("no timestamps" in notice for notice in source.problems.notices) == (name == "no_timestamps")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_unaltered_is_refused_by_name(clips: Clips, name: str) -> None:
+    path, _ = clips[name]
+    kind, words = REFUSED[name]
+    with pytest.raises(kind) as caught:
+        read(path)
+    assert words in str(caught.value)
+    assert len(str(caught.value).replace(str(path), "")) < 300
+
+
+@pytest.mark.parametrize("name", sorted(DAMAGED))
+def test_damage_is_counted_and_said_and_the_rest_comes(clips: Clips, name: str) -> None:
+    path, facts = clips[name]
+    frames, _, source = read(path)
+    assert source.problems.damaged > 0
+    assert any("is damaged" in notice for notice in source.problems.notices)
+    assert len(frames) >= facts.frames - len(facts.damaged) - facts.cut
+    with pytest.raises(CorruptVideoError, match="is damaged"):
+        read(path, strict=True)
+
+
+def test_a_wrong_ending_does_not_matter(clips: Clips) -> None:
+    path, facts = clips["misnamed"]
+    assert path.suffix == ".png"
+    assert len(read(path)[0]) == facts.frames
+
+
+def test_frames_above_max_pixels_are_refused(clips: Clips) -> None:
+    with pytest.raises(ImageTooLargeError, match="96 x 64"):
+        read(clips["h264"][0], max_pixels=96 * 64 - 1)
+
+
+def test_a_playlist_is_never_followed(clips: Clips, tmp_path: Path) -> None:
+    """FFmpeg takes texts like these for lists of other files and of addresses."""
+    target = clips["mpeg_ts"][0]
+    for text in (f"#EXTM3U\n#EXTINF:1,\n{target}\n", f"ffconcat version 1.0\nfile '{target}'\n"):
+        (tmp_path / "list.mp4").write_text(text)
+        with pytest.raises(CorruptVideoError, match="is no video"):
+            AvSource(tmp_path / "list.mp4")
+
+
+@pytest.mark.parametrize(("start", "duration"), [(0.5, None), (0.25, 0.25), (0.0, 0.3), (0.99, 5.0)])
+def test_a_part_has_the_frames_of_that_time_and_starts_near_0(
+    clips: Clips, start: float, duration: float | None
+) -> None:
+    path, facts = clips["everything"]
+    whole, _, source = read(path)
+    part, packets, _ = read(path, span=Span(start, duration))
+    base = source.info.time_base
+    end = float("inf") if duration is None else start + duration
+    expected = [frame for frame in whole if start <= float(frame.pts * base) < end]
+    assert [frame_number(one.pixels) for one in part] == [frame_number(one.pixels) for one in expected]
+    assert [one.pts for one in part] == [one.pts - round(start / base) for one in expected]
+    assert len(packets) < sum(map(len, facts.packets.values()))
+
+
+@pytest.mark.parametrize(("start", "duration"), [(-1, None), (0, 0), (float("nan"), None), ("1", None), (0, -2)])
+def test_times_that_are_none_are_refused(start: Any, duration: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"(start|duration) is"):
+        Span(start, duration)

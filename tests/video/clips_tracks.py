@@ -93,10 +93,7 @@ def _write(path: Path, extras: _Extras, special: str) -> ClipFacts:
             written = list(audio_packets(stream, audio))
             packets[stream.index] = digests(written)
             languages[stream.index] = audio.language
-            start = Fraction(audio.start + _PRIMING[audio.codec], SAMPLE_RATE)
-            # MP4 keeps a late start in milliseconds.
-            late = path.suffix == ".mp4" and start > 0
-            starts[stream.index] = start // MILLISECOND * MILLISECOND if late else start
+            starts[stream.index] = Fraction(audio.start + _PRIMING[audio.codec], SAMPLE_RATE)
             output.mux(written)
         if subtitles is not None:
             packets[subtitles.index] = _mux_subtitles(output, subtitles, extras.subtitles)

@@ -20,7 +20,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from tests.video import clips_tracks
-from tests.video.clip_writer import EXACT, ClipFacts, ColourTags
+from tests.video.clip_writer import EXACT, MILLISECOND, ClipFacts, ColourTags
 from tests.video.clips import CLIPS, Clips, draw_frame, frame_number
 
 LEAST_PSNR = 31
@@ -159,10 +159,10 @@ def compare_beside_damage(reading: Reading, facts: ClipFacts) -> None:
 
 
 def display_matrix(frame: Any) -> tuple[int, ...]:
-    data = [bytes(data) for data in frame.side_data if data.type == Type.DISPLAYMATRIX]
-    if not data:
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
         return TURNED[0, False]
-    a, b, _, c, d, *_ = (value >> 16 for value in struct.unpack("<9i", data[0]))
+    a, b, _, c, d, *_ = (value >> 16 for value in struct.unpack("<9i", bytes(data)))
     return a, b, c, d
 
 
@@ -184,19 +184,20 @@ def test_other_tracks_are_those_that_the_clip_claims(clips: Clips, name: str) ->
     path, facts = clips[name]
     with av.open(str(path)) as clip:
         packets = [packet for packet in clip.demux() if packet.size and packet.stream.type in ("audio", "subtitle")]
-        digests: dict[int, list[str]] = {index: [] for index in facts.packets}
+        digests: dict[int, list[str]] = {}
         starts: dict[int, Fraction] = {}
         for packet in packets:
             assert packet.pts is not None
             starts.setdefault(packet.stream_index, packet.pts * packet.time_base)
             # An MP4 has empty subtitles between those that say something.
             if bytes(packet) != b"\0\0":
-                digests[packet.stream_index].append(hashlib.sha256(bytes(packet)).hexdigest())
+                digests.setdefault(packet.stream_index, []).append(hashlib.sha256(bytes(packet)).hexdigest())
         assert {index: tuple(hashes) for index, hashes in digests.items()} == facts.packets
         for index, start in facts.starts.items():
             time_base = clip.streams[index].time_base
             assert time_base is not None
-            assert abs(starts[index] - start) <= time_base / 2
+            # FFmpeg 8 keeps the start of a late track in whole milliseconds.
+            assert abs(starts[index] - start) <= (MILLISECOND if start > 0 else time_base / 2)
         assert {index: clip.streams[index].language for index in facts.languages} == facts.languages
 
 

@@ -1,4 +1,4 @@
-"""`bdflow export MODEL`: the inference graphs of a model as ONNX."""
+"""`bdflow export MODEL`: the inference graphs of a model as ONNX, or with `--vsmlrt` the one that vs-mlrt takes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import pathlib
 
 from bdflow_rt.cli.output import note, print_json
-from bdflow_rt.errors import ModelExistsError
-from bdflow_rt.zoo import find_model
+from bdflow_rt.errors import ArgumentError, ModelExistsError
+from bdflow_rt.files import descriptor_of
+from bdflow_rt.zoo import ModelCard, find_model
 from bdflow_rt.zoo.registry import model_folders, zoo_folders
 
 
@@ -18,16 +19,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=pathlib.Path,
-        metavar="DIR",
-        help="folder to write graphs, weights and card to (default: a model folder's own; ./NAME@VERSION for a name)",
+        metavar="PATH",
+        help="folder to write graphs, weights and card to (default: a model folder's own; ./NAME@VERSION for a name); "
+        "with --vsmlrt the file (default: ./NAME@VERSION.vsmlrt.onnx)",
+    )
+    parser.add_argument(
+        "--vsmlrt",
+        action="store_true",
+        help="write the upscale direction alone, as one file that vs-mlrt runs in VapourSynth",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
+    card = find_model(args.model)
+    if args.vsmlrt:
+        return _export_vsmlrt(args, card)
+
     from bdflow_rt.export.onnx import export_model
 
-    card = find_model(args.model)
     folder = args.output or (None if _is_folder(args.model, card.folder) else pathlib.Path(card.id))
     if args.output is None and folder is not None and folder.resolve() == card.folder.resolve():
         raise ModelExistsError(
@@ -41,6 +51,30 @@ def run(args: argparse.Namespace) -> int:
     else:
         for path in files.values():
             note(f"wrote {path} ({pathlib.Path(path).stat().st_size:,} bytes)")
+    return 0
+
+
+def _export_vsmlrt(args: argparse.Namespace, card: ModelCard) -> int:
+    from bdflow_rt.export.vsmlrt import export_vsmlrt
+
+    output = args.output or pathlib.Path(f"{card.id}.vsmlrt.onnx")
+    if args.json and descriptor_of(output) == 1:
+        raise ArgumentError(
+            "--json prints on standard output, where the graph is to go; leave --json out, or name a file."
+        )
+    size_bytes = export_vsmlrt(card, output)
+    interface = card.interface
+    if args.json:
+        result = {"model": card.id, "output": str(output), "output_bytes": size_bytes, "scale": interface.scale}
+        print_json({**result, "max_level": interface.max_level, "halo": interface.halo})
+        return 0
+    note(f"wrote {output} ({size_bytes:,} bytes)")
+    if interface.bits:
+        note(f'clips: the LR in RGBS, and std.Expr(boundary, "x {interface.max_level} /", vs.GRAYS)')
+    else:
+        note("clip: the LR in RGBS; the model has no boundary map")
+    if interface.halo is not None:
+        note(f"tiles: exact with overlap={interface.halo}")
     return 0
 
 

@@ -13,6 +13,7 @@ import pytest
 from bdflow_rt.packet import Packet
 from bdflow_rt.quiet import import_quietly
 from bdflow_rt.rescaler import Rescaler
+from bdflow_rt.zoo import find_model
 from tests.cli.build import bdflow, contents, failed, succeeded
 from tests.support_models import DIRECTIONS
 
@@ -106,3 +107,54 @@ def test_another_model_in_the_folder_is_left_alone(zoo: Path, tmp_path: Path) ->
 def test_an_unknown_model_is_named(zoo: Path, tmp_path: Path, name: str) -> None:
     failed(bdflow("export", name, "-o", tmp_path / "made"), 6, "There is no model", "bdflow-x4@99")
     assert not (tmp_path / "made").exists()
+
+
+def test_for_vsmlrt_one_file_is_written_and_what_its_clips_must_be_is_said(zoo: Path, tmp_path: Path) -> None:
+    done = succeeded("export", "tiny-x2", "--vsmlrt", "-o", tmp_path / "up.onnx")
+    assert list(contents(tmp_path)) == ["up.onnx"]
+    assert f"wrote {tmp_path / 'up.onnx'} ({(tmp_path / 'up.onnx').stat().st_size:,} bytes)" in done.err
+    assert 'std.Expr(boundary, "x 3 /", vs.GRAYS)' in done.err  # it has 2 bits
+    halo = find_model("tiny-x2").interface.halo
+    assert f"overlap={halo}\n" in done.err
+    session = onnxruntime.InferenceSession(tmp_path / "up.onnx", providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {"input": np.zeros((1, 4, 9, 7), np.float32)})
+    assert output.shape == (1, 3, 18, 14)
+
+
+def test_for_vsmlrt_a_model_without_a_boundary_map_has_one_clip(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = succeeded("export", "plain", "--vsmlrt")
+    assert list(contents(tmp_path)) == ["plain@1.vsmlrt.onnx"]
+    assert "no boundary map" in done.err
+    assert "Expr" not in done.err
+
+
+def test_for_vsmlrt_json_says_what_the_clips_must_be(zoo: Path, tmp_path: Path) -> None:
+    done = succeeded("export", "tiny-x2", "--vsmlrt", "--json", "-o", tmp_path / "up.onnx")
+    assert done.err == ""
+    assert done.json == {
+        "model": "tiny-x2@1",
+        "output": str(tmp_path / "up.onnx"),
+        "output_bytes": (tmp_path / "up.onnx").stat().st_size,
+        "scale": 2,
+        "max_level": 3,
+        "halo": find_model("tiny-x2").interface.halo,
+    }
+
+
+def test_for_vsmlrt_an_earlier_graph_is_replaced_and_nothing_else(zoo: Path, tmp_path: Path) -> None:
+    succeeded("export", "plain", "--vsmlrt", "-o", tmp_path / "up.onnx")
+    succeeded("export", "tiny-x2", "--vsmlrt", "-o", tmp_path / "up.onnx")
+    assert find_model("tiny-x2").weights_sha256.encode() in (tmp_path / "up.onnx").read_bytes()
+    (tmp_path / "notes.txt").write_text("mine")
+    shutil.copy(zoo / "plain@1" / "upscale.onnx", tmp_path / "public.onnx")
+    (tmp_path / "folder").mkdir()
+    before = contents(tmp_path)
+    for name in ("notes.txt", "public.onnx"):
+        failed(bdflow("export", "plain", "--vsmlrt", "-o", tmp_path / name), 4, name, "choose another name")
+    failed(bdflow("export", "plain", "--vsmlrt", "-o", tmp_path / "folder"), 4, "is a folder")
+    failed(bdflow("export", "plain", "--vsmlrt", "-o", tmp_path / "none" / "up.onnx"), 4, "Create the folder")
+    failed(bdflow("export", "plain", "--vsmlrt", "--json", "-o", "/dev/stdout"), 2, "--json", "standard output")
+    assert contents(tmp_path) == before

@@ -16,11 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from bdflow_rt.metrics import psnr_y
+from bdflow_rt.containers import read_packet
+from bdflow_rt.metrics import psnr, psnr_y
 from tests.support import ROOT, photo
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -170,6 +173,29 @@ def test_onnx_runtime_gives_the_pixels_of_rescaler(tmp_path: Path) -> None:
     levels = [int(number) for number in re.findall(r"at most (\d+) levels", out)]
     assert len(levels) == 2
     assert max(levels) <= 1
+
+
+def test_a_video_comes_back_from_the_files_of_its_frames(tmp_path: Path) -> None:
+    out = run("08_opencv_video.py", tmp_path)
+    assert "240 x 180 -> 120 x 90" in out
+    assert "12 frames" in out
+    assert decibels(out)[0] > 38
+    first = read_packet(tmp_path / "example-out" / "first.png")
+    lr, boundary = (video(tmp_path / "example-out" / name) for name in ("lr.mkv", "boundary.mkv"))
+    assert np.array_equal(lr[0][:, :, ::-1], first.lr)
+    assert np.array_equal(boundary[0][:, :, 0], np.asarray(first.boundary))
+    originals, restored = (video(tmp_path / "example-out" / name) for name in ("clip.mkv", "restored.mkv"))
+    assert len(lr) == len(boundary) == len(originals) == len(restored) == 12
+    psnrs = [psnr(back, hr) for back, hr in zip(restored, originals, strict=True)]
+    assert decibels(out) == [round(float(np.mean(psnrs)), 2)]
+
+
+def video(path: Path) -> list[npt.NDArray[np.uint8]]:
+    """The frames of a file as OpenCV reads them, BGR."""
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (read := capture.read())[0]:
+        frames.append(np.asarray(read[1], np.uint8))
+    return frames
 
 
 @pytest.mark.slow

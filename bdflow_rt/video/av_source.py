@@ -24,7 +24,16 @@ from bdflow_rt.video.convert import (
     turned,
 )
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket, VideoInfo
-from bdflow_rt.video.opened import choose_stream, cover_of, extras_of, is_cover, open_video, reason, typed_errors
+from bdflow_rt.video.opened import (
+    choose_stream,
+    cover_of,
+    decoder_limit,
+    extras_of,
+    is_cover,
+    open_video,
+    reason,
+    typed_errors,
+)
 
 _REORDERED = 64
 """More frames than any decoder holds back."""
@@ -60,7 +69,7 @@ class AvSource:
         self._span, self._strict, self._max_pixels = span or Span(), strict, max_pixels
         self._name = f"'{as_path(path)}'"
         self.problems = Problems()
-        self._container = open_video(path)
+        self._container = open_video(path, max_pixels=max_pixels)
         try:
             self._stream = choose_stream(self._container, self.problems, name=self._name)
             self.extras = extras_of(self._container, self.problems, name=self._name)
@@ -69,6 +78,7 @@ class AvSource:
             width, height = self._stream.width, self._stream.height
             check_area(f"{self._name} has frames of", width, height, max_pixels=max_pixels)
             self._stream.thread_type = "AUTO"
+            self._stream.codec_context.options = decoder_limit(max_pixels)
             self._seen = 0  # packets of the video
             self._dts: deque[int] = deque(maxlen=_REORDERED)  # of those whose frames have not come
             self._end = Fraction(0)  # of all packets, in seconds

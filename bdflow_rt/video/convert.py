@@ -147,10 +147,10 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
         ValueError: it turns by no multiple of 90 degrees.
     """
     side_data: Any = frame.side_data
-    stored = next((bytes(one) for one in side_data if one.type is SideData.DISPLAYMATRIX), None)
+    stored = side_data.get(SideData.DISPLAYMATRIX)
     if stored is None:
         return 1, 0, 0, 1
-    a, b, _, c, d, *_ = _DISPLAY_MATRIX.unpack(stored[: _DISPLAY_MATRIX.size])
+    a, b, _, c, d, *_ = _DISPLAY_MATRIX.unpack(bytes(stored)[: _DISPLAY_MATRIX.size])
     signs = tuple((value > 0) - (value < 0) for value in (a, b, c, d))
     if sorted(map(abs, signs)) != [0, 0, 1, 1] or abs(signs[0]) != abs(signs[3]):
         raise ValueError(f"{a}, {b}, {c}, {d}")

@@ -43,7 +43,7 @@ from bdflow_rt.picture import UInt8Array
 from bdflow_rt.video.codecs import LrCodec, LrPreset, TrackCodec, grey_track, lr_track
 from bdflow_rt.video.convert import colour_of, to_picture
 from bdflow_rt.video.frames import Attachment, Extras, Problems, TrackPacket, VideoInfo
-from bdflow_rt.video.opened import extras_of, is_cover, open_video
+from bdflow_rt.video.opened import decoder_limit, extras_of, is_cover, open_video
 from bdflow_rt.video.part import PartWriter
 from bdflow_rt.zoo.card import ModelCard
 
@@ -133,7 +133,7 @@ def read_header(path: PathLike) -> StreamHeader:
     Raises:
         As `LrSource`.
     """
-    with open_video(path) as container:
+    with open_video(path, max_pixels=DEFAULT_MAX_PIXELS) as container:
         return _find_header(container, f"'{as_path(path)}'")
 
 
@@ -159,8 +159,9 @@ class LrSource:
     ) -> None:
         check_max_pixels(max_pixels)
         self._name, self._force, self._strict = f"'{as_path(path)}'", force, strict
+        self._max_pixels = max_pixels
         self.problems = Problems()
-        self._container = open_video(path)
+        self._container = open_video(path, max_pixels=max_pixels)
         try:
             self.header = _find_header(self._container, self._name)
             check_area(f"{self._name} restores to", self.header.width, self.header.height, max_pixels=max_pixels)
@@ -318,8 +319,9 @@ class LrSource:
                     f"{self._name} has lost its {what} track, without which it cannot be restored. Use the file as "
                     "downscale wrote it."
                 )
+            stream.codec_context.options = decoder_limit(self._max_pixels)
             if stream.codec_context.name == "ffv1":
-                stream.codec_context.options = {"err_detect": "crccheck+explode"}
+                stream.codec_context.options |= {"err_detect": "crccheck+explode"}
         return found[0], found[1]
 
     def _read_extras(self) -> Extras:

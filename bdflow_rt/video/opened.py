@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,15 +17,18 @@ from bdflow_rt.files import PathLike, as_path
 from bdflow_rt.video.frames import Attachment, Extras, Problems, Track
 
 _COVER_TYPES = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
+_PADDING_PIXELS = 1 << 16
 _KEPT = ("audio", "subtitle")
 _OWN_TAGS = ("BDFLOW_", "ENCODER", "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS")
 """Tags that a container writes itself, or that are of another file."""
 
 
-def open_video(path: PathLike) -> InputContainer:
+def open_video(path: PathLike, *, max_pixels: int) -> InputContainer:
     """Open a video file; its first bytes say of which kind it is, and no other parser is tried.
 
-    So a text that FFmpeg would take for a playlist, and follow to other files and hosts, is never read as one.
+    Frames of more than about `max_pixels` are not decoded, whatever they say of themselves: FFmpeg makes room for a
+    frame when it opens the file. A text that FFmpeg would take for a playlist, and follow to other files and hosts, is
+    not read.
 
     Raises:
         MissingFileError, UnreadableFileError, CorruptImageError: as `open_input`.
@@ -40,8 +44,16 @@ def open_video(path: PathLike) -> InputContainer:
         )
     with typed_errors(name):
         return av.open(
-            str(as_path(path)), format=format_name, options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            os.path.abspath(as_path(path)),
+            format=format_name,
+            options={"protocol_whitelist": "file", **decoder_limit(max_pixels)},
+            metadata_errors="replace",
         )
+
+
+def decoder_limit(max_pixels: int) -> dict[str, str]:
+    """An option of FFmpeg's decoders; what they count is padded."""
+    return {"max_pixels": str(max_pixels + max_pixels // 4 + _PADDING_PIXELS)}
 
 
 def choose_stream(container: InputContainer, problems: Problems, *, name: str) -> VideoStream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -256,25 +257,26 @@ class _Run:
         resume: bool,
     ) -> None:
         self._target, self._part = target, part_path(target)
-        self._leftover: Leftover | None = None
         self._kept: Iterator[list[Any]] = iter(())
         self.resumed_frames = self._asked = 0
         if resume and self._part.exists():
-            check_journal(target, settings)
             leftover = Leftover(self._part, tracks)
             if leftover.frames:
-                self._leftover, self._kept = leftover, leftover.packets()
-                self.resumed_frames = leftover.frames
-        write_journal(target, settings)
-        self._growing = self._part.with_suffix(".resumed.mkv") if self._leftover else self._part
+                check_journal(target, settings)
+                self._kept, self.resumed_frames = leftover.packets(), leftover.frames
+        self._growing = self._part.with_suffix(".resumed.mkv") if self.resumed_frames else self._part
         self.writer = writer(self._growing)
-        if self._leftover and self.writer.extradata != self._leftover.extradata:
+        # What is kept was coded by the same encoder as what will follow: one decoder begins for both.
+        begun = {**settings, "encoders": [hashlib.sha256(one).hexdigest() for one in self.writer.extradata]}
+        try:
+            if self.resumed_frames:
+                check_journal(target, begun)
+            else:
+                write_journal(target, begun)
+        except BaseException:
             self.writer.abort()
             self._growing.unlink(missing_ok=True)
-            raise ResumeError(
-                f"'{target}' cannot be continued: its encoder begins in another way than the one before, of another "
-                "release perhaps. Begin anew with overwrite=True (--overwrite)."
-            )
+            raise
 
     def __enter__(self) -> _Run:
         return self

@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import av
+from av.bitstream import BitStreamFilterContext
 
 from bdflow_rt.errors import ResumeError, describe
 from bdflow_rt.files import PathLike, write_atomically
@@ -18,6 +19,7 @@ from bdflow_rt.video.opened import is_cover
 
 _FORMAT = 1
 _BLOCK_BYTES, _BLOCKS = 1 << 20, 32
+_ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _MAX_JOURNAL_BYTES = 1 << 16
 
 
@@ -75,22 +77,25 @@ def check_journal(target: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
+def _as_encoded(stream: Any) -> Callable[[Any], list[Any]]:
+    """What gives a track's packets the form in which its encoder makes them: Matroska has another for two codecs."""
+    name = _ANNEX_B.get(stream.codec_context.name)
+    return (lambda packet: [packet]) if name is None else BitStreamFilterContext(name, stream).filter
+
+
 class Leftover:
     """The coded frames of an interrupted part file that can be kept: all before the last key frame of the first track.
 
     Args:
         path: of the part file.
         tracks: video tracks that it is to have.
-        name: of the target, for messages.
 
     Attributes:
         frames: how many can be kept, 0 where nothing can.
-        extradata: of each video track.
     """
 
     def __init__(self, path: Path, tracks: int) -> None:
         self._path, self._tracks = path, tracks
-        self.extradata: list[bytes] = []
         self.frames = self._count()
 
     def packets(self) -> Iterator[list[Any]]:
@@ -98,12 +103,14 @@ class Leftover:
         with self._opened() as container:
             videos = self._videos(container)
             waiting: list[deque[Any]] = [deque() for _ in videos]
+            filters = [_as_encoded(stream) for stream in videos]
             place = {stream.index: index for index, stream in enumerate(videos)}
             given = 0
             for packet in container.demux(*videos):
                 if not packet.size:
                     continue
-                waiting[place[packet.stream.index]].append(packet)
+                track = place[packet.stream.index]
+                waiting[track].extend(filters[track](packet))
                 while given < self.frames and all(waiting):
                     yield [queue.popleft() for queue in waiting]
                     given += 1
@@ -117,7 +124,6 @@ class Leftover:
                 videos = self._videos(container)
                 if len(videos) != self._tracks:
                     return 0
-                self.extradata = [bytes(stream.codec_context.extradata or b"") for stream in videos]
                 counts = [0] * len(videos)
                 place = {stream.index: index for index, stream in enumerate(videos)}
                 whole = latest = 0

@@ -1,4 +1,4 @@
-"""Ways out that messages name. A test runs those that Debian has, in version 12 as in newer ones.
+"""Ways out that messages name. A test runs them, with what Debian has in version 12 as in newer ones.
 
 IN and OUT stand for the user's files. ImageMagick's command is `convert` in Debian 12 and still there in ImageMagick 7.
 """
@@ -22,5 +22,10 @@ FROM_PART_OF_GIF = "convert 'IN[0]' +repage OUT.png"
 """ImageMagick: the pixels of a GIF that has fewer than its canvas."""
 FROM_JPEG_XL = "djxl IN OUT.png"
 """libjxl."""
-TO_LZW = "convert IN -compress LZW OUT.tif"
-"""ImageMagick: a TIFF of a compression that is not read here, where ImageMagick knows it."""
+FROM_RARE_JPEG = "jpeg IN OUT.ppm && convert OUT.ppm -depth 8 OUT.png"
+"""libjpeg-tools, a Debian package of its own, and ImageMagick: every kind of JPEG of ITU-T T.81."""
+TO_LZW = (
+    "pip install tifffile imagecodecs && python3 -c \"import tifffile as t; p=t.TiffFile('IN').pages[0]; "
+    "t.imwrite('OUT.tif', p.asarray(), compression='lzw', iccprofile=p.iccprofile)\""
+)
+"""A TIFF of a compression that is not read here; Debian's libtiff knows fewer of them, JPEG 2000 and JPEG XL not."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bdflow_rt.containers.advice import FROM_RARE_JPEG
 from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
 
 END_MARK = b"\xff\xd9"
@@ -26,7 +27,9 @@ _END, _SCAN, _APP0, _APP1, _APP2, _APP13, _APP14, _APP15, _COMMENT = (
     0xFE,
 )
 _WITHOUT_DATA = (0x01, *range(0xD0, 0xD9))
-_FRAMES = {kind for kind in range(0xC0, 0xD0) if kind not in (0xC4, 0xC8, 0xCC)}
+_DHP = 0xDE
+"""Stands before the frames of a hierarchical file, the first of which alone is a small picture."""
+_FRAMES = {_DHP, *(kind for kind in range(0xC0, 0xD0) if kind not in (0xC4, 0xC8, 0xCC))}
 _READABLE_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 """Baseline, extended and progressive, with Huffman or arithmetic coding; others are lossless or hierarchical."""
 _MARK = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
@@ -161,8 +164,8 @@ def _check_frame(kind: int, payload: bytes, name: str) -> None:
         return
     what = f"{bits}-bit" if kind in _READABLE_FRAMES else "lossless or hierarchical"
     raise UnsupportedImageError(
-        f"{name} is a {what} JPEG, which is not read here; save it as an 8-bit JPEG or PNG with the program "
-        "that made it."
+        f"{name} is a {what} JPEG, which is not read here; convert it to a PNG with Debian's packages libjpeg-tools "
+        f"and imagemagick, for example with: {FROM_RARE_JPEG}"
     )
 
 

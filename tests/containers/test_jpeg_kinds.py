@@ -114,10 +114,10 @@ def test_rgb_without_conversion_is_read_as_adobes_mark_says() -> None:
     assert np.abs(read_picture(data).pixels.astype(int) - pixels).max() <= 3
 
 
-@pytest.mark.parametrize("frame", [0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF])
+@pytest.mark.parametrize("frame", [0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xDE])
 def test_lossless_and_hierarchical_frames_are_refused_by_name(frame: int) -> None:
     data = encoded(PHOTO, "JPEG").replace(b"\xff\xc0\0\x11", bytes((0xFF, frame)) + b"\0\x11")
-    with refused(UnsupportedImageError, "lossless or hierarchical JPEG"):
+    with refused(UnsupportedImageError, "lossless or hierarchical JPEG", "libjpeg-tools"):
         read_picture(data)
 
 

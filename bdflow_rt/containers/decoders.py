@@ -64,6 +64,7 @@ class FileFacts:
         has_others: whether it has more frames or pages.
         has_packet: whether a packet is in it.
         metadata: the kinds that it has: "EXIF", "XMP", "IPTC", "resolution", "text".
+        is_cgbi: whether it is a PNG whose colours are stored as BGR, and multiplied by alpha.
     """
 
     colour: FileColour = field(default_factory=FileColour)
@@ -71,6 +72,7 @@ class FileFacts:
     has_others: bool = False
     has_packet: bool = False
     metadata: frozenset[str] = frozenset()
+    is_cgbi: bool = False
 
 
 def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> tuple[ImageFile, FileFacts]:
@@ -98,6 +100,8 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> tuple[Image
             prepare_tiff(image, name=name)
             image.info.pop("xmp", None)  # Pillow turns a TIFF by its tag while it decodes, and by XMP too
             facts = replace(facts, colour=_pillow_colour(image), metadata=tiff_metadata(image))
+        elif facts.is_cgbi:
+            _decode_as_cgbi(image)
         elif form.look is _nothing:
             _check_covered(image, name)
             exif = image.info.get("exif")
@@ -106,6 +110,13 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> tuple[Image
             is_animated = bool(getattr(image, "is_animated", False))
             facts = FileFacts(_pillow_colour(image), orientation, is_animated, metadata=metadata)
     return image, facts
+
+
+def _decode_as_cgbi(image: Any) -> None:
+    """Have an opened PNG of Apple's variant decode its colours from BGR, and from colours multiplied by alpha."""
+    decoder, extents, offset, stored = image.tile[0]
+    image._mode, stored = {"RGB": ("RGB", "BGR"), "RGBA": ("RGBa", "BGRa")}.get(stored, (image.mode, stored))
+    image.tile = [(decoder, extents, offset, stored)]
 
 
 def _check_covered(image: ImageFile, name: str) -> None:
@@ -178,8 +189,11 @@ def _nothing(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, Fi
 def _look_at_png(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:
     picture = scan_png(stream, name=name, max_pixels=max_pixels)
     orientation = exif_orientation(picture.exif)
-    facts = FileFacts(png_colour(picture), orientation, picture.is_animated, picture.has_packet, picture.metadata)
-    return picture.stream(stream), facts
+    facts = FileFacts(
+        png_colour(picture), orientation, picture.is_animated, picture.has_packet, picture.metadata, picture.is_cgbi
+    )
+    with typed_errors(name):
+        return picture.stream(stream), facts
 
 
 def _look_at_jpeg(stream: BinaryIO, name: str, max_pixels: int) -> tuple[BinaryIO, FileFacts]:

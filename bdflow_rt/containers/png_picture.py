@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from itertools import dropwhile, takewhile
 from typing import IO, BinaryIO
 
-from bdflow_rt.containers.advice import FROM_IPHONE_PNG
 from bdflow_rt.containers.chunks import (
     CHUNK_CRC,
     CHUNK_HEAD,
@@ -28,7 +27,7 @@ from bdflow_rt.containers.chunks import (
     chunk,
     chunk_heads,
 )
-from bdflow_rt.errors import CorruptImageError, UnsupportedImageError
+from bdflow_rt.errors import CorruptImageError
 from bdflow_rt.options import check_area
 from bdflow_rt.picture import MAX_ICC_BYTES
 
@@ -68,6 +67,8 @@ class PngPicture:
         has_packet: there is a chunk bdFL.
         unread: type of a chunk about colours that has a wrong CRC; empty where there is none.
         metadata: kinds of it that are in the file.
+        is_cgbi: it is of the variant in iPhone apps, which begins with a chunk CgBI: colours are stored as BGR, and
+            multiplied by alpha.
     """
 
     chunks: dict[bytes, bytes] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class PngPicture:
     has_packet: bool = False
     unread: bytes = b""
     metadata: frozenset[str] = frozenset()
+    is_cgbi: bool = False
     _pixels: tuple[int, int] = (0, 0)
     _frames: int = 0
     _pixels_are_a_frame: bool = False
@@ -86,9 +88,16 @@ class PngPicture:
         return self._frames > self._pixels_are_a_frame
 
     def stream(self, source: BinaryIO) -> BinaryIO:
-        """A PNG of nothing but what decoding its pixels takes."""
+        """A PNG of nothing but what decoding its pixels takes.
+
+        Raises:
+            ValueError, zlib.error: it is Apple's, and its pixels are damaged.
+        """
         head = [chunk(b"IHDR", self.chunks[b"IHDR"])]
         head += [chunk(kind, data) for kind in _OF_PIXELS if (data := self._of_pixels(kind)) is not None]
+        if self.is_cgbi:
+            pixels = _cgbi_as_zlib(source, Ihdr.parse(self.chunks[b"IHDR"]))
+            return io.BytesIO(b"".join((SIGNATURE, *head, chunk(b"IDAT", pixels), chunk(b"IEND", b""))))
         return io.BufferedReader(_Parts(source, SIGNATURE + b"".join(head), self._pixels, chunk(b"IEND", b"")))
 
     def _of_pixels(self, kind: bytes) -> bytes | None:
@@ -116,7 +125,6 @@ def scan_png(source: BinaryIO, *, name: str, max_pixels: int) -> PngPicture:
         CorruptImageError: no IHDR or no IDAT, damage in the order of the chunks or in one that pixels need, a file cut
             off before its pixels, or more chunks than an honest file has.
         ImageTooLargeError: more than `max_pixels`, whatever else is wrong.
-        UnsupportedImageError: the variant of PNG that Apple's tools write into apps.
     """
     picture = PngPicture()
     size = source.seek(0, os.SEEK_END)
@@ -171,11 +179,9 @@ def _look_at(
     picture: PngPicture, source: BinaryIO, kind: bytes, length: int, position: int, behind: int, name: str
 ) -> None:
     """Take note of one chunk, of `length` bytes, between two positions of the file."""
-    if kind == b"CgBI":
-        raise UnsupportedImageError(
-            f"{name} is a PNG in Apple's own variant (CgBI), as iPhone apps hold it; convert it on a Mac, for "
-            f"example with: {FROM_IPHONE_PNG}"
-        )
+    if not picture.chunks and kind == b"CgBI":
+        picture.is_cgbi = True
+        return
     if not picture.chunks and kind != b"IHDR":
         raise _damaged(name, f"it begins with a chunk {_name(kind)} instead of IHDR")
     start, end = picture._pixels
@@ -195,6 +201,8 @@ def _look_at(
         picture.has_packet = True
     elif kind[:1].isupper() and kind not in (b"IHDR", *_OF_PIXELS):
         raise _damaged(name, f"it has a critical chunk of unknown type {_name(kind)}")
+    elif kind in picture.chunks and kind in (b"IHDR", b"PLTE"):
+        raise _damaged(name, f"it has a second chunk {_name(kind)}")
     elif kind in picture.chunks or (start and kind not in _AFTER_PIXELS):
         return
     elif kind == b"IHDR" or kind in _LIMITS:
@@ -287,6 +295,21 @@ def _idat_chunks(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
     others_first = dropwhile(lambda head: head[0] != b"IDAT", chunk_heads(stream))
     for kind, length, _ in takewhile(lambda head: head[0] == b"IDAT", others_first):
         yield length, zlib.crc32(kind)
+
+
+def _cgbi_as_zlib(source: BinaryIO, ihdr: Ihdr) -> bytes:
+    """The pixels of a PNG of Apple's variant, a deflate stream without header and checksum, as a zlib stream."""
+    inflater, rows = zlib.decompressobj(-zlib.MAX_WBITS), bytearray()
+    most = _rows_bytes(ihdr) + _SPARE_BYTES
+    for length, crc in _idat_chunks(source):
+        data = source.read(length)
+        if source.read(CHUNK_CRC.size) != CHUNK_CRC.pack(zlib.crc32(data, crc)):
+            raise ValueError("the checksum of a chunk of its pixels is wrong")
+        if len(rows) < most:  # more is for `check_idat` to refuse
+            rows += inflater.decompress(data, most + 1 - len(rows))
+    if len(rows) <= most and not inflater.eof:
+        raise ValueError("its pixels are cut off")
+    return zlib.compress(rows, 0)
 
 
 def _damaged(name: str, problem: str) -> CorruptImageError:

@@ -150,10 +150,73 @@ def test_an_animation_is_refused_and_one_of_its_own_pixels_alone_is_not(frames: 
         read_picture(png.encode(*chunks))
 
 
-def test_the_variant_of_iphone_apps_is_named() -> None:
-    chunks = split(encoded(Image.fromarray(photo(5, 7, 1)), "PNG"))
-    with refused(UnsupportedImageError, "CgBI", "pngcrush -revert-iphone-optimizations IN OUT.png"):
-        read_picture(join([(b"CgBI", b"P\0 \2"), *chunks]))
+def as_apples(data: bytes) -> bytes:
+    """A PNG as Xcode's pngcrush writes it into apps: a chunk CgBI, BGR, colours times alpha, deflate without zlib."""
+    header, *others = split(data)
+    width, height, _, colour = struct.unpack(">IIBB", header[1][:10])
+    rows = zlib.decompress(b"".join(part for kind, part in others if kind == b"IDAT"))
+    samples = np.frombuffer(rows, np.uint8).reshape(height, -1)[:, 1:].reshape(height, width, -1).astype(int)
+    alpha = samples[..., 3:] if colour == 6 else 255
+    stored = samples.copy()
+    if colour in (2, 6):
+        stored[..., :3] = (samples[..., 2::-1] * alpha + 127) // 255
+    rows = np.hstack([np.zeros((height, 1), int), stored.reshape(height, -1)]).astype(np.uint8).tobytes()
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    pixels = deflate.compress(rows) + deflate.flush()
+    kept = [pair for pair in others if pair[0] not in (b"IDAT", b"IEND")]
+    return join([(b"CgBI", b"P\0 \2"), header, *kept, (b"IDAT", pixels[:100]), (b"IDAT", pixels[100:]), others[-1]])
+
+
+@pytest.mark.parametrize("colour", [0, 2, 3, 4, 6])
+def test_the_variant_of_iphone_apps_is_read(colour: int) -> None:
+    png = Png.random(colour, 8, 0)
+    assert np.array_equal(read_picture(as_apples(png.encode())).pixels, png.rgb())
+
+
+def test_a_transparent_picture_of_an_iphone_app_is_that_of_its_original() -> None:
+    png = Png.random(6, 8, 0)
+    png.samples[..., 3] = np.random.default_rng(1).integers(0, 256, png.samples.shape[:2])
+    data = as_apples(png.encode())
+    with refused(UnsupportedImageError, "transparent", "--background"):
+        read_picture(data)
+    expected = read_picture(png.encode(), background="#20c040").pixels.astype(int)
+    assert np.abs(read_picture(data, background="#20c040").pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize("damage", ["cut off", "flipped", "too few rows", "too many rows"])
+def test_damage_of_an_iphone_picture_is_named(damage: str) -> None:
+    data = as_apples(Png.random(6, 8, 0).encode())
+    if damage == "cut off":
+        data = data[:-60]
+    elif damage == "flipped":
+        data = data[:-60] + bytes([data[-60] ^ 1]) + data[-59:]
+    else:
+        chunks = split(data)
+        height = 24 if damage == "too few rows" else 1
+        bomb = zlib.compressobj(9, zlib.DEFLATED, -15)
+        rows = bytes(23 * 117 if damage == "too few rows" else 1 << 20)
+        header = struct.pack(">II", 29, height) + chunks[1][1][8:]
+        data = join([chunks[0], (b"IHDR", header), (b"IDAT", bomb.compress(rows) + bomb.flush()), chunks[-1]])
+    with refused(CorruptImageError, "damaged"):
+        read_picture(data)
+
+
+def test_16_bits_of_an_iphone_picture_are_refused() -> None:
+    header, *others = split(Png.random(6, 16, 0).encode())
+    pixels = zlib.decompress(b"".join(part for kind, part in others if kind == b"IDAT"))
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    raw = (b"IDAT", deflate.compress(pixels) + deflate.flush())
+    with refused(UnsupportedImageError, "16-bit PNG"):
+        read_picture(join([(b"CgBI", b"P\0 \2"), header, raw, others[-1]]))
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE"])
+@pytest.mark.parametrize("at", [2, -1])
+def test_a_second_header_or_palette_is_damage(kind: bytes, at: int) -> None:
+    chunks = split(Png.random(3, 8, 0).encode())
+    chunks.insert(at, next(pair for pair in chunks if pair[0] == kind))
+    with refused(CorruptImageError, f"second chunk {kind.decode()}"):
+        read_picture(join(chunks))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from bdflow_rt.containers import check_packet_path, write_packet
-    from bdflow_rt.containers.peek import has_packet
     from bdflow_rt.rescaler import Rescaler
 
     started = time.monotonic()
@@ -49,13 +48,13 @@ def run(args: argparse.Namespace) -> int:
     video.check_picture_options(args)
     output = output_path(args.output)
     check_packet_path(output)
-    if prepare_output(args, is_ours=has_packet):
+    if prepare_output(args):
         return print_left(args)
     with Rescaler.from_pretrained(args.model, engine_options(args)) as rescaler:
         picture = source.read_picture(background=args.background, colours=colours_of(args), max_pixels=args.max_pixels)
         progress = progress_callback(label="downscale", quiet=args.quiet)
         packet = rescaler.downscale(picture, refine=args.refine, progress=progress)
-        if is_left(args, is_ours=has_packet):
+        if is_left(args):
             return print_left(args)
         output_bytes = write_packet(output, packet)
         height, width = packet.lr.shape[:2]

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -104,12 +104,11 @@ def add_existing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-clobber", action="store_true", help="leave an output that exists, and do nothing")
 
 
-def prepare_output(args: argparse.Namespace, *, is_ours: Callable[[pathlib.Path], bool]) -> bool:
+def prepare_output(args: argparse.Namespace) -> bool:
     """Check before long work that the output can be written, and may be; whether it is to be left as it is.
 
     Args:
         args: `input`, `output`, `overwrite`, `no_clobber` and `json` of the command.
-        is_ours: whether a file that exists may be replaced without being asked for.
 
     Raises:
         ArgumentError: the output and the JSON document would both be on standard output.
@@ -121,14 +120,14 @@ def prepare_output(args: argparse.Namespace, *, is_ours: Callable[[pathlib.Path]
             "--json prints on standard output, where the picture is to go; leave --json out, or name a file."
         )
     # What is left as it is need not be writable; that it is the input is said all the same.
-    left = args.no_clobber and not _is_same(output, input_path(args.input)) and is_left(args, is_ours=is_ours)
+    left = args.no_clobber and not _is_same(output, input_path(args.input)) and is_left(args)
     if left:
         return True
     check_output(output, inputs=[input_path(args.input)])
-    return is_left(args, is_ours=is_ours)
+    return is_left(args)
 
 
-def is_left(args: argparse.Namespace, *, is_ours: Callable[[pathlib.Path], bool]) -> bool:
+def is_left(args: argparse.Namespace) -> bool:
     """Whether the output exists and --no-clobber leaves it; again right before it is written, for one made since.
 
     Raises:
@@ -139,8 +138,6 @@ def is_left(args: argparse.Namespace, *, is_ours: Callable[[pathlib.Path], bool]
         return False
     if args.no_clobber:
         return True
-    if is_ours(output):
-        return False
     raise OutputExistsError(
         f"'{output}' exists; give --overwrite to replace it, --no-clobber to leave it, or choose another name."
     )

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     options = engine_options(args)
     output = output_path(args.output)
     suffix = _suffix(output, args.format)
-    if prepare_output(args, is_ours=_nothing_is_ours):
+    if prepare_output(args):
         return print_left(args)
     packet = source.read_packet(max_pixels=args.max_pixels)
     height, width = packet.header.height, packet.header.width
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     with opened as rescaler:
         progress = progress_callback(label="upscale", quiet=args.quiet)
         pixels = rescaler.upscale(packet, z=z, force=args.force, progress=progress)
-        if is_left(args, is_ours=_nothing_is_ours):
+        if is_left(args):
             return print_left(args)
         picture = Picture(pixels, packet.header.colour.model, packet.icc_profile)
         output_bytes = write_picture(output, picture, quality=args.quality, suffix=suffix)
@@ -88,11 +88,6 @@ def run(args: argparse.Namespace) -> int:
         }
     print_result(args, result, f"{width} x {height}", rescaler)
     return 0
-
-
-def _nothing_is_ours(path: pathlib.Path) -> bool:
-    """Nobody can tell a restored picture from another one."""
-    return False
 
 
 def _suffix(output: pathlib.Path, format_name: str | None) -> str | None:

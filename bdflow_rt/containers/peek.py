@@ -13,9 +13,6 @@ from typing import BinaryIO
 
 from bdflow_rt.containers.chunks import MAX_CHUNKS, PACKET_CHUNK, SIGNATURE, chunk_heads
 from bdflow_rt.containers.header import MAX_HEADER_BYTES, decode_header, header_length
-from bdflow_rt.containers.source import open_input
-from bdflow_rt.errors import InputError
-from bdflow_rt.files import PathLike
 from bdflow_rt.packet import PacketHeader
 
 
@@ -32,15 +29,6 @@ class PacketSummary:
     header: PacketHeader
     size_bytes: int
     has_profile: bool
-
-
-def has_packet(path: PathLike) -> bool:
-    """Whether a file looks like one that `write_packet` wrote; what cannot be read does not."""
-    try:
-        with open_input(path) as stream:
-            return any(kind == PACKET_CHUNK for kind, _ in _before_pixels(stream))
-    except InputError:
-        return False
 
 
 def summarise(stream: BinaryIO) -> PacketSummary | None:

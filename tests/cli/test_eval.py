@@ -139,6 +139,7 @@ def test_what_is_left_out_is_said_on_stderr_in_one_line_each(zoo: Path, folder: 
         (line,) = (line for line in lines if words[0] in line)
         assert all(word in line for word in words)
     assert len(lines) == 4
+    assert "their path" not in done.err
     assert succeeded("eval", folder, *form, "--quiet").err == ""
 
 
@@ -275,7 +276,7 @@ def test_the_border_is_measured_alone(zoo: Path, tmp_path: Path) -> None:
     result = succeeded("eval", tmp_path / "in", "--json").json
     for one in result["pictures"]:
         path = tmp_path / "in" / one["name"]
-        succeeded("downscale", path, "-o", tmp_path / "lr.png")
+        succeeded("downscale", path, "-o", tmp_path / "lr.png", "--overwrite")
         succeeded("upscale", tmp_path / "lr.png", "-o", tmp_path / "out.png", "--overwrite")
         difference = np.abs(pixels_of(path).astype(float) - pixels_of(tmp_path / "out.png"))
         if one["name"] == "large.png":

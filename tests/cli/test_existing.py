@@ -40,12 +40,14 @@ def test_an_existing_picture_is_lost(small: Path, source: Path, old: Path, tmp_p
     assert old.read_bytes() != before["old.png"]
 
 
-def test_a_packet_of_ours_is_replaced_by_downscale_alone(small: Path, source: Path, tmp_path: Path) -> None:
-    succeeded("downscale", source, "-o", small, "-m", "plain")
-    assert read_packet(small).header.model == "plain@1"
+def test_the_packet_of_another_picture_is_lost(small: Path, source: Path, old: Path) -> None:
+    before = small.read_bytes()
+    for given in (old, source):  # nor one of the same picture: the rule is one for all files
+        failed(bdflow("downscale", given, "-o", small), 4, "lr.png' exists", "--overwrite")
+        assert small.read_bytes() == before
     failed(bdflow("upscale", small, "-o", small), 4, "same file as the input")
-    (tmp_path / "copy.png").write_bytes(small.read_bytes())
-    failed(bdflow("upscale", small, "-o", tmp_path / "copy.png"), 4, "--overwrite")
+    succeeded("downscale", source, "-o", small, "-m", "plain", "--overwrite")
+    assert read_packet(small).header.model == "plain@1"
 
 
 def test_what_is_left_is_left_before_any_model_is_loaded(zoo: Path, source: Path, old: Path) -> None:

@@ -50,6 +50,7 @@ def test_every_help_ends_with_the_exit_codes(command: str) -> None:
         ("The packet was made with a. Use Rescaler.for_packet(packet).",
          "The packet was made with a. Leave --model out: the right one is found by itself."),
         ("Convert the picture to sRGB, or pass icc_profile=None.", "Convert the picture to sRGB."),
+        ("Set BDFLOW_DATA to a folder, or give their path.", "Set BDFLOW_DATA to a folder."),
         ("'max_pixels.png' and 'in/quality=5.png' exist; raise max_pixels.",
          "'max_pixels.png' and 'in/quality=5.png' exist; raise --max-pixels."),
         ("name a background colour, its device is a CPU", "name a background colour, its device is a CPU"),
@@ -183,7 +184,7 @@ def test_a_memory_limit_just_above_the_least_says_what_it_costs(zoo: Path, tmp_p
     )
     assert found, line
     assert int(found[2]) > 4
-    succeeded("downscale", tmp_path / "hr.png", "-o", tmp_path / "lr.png", "--memory-limit", found[3])
+    succeeded("downscale", tmp_path / "hr.png", "-o", tmp_path / "lr.png", "--memory-limit", found[3], "--overwrite")
 
 
 @pytest.mark.parametrize("command", ["downscale", "eval", "verify"])

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import secrets
+import select
 import shutil
 import stat
 import sys
@@ -40,10 +41,12 @@ def as_path(path: PathLike) -> Path:
     """A name as a `Path`.
 
     Raises:
-        ArgumentError: it is neither a string nor a path.
+        ArgumentError: it is neither a string nor a path, or an empty string.
     """
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise ArgumentError(f"The path is a {type(path).__name__}; it must be a string or a pathlib.Path.")
+    if not os.fspath(path):
+        raise ArgumentError("The name of a file is empty (''); give the name of a file.")
     return Path(path)
 
 
@@ -83,8 +86,7 @@ def write_atomically(path: PathLike, content: bytes | Writer) -> int:
     with _typed_errors(name):
         if (number := descriptor_of(name)) is not None:
             _check_descriptor(name, number)
-            with open(os.dup(number), "wb") as file:
-                return file.write(_whole(content))
+            return _write_through(number, _whole(content))
         status = _status(name)
         target = Path(os.path.realpath(name))
         if status is not None and not _is_replaceable(status, target):
@@ -197,6 +199,10 @@ def _typed_errors(name: Path) -> Iterator[None]:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         if descriptor_of(name) is not None:
             raise _typed_of_descriptor(name, code, reason) from error
+        if code in _FULL and _is_special(name):
+            raise DiskFullError(
+                f"'{name}' is a pipe or device and could not be written whole ({reason}); choose another output."
+            ) from error
         if code in _FULL:
             raise DiskFullError(
                 f"'{name}' could not be written ({reason}), and no partial file is left. Free some space or choose "
@@ -243,6 +249,14 @@ def is_file(status: os.stat_result | None) -> TypeGuard[os.stat_result]:
     return status is not None and stat.S_ISREG(status.st_mode)
 
 
+def _is_special(name: Path) -> bool:
+    """Whether something is there that is neither a file nor a folder."""
+    with suppress(OSError, ValueError):
+        mode = os.stat(name).st_mode
+        return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    return False
+
+
 def _status(name: Path) -> os.stat_result | None:
     """What the name stands for, links followed, or None where it is free; a free name needs no folder yet."""
     try:
@@ -283,6 +297,19 @@ def _fill(file: BinaryIO, content: bytes | Writer) -> None:
         content(file)
     else:
         file.write(content)
+
+
+def _write_through(number: int, content: bytes | memoryview) -> int:
+    """Write all to an open descriptor, and wait for its reader also where another program has it not wait."""
+    left = memoryview(content)
+    with open(os.dup(number), "wb", buffering=0) as file:
+        while left:
+            written = file.write(left)
+            if written is None:  # another program has it not wait
+                select.select([], [file], [])
+            else:
+                left = left[written:]
+    return len(content)
 
 
 def _whole(content: bytes | Writer) -> bytes | memoryview:

@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 import pytest
 
-from bdflow_rt.errors import DiskFullError, OutputExistsAsInputError, UnwritableOutputError
+from bdflow_rt.containers import read_picture
+from bdflow_rt.errors import ArgumentError, DiskFullError, OutputExistsAsInputError, UnwritableOutputError
 from bdflow_rt.files import PathLike, check_output, write_atomically
 from tests.containers.build import ordinary_user, refused
 from tests.support import ROOT
@@ -115,6 +116,23 @@ def test_standard_output_that_is_a_pipe_is_written_straight() -> None:
     code = "from bdflow_rt.files import *\ncheck_output('/dev/stdout'); write_atomically('/dev/stdout', b'content')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     assert done.stdout == b"content"
+
+
+def test_a_pipe_that_does_not_wait_is_cut_at_64_kib(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    content = os.urandom(1 << 20)
+    with (tmp_path / "out").open("wb") as out, subprocess.Popen(["sh", "-c", "sleep 0.3; cat"], stdin=read, stdout=out):
+        os.close(read)
+        assert write_atomically(f"/dev/fd/{write}", content) == len(content)
+        os.close(write)
+    assert (tmp_path / "out").read_bytes() == content
+
+
+def test_an_empty_name_is_no_folder() -> None:
+    for write in (lambda: write_atomically("", b""), lambda: check_output(""), lambda: read_picture("")):
+        with refused(ArgumentError, "name of a file is empty"):
+            write()
 
 
 def test_a_full_device_is_named_and_stays_a_device() -> None:

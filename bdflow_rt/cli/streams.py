@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from bdflow_rt.errors import ArgumentError, MissingFileError, OutputExistsError
-from bdflow_rt.files import check_output, descriptor_of, is_file, shown
+from bdflow_rt.files import as_path, check_output, descriptor_of, is_file, shown
 
 if TYPE_CHECKING:
     from bdflow_rt.options import Colours
@@ -47,7 +48,9 @@ class Source:
         Raises:
             InputError: it cannot be read, or nothing is there.
             ImageTooLargeError: more comes from a descriptor than a picture of `max_pixels` needs.
+            ArgumentError: the name is empty.
         """
+        from bdflow_rt.containers.decoders import check_start
         from bdflow_rt.containers.source import file_size, max_file_bytes, read_descriptor
         from bdflow_rt.options import check_max_pixels
 
@@ -59,7 +62,8 @@ class Source:
         name = _name_of(path)
         if number == 0 and sys.stdin is None:  # what was closed leads nowhere by now
             raise MissingFileError(f"{name} is closed; pipe a picture in, or give the name of a file.")
-        content = read_descriptor(number, name=name, max_bytes=max_file_bytes(max_pixels))
+        limit, check = max_file_bytes(max_pixels), partial(check_start, name=name)
+        content = read_descriptor(number, name=name, max_bytes=limit, check=check)
         return cls(given, path, content, len(content))
 
     def read_picture(self, *, background: str | None, colours: Colours, max_pixels: int) -> Picture:
@@ -89,12 +93,12 @@ class Source:
 
 def input_path(given: str) -> pathlib.Path:
     """The path of an input; standard input's is /dev/stdin."""
-    return pathlib.Path("/dev/stdin" if given == STREAM else given)
+    return as_path("/dev/stdin" if given == STREAM else given)
 
 
 def output_path(given: str) -> pathlib.Path:
     """The path of an output; standard output's is /dev/stdout."""
-    return pathlib.Path("/dev/stdout" if given == STREAM else given)
+    return as_path("/dev/stdout" if given == STREAM else given)
 
 
 def add_existing(parser: argparse.ArgumentParser) -> None:

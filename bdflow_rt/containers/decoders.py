@@ -8,14 +8,20 @@ import io
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bdflow_rt.containers.advice import FROM_JPEG_XL, FROM_OTHER_FORMAT, FROM_PART_OF_GIF, TO_8_BIT_RGB
+from bdflow_rt.containers.advice import (
+    FROM_JPEG_XL,
+    FROM_OTHER_FORMAT,
+    FROM_PART_OF_GIF,
+    FROM_PART_OF_WEBP,
+    TO_8_BIT_RGB,
+)
 from bdflow_rt.containers.bmp import is_array, read_bmp
 from bdflow_rt.containers.camera_raw import check_first_page, check_mark
 from bdflow_rt.containers.colour import FileColour
@@ -26,8 +32,9 @@ from bdflow_rt.containers.libtiff import heard_libtiff
 from bdflow_rt.containers.pillow import pillow_settings
 from bdflow_rt.containers.png_colour import png_colour
 from bdflow_rt.containers.png_picture import check_idat, scan_png
-from bdflow_rt.containers.source import max_file_bytes
+from bdflow_rt.containers.source import START_BYTES, max_file_bytes
 from bdflow_rt.containers.tiff import check_deflate, check_first_directory, prepare_tiff, tiff_metadata
+from bdflow_rt.containers.webp import first_frame_size, webp_size
 from bdflow_rt.errors import BdflowError, CorruptImageError, UnsupportedImageError, shorten
 from bdflow_rt.options import check_area
 
@@ -84,11 +91,11 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> tuple[Image
             whose first page or colours are not what they seem.
         ImageTooLargeError: more than `max_pixels`.
     """
-    prefix = stream.read(30)
+    prefix = stream.read(START_BYTES)
     stream.seek(0)
     form = _format(prefix, name)
     # The WebP decoder takes its memory as soon as it is opened.
-    early = _webp_size(prefix) if form.plugin == "WebPImagePlugin" else (0, 0)
+    early = webp_size(prefix) if form.plugin == "WebPImagePlugin" else (0, 0)
     check_area(f"{name} has", *early, max_pixels=max_pixels)
     stream, facts = form.look(stream, name, max_pixels)
     # Not Image.open, whose limit on pixels is a global setting of the host program.
@@ -103,7 +110,7 @@ def open_picture(stream: BinaryIO, *, name: str, max_pixels: int) -> tuple[Image
         elif facts.is_cgbi:
             _decode_as_cgbi(image)
         elif form.look is _nothing:
-            _check_covered(image, name)
+            _check_covered(image, stream, name)
             exif = image.info.get("exif")
             orientation = exif_orientation(exif) if isinstance(exif, bytes) else 1
             metadata = frozenset(kind for key, kind in _PILLOW_METADATA.items() if image.info.get(key))
@@ -119,17 +126,21 @@ def _decode_as_cgbi(image: Any) -> None:
     image.tile = [(decoder, extents, offset, stored)]
 
 
-def _check_covered(image: ImageFile, name: str) -> None:
-    """Refuse a GIF that leaves a part of its canvas without pixels, which viewers show as transparent.
+def _check_covered(image: ImageFile, source: BinaryIO, name: str) -> None:
+    """Refuse a GIF or WebP that leaves a part of its canvas without pixels, which viewers show as transparent.
 
-    Pillow makes it the palette's first colour, whatever that is; it is transparent for it too where any colour is.
+    Pillow makes it the palette's first colour or black; it is transparent for it too where anything may be.
     """
-    extents = image.tile[0][1] if image.format == "GIF" and image.tile else None
-    left, upper, right, lower = extents or (0, 0, *image.size)
-    if (left, upper, right, lower) != (0, 0, *image.size) and "transparency" not in image.info:
+    size, command = image.size, ""
+    if image.format == "GIF" and image.tile and "transparency" not in image.info:
+        left, upper, right, lower = image.tile[0][1] or (0, 0, *image.size)
+        size, command = (right - left, lower - upper), FROM_PART_OF_GIF
+    elif image.format == "WEBP" and image.mode == "RGB":
+        size, command = first_frame_size(source) or image.size, FROM_PART_OF_WEBP
+    if size != image.size:
         raise UnsupportedImageError(
-            f"{name} is a GIF whose picture of {right - left} x {lower - upper} pixels leaves a part of its canvas of "
-            f"{image.width} x {image.height} empty; cut it out, for example with: {FROM_PART_OF_GIF}"
+            f"{name} is a {image.format} whose picture of {size[0]} x {size[1]} pixels leaves a part of its canvas of "
+            f"{image.width} x {image.height} empty; cut it out, for example with: {command}"
         )
 
 
@@ -266,20 +277,14 @@ def _pillow_colour(image: ImageFile) -> FileColour:
     return FileColour(profile if isinstance(profile, bytes) else None)
 
 
-def _webp_size(prefix: bytes) -> tuple[int, int]:
-    """(width, height) from the first 30 bytes of a WebP file, (0, 0) where they are not all there.
+def check_start(prefix: bytes, *, name: str) -> None:
+    """Refuse content that begins like no picture, whatever follows its first 30 bytes.
 
-    Source: WebP container specification (Google), RFC 6386 section 9.1, WebP lossless bitstream section 3.
+    Raises:
+        CorruptImageError: it does.
     """
-    kind, data = prefix[12:16], prefix[20:30]
-    if len(data) < 10:
-        return 0, 0
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
-    if kind == b"VP8L":
-        packed = int.from_bytes(data[1:5], "little")
-        return 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
-    return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
+    with suppress(UnsupportedImageError):
+        _format(prefix, name)
 
 
 @contextmanager

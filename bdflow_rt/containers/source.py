@@ -6,7 +6,7 @@ import errno
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +16,8 @@ from bdflow_rt.files import PathLike, as_path
 
 FILE_AGAIN = "Get the file again from where it was made."
 _METADATA_ALLOWANCE = 32 << 20
+START_BYTES = 30
+"""What tells all formats apart, and the size of a WebP."""
 
 
 def max_file_bytes(max_pixels: int) -> int:
@@ -81,8 +83,11 @@ def read_file(path: PathLike, *, max_bytes: int) -> bytes:
         return file.read(size)
 
 
-def read_descriptor(number: int, *, name: str, max_bytes: int) -> bytes:
+def read_descriptor(number: int, *, name: str, max_bytes: int, check: Callable[[bytes], None]) -> bytes:
     """All that comes from an open descriptor, a pipe above all; `name` is what messages call it.
+
+    `check` sees what has come when that are 30 bytes or more, and what it raises ends the reading: a program that
+    writes no picture may never stop.
 
     Raises:
         MissingFileError: it is closed, a terminal or a folder.
@@ -93,13 +98,16 @@ def read_descriptor(number: int, *, name: str, max_bytes: int) -> bytes:
     try:
         if os.isatty(number):
             raise MissingFileError(f"{name} is a terminal; pipe a picture in, or give the name of a file.")
-        data = bytearray()
+        data, checked = bytearray(), False
         with open(os.dup(number), "rb", buffering=0) as file:
             while len(data) <= max_bytes and (part := file.read(1 << 20)) != b"":
                 if part is None:  # another program has it not wait for data
                     select.select([file], [], [])
                 else:
                     data += part
+                if not checked and len(data) >= START_BYTES:
+                    check(bytes(data[:START_BYTES]))
+                    checked = True
     except OSError as error:
         if error.errno == errno.EISDIR:
             raise MissingFileError(f"{name} is a folder; pipe a picture in, or give the name of a file.") from error

@@ -153,10 +153,29 @@ def test_a_descriptor_that_is_not_open_is_named(zoo: Path, tmp_path: Path) -> No
     failed(bdflow("downscale", "/dev/fd/987", "-o", tmp_path / "out.png"), 3, "'/dev/fd/987' is closed")
 
 
-def test_more_than_any_picture_needs_is_not_read(zoo: Path, tmp_path: Path) -> None:
-    with open("/dev/zero", "rb") as zeros, descriptor(0, zeros.fileno()):
-        done = bdflow("downscale", "-", "-o", tmp_path / "out.png", "--max-pixels", "100")
-    failed(done, 3, "Standard input has more than", "--max-pixels")
+def test_more_than_any_picture_needs_is_not_read(zoo: Path, source: Path, tmp_path: Path) -> None:
+    done = shell('cat "$1" /dev/zero | bdflow downscale - -o "$2" --max-pixels 100', source, tmp_path / "out.png")
+    assert done.returncode == 3
+    assert b"Standard input has more than" in done.stderr
+    assert b"--max-pixels" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["downscale - -o out.png", "upscale - -o out.png", "info -"])
+def test_what_is_no_picture_and_never_ends_is_read_for_a_gigabyte(zoo: Path, command: str) -> None:
+    done = shell(f"ulimit -v 4000000; timeout 60 yes | bdflow {command}; echo ${{PIPESTATUS[1]}}")
+    assert done.stdout == b"3\n"
+    assert b"Standard input is not a picture: its first bytes are 79 0a" in done.stderr
+
+
+def test_an_empty_name_is_taken_for_the_current_folder(zoo: Path, source: Path, small: Path) -> None:
+    for args in (("downscale", "", "-o", "out.png"), ("upscale", small, "-o", ""), ("info", "")):
+        failed(bdflow(*args), 2, "The name of a file is empty")
+
+
+def test_a_full_device_is_said_to_leave_no_partial_file(small: Path) -> None:
+    done = bdflow("upscale", small, "-o", "/dev/full")
+    failed(done, 4, "'/dev/full' is a pipe or device", "No space left")
+    assert "partial file" not in done.err
 
 
 @pytest.mark.parametrize("command", ["downscale", "upscale"])

@@ -24,6 +24,7 @@ from tests.containers.build import encoded
 from tests.containers.jpegs import EIGHT_BITS, lossless_jpeg, twelve_bit_jpeg
 from tests.containers.pngs import Png
 from tests.containers.tiff import BITS, EXTRA_SAMPLES, PLANAR, SAMPLES, SHORT, Value, encode_tiff, rgb_page
+from tests.containers.webps import animated_webp
 from tests.support import photo
 
 PIXELS = photo(24, 32, 3)
@@ -82,6 +83,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "extra-channels-without-names.tif": lambda: extra_channels(7, [], planar=False),
     "alpha-16.bmp": alpha_bmp,
     "part-of-canvas.gif": part_of_canvas,
+    "part-of-canvas.webp": lambda: animated_webp(PHOTO, canvas=(50, 40)),
     "12-bit.jpg": lambda: twelve_bit_jpeg(PHOTO),
     "12-bit-grey.jpg": lambda: twelve_bit_jpeg(PHOTO.convert("L")),
     "lossless.jpg": lambda: lossless_jpeg(PIXELS[..., 1]),
@@ -169,6 +171,8 @@ def test_the_command_of_a_refusal_makes_a_picture_that_is_read(name: str, tmp_pa
         assert np.abs(pixels.astype(int) - PIXELS).max() <= 1
     if name == "12-bit.jpg":
         assert np.abs(pixels.astype(int) - read_picture(encoded(PHOTO, "JPEG", **EIGHT_BITS)).pixels).max() <= 3
+    if name == "part-of-canvas.webp":
+        assert np.array_equal(pixels, PIXELS)
     if name == "lossless.jpg":
         assert np.array_equal(pixels, np.dstack([PIXELS[..., 1]] * 3))
 

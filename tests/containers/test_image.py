@@ -17,6 +17,7 @@ from bdflow_rt.errors import ArgumentError, DTypeError, EmptyImageError, ShapeEr
 from bdflow_rt.picture import Picture
 from tests.containers.build import encoded, refused
 from tests.containers.test_icc import long_profile, make_grey_profile, to_lab
+from tests.containers.webps import ALPHA, animated_webp
 from tests.support import photo
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -276,3 +277,16 @@ def test_a_gif_that_covers_a_part_of_its_canvas_is_transparent_around_it_or_refu
     with refused(UnsupportedImageError, "11 x 9 pixels leaves a part of its canvas of 20 x 15 empty"):
         read_picture(data, background="#20c040")
     assert np.array_equal(read_picture(whole).pixels, np.asarray(image.convert("RGB")))
+
+
+def test_a_webp_that_leaves_a_part_of_its_canvas_empty_comes_back_with_black_around() -> None:
+    image = Image.fromarray(photo(9, 11, 1))
+    with refused(UnsupportedImageError, "WEBP whose picture of 11 x 9 pixels leaves a part of its canvas of 20 x 15"):
+        read_picture(animated_webp(image, canvas=(20, 15)))
+    assert np.array_equal(read_picture(animated_webp(image, canvas=(11, 9), at=(0, 0))).pixels, np.asarray(image))
+    transparent = animated_webp(image, canvas=(20, 15), flags=ALPHA)
+    with refused(UnsupportedImageError, "transparent", "--background"):
+        read_picture(transparent)
+    pixels = read_picture(transparent, background="white").pixels
+    assert np.array_equal(pixels[6:15, 4:15], np.asarray(image))
+    assert (pixels[:6] == 255).all()

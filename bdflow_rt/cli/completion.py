@@ -21,6 +21,28 @@ _INSTALLED = {
     "fish": "~/.config/fish/completions/bdflow.fish",
 }
 
+_WHOLE_WORDS = """
+# "@" ends a word for bash, which offers names of hosts behind it; here a model's version is behind it.
+_bdflow() {
+  local words=() word index last at=0
+  for index in "${!COMP_WORDS[@]}"; do
+    word=${COMP_WORDS[index]}
+    last=$(( ${#words[@]} - 1 ))
+    if (( index > 1 )) && [[ $word == @* || ${words[last]} == *@ ]]; then
+      words[last]+=$word
+    else
+      words+=("$word")
+    fi
+    (( index == COMP_CWORD )) && at=$(( ${#words[@]} - 1 ))
+  done
+  local COMP_WORDS=("${words[@]}") COMP_CWORD=$at before=${words[at]%"$2"}
+  _shtab_bdflow "$@"
+  [[ $2 == @* ]] && compopt +o bashdefault +o filenames 2>/dev/null
+  COMPREPLY=("${COMPREPLY[@]#"$before"}")
+}
+"""
+"""What completes in bash: the function that shtab writes, given whole words."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = "; ".join(f"{shell}: {place}" for shell, place in _INSTALLED.items())
@@ -36,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     models = _model_names()
     for action in _actions(parser):
         _complete(action, models, shtab)
-    print_text(shtab.complete(parser, args.shell, preamble=_preamble(models).get(args.shell, "")).rstrip("\n"))
+    script = shtab.complete(parser, args.shell, preamble=_preamble(models).get(args.shell, "")).rstrip("\n")
+    if args.shell == "bash":
+        script = script.replace("-F _shtab_bdflow bdflow", "-F _bdflow bdflow")
+    print_text(script)
     return 0
 
 
@@ -73,7 +98,7 @@ def _preamble(models: list[str]) -> dict[str, str]:
     """Functions of the shells that complete a model: by name, or the folder it is in."""
     names = " ".join(models)
     return {
-        "bash": f'_bdflow_models() {{\n  compgen -W "{names}" -- "$1"\n  compgen -d -- "$1"\n}}',
+        "bash": f'_bdflow_models() {{\n  compgen -W "{names}" -- "$1"\n  compgen -d -- "$1"\n}}\n{_WHOLE_WORDS}',
         "zsh": f"_bdflow_models() {{\n  compadd -- {names}\n  _files -/\n}}",
     }
 

@@ -66,6 +66,40 @@ def test_bash_offers_what_fits(folder: Path) -> None:
     assert "upscale" not in out.split("\n")[1].split()
 
 
+BASH = """
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.environ.update(TERM="dumb", HOSTFILE="hosts")
+    os.execvp("bash", ["bash", "--norc", "-i"])
+def send(line):
+    os.write(terminal, line.encode())
+    seen = b""
+    while b"END" not in seen:
+        seen += os.read(terminal, 65536)
+    return seen.decode(errors="replace")
+send("source script.bash; bdflow() { printf '<%s>' \\"$@\\"; echo E''ND; }; echo E''ND\\n")
+for typed in sys.argv[1:]:
+    print(send(f"bdflow {typed}\\t\\t\\n"), "---")
+"""
+"""Types words with a tab behind them at bash, where the command prints its arguments."""
+
+
+def test_bash_offers_names_of_hosts_behind_the_at_sign_of_a_version(folder: Path) -> None:
+    (folder / "hosts").write_text("127.0.0.1 some-host\n")
+    (folder / "photo@2x.png").touch()
+    expected = {
+        "export tiny-x2@": "<export><tiny-x2@1>",
+        "downscale -m tiny-x2@": "<downscale><-m><tiny-x2@1>",
+        "downscale no-file@": "<downscale><no-file@>",
+        "downscale photo@": "<downscale><photo@2x.png>",
+        "downscale photo@2x.png --conv": "<downscale><photo@2x.png><--convert-srgb>",
+    }
+    blocks = run([sys.executable, "-c", BASH, *expected], folder).split("---\n")
+    assert [words for words, block in zip(expected.values(), blocks, strict=False) if f"{words}END" not in block] == []
+    assert "some-host" not in "".join(blocks)
+
+
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
 def test_fish_offers_what_fits(folder: Path) -> None:
     asked = "\n".join(f"complete -C 'bdflow {typed}'; echo ---" for typed in CASES)

@@ -273,7 +273,7 @@ class Packet:
         header, interface = self.header, card.interface
         if header.identity != card.packet_identity:
             raise PacketMismatchError(
-                f"The packet was made with {header.model} (identity {header.identity.hex()}), and this rescaler is "
+                f"The packet was made with {header.model} (identity {header.identity.hex()}), and the model in use is "
                 f"{card.id} ({card.packet_identity.hex()}). Use Rescaler.for_packet(packet)."
             )
         if (header.scale, header.bits) != (interface.scale, interface.bits):

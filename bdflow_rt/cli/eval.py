@@ -166,7 +166,7 @@ def _left_out(result: dict[str, Any]) -> list[str]:
     names = {**_RESTORED, **{name: f"LR {title}" for name, title in _LR.items()}}
     return [
         f"{', '.join(names[name] for name in one['columns'])} left out for {one['pictures']} of {count} pictures. "
-        f"{one['reason']}"
+        f"{for_command_line(one['reason'])}"
         for one in result["left_out"]
     ]
 

@@ -35,6 +35,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b\w+=\S+ \((--[^)]+)\)"), r"\1"),
     (re.compile(r"\bUse Rescaler\.for_packet\(packet\)\."), "Leave --model out: the right one is found by itself."),
     (re.compile(r", or pass icc_profile=None"), ""),
+    (re.compile(r", or give their path(?=\.)"), ""),
     (re.compile(r"\bmake the Rescaler with\b"), "use"),
     (re.compile(r"\bBuild from the graph that build_half_graph makes"), "Please report this"),
     (re.compile(r"\bThis Rescaler\b"), "The model"),

@@ -28,8 +28,8 @@ def find_parameters(name: str, path: str | os.PathLike[str] | None, *, what: str
     if path is None:
         if not (data := os.environ.get("BDFLOW_DATA")):
             raise MissingFileError(
-                f"The {what} {name} are needed. Give their path, or set BDFLOW_DATA to the folder that "
-                f"holds metrics/{name}."
+                f"The {what} {name} are needed. Set the environment variable BDFLOW_DATA to the folder that holds "
+                f"metrics/{name}, or give their path."
             )
         path = pathlib.Path(data) / "metrics" / name
     path = pathlib.Path(path)

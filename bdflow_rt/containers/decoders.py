@@ -131,15 +131,15 @@ def _check_covered(image: ImageFile, source: BinaryIO, name: str) -> None:
 
     Pillow makes it the palette's first colour or black; it is transparent for it too where anything may be.
     """
-    size, command = image.size, ""
+    size, kind, command = image.size, "GIF", FROM_PART_OF_GIF
     if image.format == "GIF" and image.tile and "transparency" not in image.info:
         left, upper, right, lower = image.tile[0][1] or (0, 0, *image.size)
-        size, command = (right - left, lower - upper), FROM_PART_OF_GIF
+        size = (right - left, lower - upper)
     elif image.format == "WEBP" and image.mode == "RGB":
-        size, command = first_frame_size(source) or image.size, FROM_PART_OF_WEBP
+        size, kind, command = first_frame_size(source) or image.size, "WebP", FROM_PART_OF_WEBP
     if size != image.size:
         raise UnsupportedImageError(
-            f"{name} is a {image.format} whose picture of {size[0]} x {size[1]} pixels leaves a part of its canvas of "
+            f"{name} is a {kind} whose picture of {size[0]} x {size[1]} pixels leaves a part of its canvas of "
             f"{image.width} x {image.height} empty; cut it out, for example with: {command}"
         )
 

@@ -117,5 +117,5 @@ def test_what_is_changed_is_said(kind: str, zoo: Path, tmp_path: Path) -> None:
 def test_what_is_refused_names_a_command(name: str, zoo: Path, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(REFUSED[name]())
-    failed(bdflow("downscale", path, "-o", tmp_path / "small.png"), 3, path.name, "for example with: convert ")
+    failed(bdflow("downscale", path, "-o", tmp_path / "small.png"), 3, path.name, "for example with: ")
     assert not (tmp_path / "small.png").exists()

@@ -281,7 +281,7 @@ def test_a_gif_that_covers_a_part_of_its_canvas_is_transparent_around_it_or_refu
 
 def test_a_webp_that_leaves_a_part_of_its_canvas_empty_comes_back_with_black_around() -> None:
     image = Image.fromarray(photo(9, 11, 1))
-    with refused(UnsupportedImageError, "WEBP whose picture of 11 x 9 pixels leaves a part of its canvas of 20 x 15"):
+    with refused(UnsupportedImageError, "WebP whose picture of 11 x 9 pixels leaves a part of its canvas of 20 x 15"):
         read_picture(animated_webp(image, canvas=(20, 15)))
     assert np.array_equal(read_picture(animated_webp(image, canvas=(11, 9), at=(0, 0))).pixels, np.asarray(image))
     transparent = animated_webp(image, canvas=(20, 15), flags=ALPHA)

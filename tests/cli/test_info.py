@@ -58,7 +58,7 @@ def test_grey_and_profile_are_reported(zoo: Path, hr: npt.NDArray[np.uint8], tmp
     (tmp_path / "rgb.png").write_bytes(encoded(Image.fromarray(hr), "PNG", icc_profile=profile))
     found = {}
     for name in ("grey", "rgb"):
-        succeeded("downscale", tmp_path / f"{name}.png", "-o", tmp_path / "lr.png")
+        succeeded("downscale", tmp_path / f"{name}.png", "-o", tmp_path / "lr.png", "--overwrite")
         found[name] = succeeded("info", tmp_path / "lr.png", "--json").json
     assert [found[name]["colour"]["model"] for name in ("grey", "rgb")] == ["grey", "rgb"]
     assert [found[name]["icc_profile_bytes"] for name in ("grey", "rgb")] == [0, len(profile)]

@@ -207,8 +207,8 @@ def test_a_closed_or_full_stderr_leaves_the_output_whole(closed: str, zoo: Path,
 @pytest.mark.parametrize(
     "args",
     [
-        "downscale SOURCE -o OUT",
-        "downscale SOURCE -o OUT --refine 1",
+        "downscale SOURCE -o OUT --overwrite",
+        "downscale SOURCE -o OUT --overwrite --refine 1",
         "eval SOURCE/..",
         "models --json",
         "train psnr-x4 --data nowhere",

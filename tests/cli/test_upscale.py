@@ -79,7 +79,7 @@ def test_a_jpeg_holds_nearly_the_same_pixels(small: Path, tmp_path: Path) -> Non
 
 def test_the_model_is_found_by_the_hash_in_the_file(zoo: Path, source: Path, hr: UInt8Array, tmp_path: Path) -> None:
     for model in ("tiny-x2", "plain"):
-        succeeded("downscale", source, "-o", tmp_path / "lr.png", "-m", model)
+        succeeded("downscale", source, "-o", tmp_path / "lr.png", "-m", model, "--overwrite")
         result = succeeded("upscale", tmp_path / "lr.png", "-o", tmp_path / "out.png", "--overwrite", "--json").json
         assert result["model"] == f"{model}@1"
         with Rescaler.from_pretrained(model) as rescaler:

@@ -36,6 +36,8 @@ _COMPRESSIONS = {
     34927: "WebP", 34933: "PNG", 34934: "JPEG XR", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 """Others, by the names that people know."""
+_OF_FEW = {9, 10, 34661, 34715, 34892, 34926}
+"""Those of them that tifffile and imagecodecs do not unpack either."""
 _METADATA = {
     270: "text", 282: "resolution", 305: "text", 306: "text", 315: "text", 33432: "text", 700: "XMP", 33723: "IPTC",
     34665: "EXIF", 34853: "EXIF",
@@ -56,11 +58,13 @@ def check_first_directory(tags: Directory, *, name: str) -> None:
     """
     compression = tags.get(_COMPRESSION, (_UNCOMPRESSED,))[0]
     if compression not in _READABLE:
-        kind = _COMPRESSIONS.get(compression, f"method {compression}")
-        raise UnsupportedImageError(
-            f"{name} is a TIFF compressed by {kind}, which is not read here; save it with LZW or Deflate, for example "
-            f"with: {TO_LZW}"
+        what = f"{name} is a TIFF compressed by {_COMPRESSIONS.get(compression, f'method {compression}')}"
+        way = (
+            "in the program that made it."
+            if compression in _OF_FEW or compression not in _COMPRESSIONS
+            else f"for example with: {TO_LZW}"
         )
+        raise UnsupportedImageError(f"{what}, which is not read here; save it with LZW or Deflate, {way}")
     dropped = tags.get(_EXTRA_SAMPLES, ()).count(_UNSPECIFIED)
     if dropped:
         raise UnsupportedImageError(

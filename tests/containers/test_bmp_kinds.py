@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -33,7 +34,6 @@ from tests.containers.bmps import (
     run_length,
 )
 from tests.containers.build import refused
-from tests.containers.test_advice import program
 from tests.containers.test_icc import SRGB
 from tests.support import photo
 
@@ -49,7 +49,7 @@ def opencv(data: bytes) -> NDArray[np.uint8]:
 
 
 def imagemagick(data: bytes, folder: Path) -> NDArray[np.uint8]:
-    executable = program("convert")
+    executable = shutil.which("convert-im6.q16") or shutil.which("convert")
     if executable is None:
         pytest.skip("ImageMagick is not installed")
     (folder / "in.bmp").write_bytes(data)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bdflow_rt.cli.options import engine_options
 from bdflow_rt.cli.output import describe_run, note, print_left, print_result, progress_callback
 from bdflow_rt.cli.streams import Source
-from bdflow_rt.errors import ArgumentError, BdflowError, InputError, plural
+from bdflow_rt.errors import ArgumentError, InputError, OutputExistsError, ResumeError, plural
 from bdflow_rt.files import as_path
 
 if TYPE_CHECKING:
@@ -124,8 +124,9 @@ def _run(
                 overwrite=args.overwrite,
                 progress=progress,
             )
-        except (BdflowError, KeyboardInterrupt):
-            _say_what_is_left(args)
+        except BaseException as error:  # Ctrl-C and SIGTERM, too
+            if not isinstance(error, (ArgumentError, OutputExistsError, ResumeError)):
+                _say_what_is_left(args)
             raise
         (width, height), (lr_width, lr_height) = result.hr_size, result.lr_size
         arrow = f"{width} x {height} -> {lr_width} x {lr_height}, " if label == "downscale" else f"{width} x {height}, "

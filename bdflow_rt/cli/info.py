@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bdflow_rt.cli import video
 from bdflow_rt.cli.output import print_json, print_text
 from bdflow_rt.cli.streams import Source
 from bdflow_rt.errors import EditedPictureError, ModelError, plural
 from bdflow_rt.options import DEFAULT_MAX_PIXELS
 
+if TYPE_CHECKING:
+    from bdflow_rt.packet import Header
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="a .png that downscale wrote; - is standard input")
+    parser.add_argument("input", help="a .png or a video that downscale wrote; - is standard input, of pictures")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--max-pixels", type=int, metavar="N", default=DEFAULT_MAX_PIXELS,
@@ -23,21 +27,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    info = describe(Source.open(args.input, max_pixels=args.max_pixels), max_pixels=args.max_pixels)
+    source = Source.open(args.input, max_pixels=args.max_pixels)
+    is_video = video.is_video(source)
+    info = describe_video(source) if is_video else describe(source, max_pixels=args.max_pixels)
     if args.json:
         print_json(info)
         return 0
     width, height = info["hr_size"]
     name = "standard input" if args.input == "-" else args.input
     lines = [
-        f"{name}: {info['lr_size'][0]} x {info['lr_size'][1]} picture of a {width} x {height} original",
+        f"{name}: {info['lr_size'][0]} x {info['lr_size'][1]} {'video' if is_video else 'picture'} of a {width} x "
+        f"{height} original",
         f"made with {info['model']} (identity {info['identity']}), which is "
         + ("here" if info["model_available"] else "not here"),
         f"{info['file_bytes']} bytes; boundary map of {plural(info['bits'], 'bit')} per pixel",
     ]
-    if info["edited"]:
+    if is_video:
+        lines.append(
+            f"LR pictures in {info['codec']}, timestamps in units of {'/'.join(map(str, info['time_base']))} s"
+        )
+    elif info["edited"]:
         lines.append("its pixels or its colour profile were edited since, so it cannot be restored faithfully")
-    if info["edited"] is None:
+    elif info["edited"] is None:
         lines.append("larger than --max-pixels, or than its picture needs, so nothing but its header was looked at")
     print_text("\n".join(lines))
     return 0
@@ -55,7 +66,6 @@ def describe(source: Source, *, max_pixels: int) -> dict[str, Any]:
     """
     from bdflow_rt.containers.peek import summarise
     from bdflow_rt.containers.source import max_file_bytes
-    from bdflow_rt.zoo import find_model_by_identity
 
     with source.stream() as stream:
         summary = summarise(stream)
@@ -73,6 +83,30 @@ def describe(source: Source, *, max_pixels: int) -> dict[str, Any]:
             edited = True
     else:
         header = summary.header
+    return {**_describe_header(source, header), "edited": edited, "icc_profile_bytes": profile_bytes}
+
+
+def describe_video(source: Source) -> dict[str, Any]:
+    """Everything the header of an LR video says; its frames are not looked at.
+
+    Raises:
+        PacketError, InputError: the file is no LR video, or its header is damaged.
+    """
+    from bdflow_rt.video.lr_file import read_header
+
+    header = read_header(source.path)
+    return {
+        **_describe_header(source, header),
+        "time_base": list(header.time_base),
+        "codec": header.codec,
+        "lr_is_exact": header.lr_is_exact,
+        "frame_data": header.frame_data,
+    }
+
+
+def _describe_header(source: Source, header: Header) -> dict[str, Any]:
+    from bdflow_rt.zoo import find_model_by_identity
+
     available = True
     try:
         find_model_by_identity(header.model, header.identity)
@@ -88,8 +122,6 @@ def describe(source: Source, *, max_pixels: int) -> dict[str, Any]:
         "hr_size": [header.width, header.height],
         "lr_size": list(reversed(header.lr_size)),
         "bits": header.bits,
-        "edited": edited,
         "z": dataclasses.asdict(header.z),
         "colour": dataclasses.asdict(header.colour),
-        "icc_profile_bytes": profile_bytes,
     }

@@ -151,3 +151,18 @@ def test_a_full_disk_keeps_what_was_written(zoo: Path, tmp_path: Path) -> None:
     again = succeeded(*command, "--resume", "--json").json
     assert again["frames"] == 300
     assert again["resumed_frames"] > 0
+
+
+def test_info_says_what_the_header_of_a_video_says(lr: Path, clip: Path) -> None:
+    told = succeeded("info", lr)
+    assert "48 x 32 video of a 96 x 64 original" in told.out
+    assert "LR pictures in h264" in told.out
+    info = succeeded("info", lr, "--json").json
+    assert {
+        "codec": "h264",
+        "frame_data": "rows",
+        "lr_is_exact": True,
+        "bits": 2,
+        "hr_size": [96, 64],
+    }.items() <= info.items()
+    failed(bdflow("info", clip), 5, "ordinary video")

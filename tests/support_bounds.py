@@ -46,6 +46,25 @@ def check_core(folder: pathlib.Path) -> None:
     bdflow(folder, "completion", "bash")
 
 
+def check_video(folder: pathlib.Path) -> None:
+    """A clip, both ways, through x264 and FFV1."""
+    import av
+    import numpy as np
+
+    with av.open(str(folder / "clip.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(5):
+            picture = np.full((48, 64, 3), 40 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    bdflow(folder, "downscale", "clip.mkv", "-o", "small.mkv", "-m", "bdflow-x2-fast")
+    for name, options in (("restored.mp4", []), ("restored.mkv", ["--codec", "ffv1"])):
+        bdflow(folder, "upscale", "small.mkv", "-o", name, *options)
+        with av.open(str(folder / name)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 5
+
+
 def check_demo(folder: pathlib.Path) -> None:
     """The demonstration on scikit-image's photograph."""
     subprocess.run([sys.executable, "-m", "bdflow_rt.bench.demo"], cwd=folder, check=True)
@@ -138,6 +157,7 @@ def check_dali(folder: pathlib.Path) -> None:
 CHECKS = {
     "core": check_core,
     "demo": check_demo,
+    "video": check_video,
     "train": check_train,
     "export": check_export,
     "bench": check_bench,

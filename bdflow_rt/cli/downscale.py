@@ -42,14 +42,14 @@ def run(args: argparse.Namespace) -> int:
     from bdflow_rt.rescaler import Rescaler
 
     started = time.monotonic()
+    output = output_path(args.output)
+    if prepare_output(args):
+        return print_left(args)
     source = Source.open(args.input, max_pixels=args.max_pixels)
     if video.is_video(source):
         return video.downscale(args, source)
     video.check_picture_options(args)
-    output = output_path(args.output)
     check_packet_path(output)
-    if prepare_output(args):
-        return print_left(args)
     with Rescaler.from_pretrained(args.model, engine_options(args)) as rescaler:
         picture = source.read_picture(background=args.background, colours=colours_of(args), max_pixels=args.max_pixels)
         progress = progress_callback(label="downscale", quiet=args.quiet)

@@ -54,18 +54,18 @@ def run(args: argparse.Namespace) -> int:
     from bdflow_rt.rescaler import Rescaler
 
     started = time.monotonic()
-    source = Source.open(args.input, max_pixels=args.max_pixels)
-    if video.is_video(source):
-        return video.upscale(args, source)
-    video.check_picture_options(args)
     if args.seed is not None and args.temperature is None:
         raise ArgumentError(f"--seed is {args.seed}, but nothing is sampled: give a --temperature as well.")
     z = None if args.temperature is None else ZPolicy(temperature=args.temperature, seed=args.seed or 0)
     options = engine_options(args)
     output = output_path(args.output)
-    suffix = _suffix(output, args.format)
     if prepare_output(args):
         return print_left(args)
+    source = Source.open(args.input, max_pixels=args.max_pixels)
+    if video.is_video(source):
+        return video.upscale(args, source)
+    video.check_picture_options(args)
+    suffix = _suffix(output, args.format)
     packet = source.read_packet(max_pixels=args.max_pixels)
     height, width = packet.header.height, packet.header.width
     check_picture_path(output, width=width, height=height, quality=args.quality, suffix=suffix)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bdflow_rt.cli.options import engine_options
-from bdflow_rt.cli.output import describe_run, note, print_left, print_result, progress_callback
+from bdflow_rt.cli.output import describe_run, note, print_result, progress_callback
 from bdflow_rt.cli.streams import Source
 from bdflow_rt.errors import ArgumentError, InputError, OutputExistsError, ResumeError, plural
 from bdflow_rt.files import as_path
@@ -112,8 +112,6 @@ def _run(
     _refuse(args, set(_PICTURES_ONLY), "pictures, and the input is a video")
     if source.content is not None:
         raise ArgumentError("A video is read from a file, and this one comes from standard input; name the file.")
-    if args.no_clobber and as_path(args.output).exists():
-        return print_left(args)
     progress = progress_callback(label=label, quiet=args.quiet)
     with opened() as rescaler:
         try:

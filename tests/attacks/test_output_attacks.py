@@ -37,7 +37,7 @@ except DiskFullError as error:
 def test_a_full_disk_while_a_picture_is_written(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
     path.symlink_to("/dev/full")
-    with refused(DiskFullError, path.name, "No space", "another disk"):
+    with refused(DiskFullError, path.name, "No space", "another output"):
         write_picture(path, NOISE)
 
 

@@ -34,7 +34,7 @@ from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.evaluate.pictures import list_pictures
 from bdflow_rt.metrics import bicubic_downscale, bicubic_resize, psnr_y
 from bdflow_rt.metrics.bicubic import cell_means
-from bdflow_rt.metrics.psnr import rgb_to_y
+from bdflow_rt.metrics.psnr import decibels, rgb_to_y
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.zoo import ModelCard
 from bdflow_rt.zoo.interface import LR_BOUND
@@ -113,8 +113,8 @@ def pooled(restored: list[Pixels], pictures: list[Pixels]) -> dict[str, Any]:
     differences = [one.astype(np.int16) - other for one, other in pairs]
     rgb = float(np.mean([np.square(difference, dtype=np.float64).mean() for difference in differences]))
     return {
-        "psnr_y": _decibels(luma),
-        "psnr_rgb": _decibels(rgb),
+        "psnr_y": decibels(luma),
+        "psnr_rgb": decibels(rgb),
         "max_difference": int(max(np.abs(difference).max() for difference in differences)),
     }
 
@@ -126,10 +126,6 @@ def border_width(restored: Pixels, picture: Pixels) -> int:
         return 0
     height, width = picture.shape[:2]
     return 1 + int(np.minimum.reduce([rows, columns, height - 1 - rows, width - 1 - columns]).max())
-
-
-def _decibels(mean_square: float) -> float:
-    return 10 * math.log10(255**2 / mean_square) if mean_square else math.inf
 
 
 def _line(pixels: Pixels, colour: tuple[int, int, int]) -> None:

@@ -24,6 +24,7 @@ from bdflow_rt.files import finite
 from bdflow_rt.install import install_extra
 from bdflow_rt.metrics import Niqe, bicubic_downscale, bicubic_resize, piqe, psnr, psnr_y, ssim, ssim_y
 from bdflow_rt.metrics.niqe import MIN_SIZE as BLIND_MIN_SIZE
+from bdflow_rt.metrics.psnr import decibels
 from bdflow_rt.metrics.ssim import WINDOW as SSIM_WINDOW
 from bdflow_rt.options import Colours
 from bdflow_rt.packet import Packet
@@ -276,7 +277,7 @@ def _border_quality(hr: NDArray[np.uint8], restored: NDArray[np.uint8]) -> dict[
     difference = np.abs(hr[frame].astype(np.int16) - restored[frame])
     mean_square = float(np.mean(np.square(difference, dtype=np.float64)))
     return {
-        "border_psnr_rgb": 10 * math.log10(255**2 / mean_square) if mean_square else math.inf,
+        "border_psnr_rgb": decibels(mean_square),
         "border_max_difference": int(difference.max()),
     }
 

@@ -12,7 +12,9 @@ from bdflow_rt.errors import ArgumentError, DTypeError, ShapeError
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B (BT.601) in full range, as losses take them; PSNR-Y's luma is the same in limited range."""
-_RGB_TO_Y = np.array([65.481, 128.553, 24.966]) / 255
+RGB_TO_Y = np.array([65.481, 128.553, 24.966]) / 255
+"""Weights of R, G and B in the luma of `rgb_to_y`, whose offset is 16."""
+RGB_TO_Y.flags.writeable = False
 
 
 def rgb_to_y(image: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -32,7 +34,7 @@ def rgb_to_y(image: NDArray[np.uint8]) -> NDArray[np.float64]:
         raise ShapeError(f"The image has shape {image.shape}; it must be (H, W, 3) RGB or (H, W) grey.")
     if image.dtype != np.uint8:
         raise DTypeError(f"The image is {image.dtype}; it must be uint8.")
-    return image.astype(np.float64) if image.ndim == 2 else 16 + image @ _RGB_TO_Y
+    return image.astype(np.float64) if image.ndim == 2 else 16 + image @ RGB_TO_Y
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], *, border: int = 0) -> float:
@@ -47,7 +49,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], *, border: int = 0) -> floa
         ArgumentError: `border` is negative or leaves no pixel.
     """
     check_pair(a, b, border=border)
-    return _decibels(crop_border(a, border).astype(np.float64) - crop_border(b, border))
+    return decibels(_mean_square(crop_border(a, border).astype(np.float64) - crop_border(b, border)))
 
 
 def psnr_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, border: int) -> float:
@@ -61,7 +63,7 @@ def psnr_y(a: NDArray[np.uint8], b: NDArray[np.uint8], *, border: int) -> float:
         ShapeError, DTypeError, ArgumentError: as `psnr`.
     """
     check_pair(a, b, border=border)
-    return _decibels(crop_border(rgb_to_y(a), border) - crop_border(rgb_to_y(b), border))
+    return decibels(_mean_square(crop_border(rgb_to_y(a), border) - crop_border(rgb_to_y(b), border)))
 
 
 def check_pair(a: NDArray[Any], b: NDArray[Any], *, border: int) -> None:
@@ -82,6 +84,10 @@ def crop_border(image: NDArray[Any], border: int) -> NDArray[Any]:
     return image[border : image.shape[0] - border, border : image.shape[1] - border]
 
 
-def _decibels(difference: NDArray[np.float64]) -> float:
-    error = float(np.mean(np.square(difference)))
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+def decibels(mean_square: float) -> float:
+    """A mean square error in levels as PSNR in dB, peak 255; 0 gives infinity."""
+    return 10 * math.log10(255**2 / mean_square) if mean_square else math.inf
+
+
+def _mean_square(difference: NDArray[np.float64]) -> float:
+    return float(np.mean(np.square(difference)))

@@ -1,4 +1,4 @@
-"""`bdflow eval DIR`: what a model makes of a folder of pictures, through real files."""
+"""`bdflow eval DIR`: what a model makes of a folder of pictures, through real files; of a video see `eval_video`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import Any
 
+from bdflow_rt.cli import eval_video
 from bdflow_rt.cli.options import (
     add_engine_options,
     add_output_options,
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=pathlib.Path,
-        help="folder of HR pictures, or a list of held-out originals (.json) by its packs",
+        help="folder of HR pictures, a list of held-out originals (.json) by its packs, or a video",
     )
     parser.add_argument(
         "-m", "--model", default=DEFAULT_MODEL, help=f"name or folder of a model (default: {DEFAULT_MODEL})"
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--through", metavar="jpeg:Q", help="lossy codec and quality that every LR picture goes through (default: none)"
     )
     parser.add_argument("--markdown", action="store_true", help="print the result as Markdown on stdout")
+    eval_video.add_options(parser)
     add_output_options(parser)
     add_engine_options(parser)
 
@@ -75,6 +77,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json and args.markdown:
         raise ArgumentError("--json and --markdown are both given; the result is printed once, so give one of them.")
+    if eval_video.is_video(args.folder):
+        return eval_video.run(args)
+    if args.frames is not None:
+        raise ArgumentError(f"--frames is for a video, and '{args.folder}' is none; leave it out.")
     with (
         open_pictures(args.folder, recursive=args.recursive) as pictures,
         Rescaler.from_pretrained(args.model, engine_options(args)) as rescaler,

@@ -16,7 +16,7 @@ COMMANDS: dict[str, str] = {
     "upscale": "restore the picture or video from what downscale wrote",
     "info": "say what is inside a file that downscale wrote",
     "models": "list the models that can be used here",
-    "eval": "measure a model on a folder of pictures",
+    "eval": "measure a model on a folder of pictures or a video",
     "doctor": "report what is installed here and what is wrong with it",
     "export": "write a model's graphs as ONNX",
     "build": "build a model's TensorRT engines",

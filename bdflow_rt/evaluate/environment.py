@@ -14,7 +14,7 @@ from typing import Any
 from bdflow_rt.zoo import ModelCard
 
 SCHEMA = 1
-_PACKAGES = ("bdflow-rt", "numpy", "opencv-python-headless", "openvino", "onnxruntime", "torch", "pillow")
+_PACKAGES = ("bdflow-rt", "numpy", "opencv-python-headless", "openvino", "onnxruntime", "torch", "pillow", "av")
 
 
 def environment(card: ModelCard | None = None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _FLAGS = {
     "lr_codec": "--lr-codec",
     "lr_preset": "--lr-preset",
     "pixel_format": "--pix-fmt",
+    "frames": "--frames",
     "precision": "--precision",
     "preset": "--preset",
     "quality": "--quality",

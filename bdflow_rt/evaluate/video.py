@@ -23,7 +23,7 @@ PICTURES = ("source", *HR, "lr", "bicubic_lr")
 """What flicker is measured of."""
 
 
-class FrameQuality:
+class _FrameQuality:
     """PSNR of frames and of their differences, against a reference.
 
     Args:
@@ -90,7 +90,8 @@ def evaluate_video(
 
         - `restored` and `bicubic` (down and up) against the source, `lr` against the bicubic LR: `psnr_y` and
           `psnr_rgb`, each with `mean` and `min` over the frames, `difference_psnr_y` and `difference_psnr_rgb`. Of HR
-          frames a border of `scale` pixels is left out. A null is exact, of differences also of a single frame.
+          frames a border of `scale` pixels is left out. A null is exact, a mean also where one frame is; of
+          differences it is also that there is one frame only.
         - `flicker`: `tolerance`, `static_share`, and of each of `PICTURES` `mean` and `p99`, null where no cell was
           static.
         - `damaged` and `notices`: what was wrong with the video.
@@ -104,38 +105,23 @@ def evaluate_video(
     if frames is not None:
         check_whole("frames", frames, 1, MAX_FRAMES)
     scale = rescaler.card.interface.scale
-    quality = {name: FrameQuality(border=scale) for name in HR}
-    lr_quality = FrameQuality(border=0)
-    flicker = StaticFlicker(scale=scale, tolerance=tolerance)
     width, height = source.info.width, source.info.height
     if min(width, height) <= 2 * scale:
         raise ShapeError(
             f"The video has frames of {width} x {height} pixels; at least {2 * scale + 1} x {2 * scale + 1} are needed "
             f"to measure a model for x{scale}."
         )
+    meters = _Meters(scale=scale, tolerance=tolerance)
     total = min((known for known in (frames, source.info.frames) if known is not None), default=None)
-    done, lr_size = 0, (0, 0)
     for item in source:
-        if not isinstance(item, Frame):
-            continue
-        hr = item.pixels
-        packet = rescaler.downscale(hr, refine=refine)
-        bicubic_lr = bicubic_downscale(hr, scale=scale)
-        made = {
-            "restored": rescaler.upscale(packet),
-            "bicubic": bicubic_resize(bicubic_lr, scale=scale)[:height, :width],
-        }
-        for name in HR:
-            quality[name].add(made[name], hr)
-        lr_quality.add(packet.lr, bicubic_lr)
-        flicker.add(hr, **made, lr=packet.lr, bicubic_lr=bicubic_lr)
-        lr_size = packet.lr.shape[1::-1]
-        done += 1
-        if progress is not None:
-            progress(done, total)
-        if done == frames:
-            break
-    if not done:
+        if isinstance(item, Frame):
+            packet = rescaler.downscale(item.pixels, refine=refine)
+            meters.add(item.pixels, restored=rescaler.upscale(packet), lr=packet.lr)
+            if progress is not None:
+                progress(meters.frames, total)
+            if meters.frames == frames:
+                break
+    if not meters.frames:
         raise CorruptVideoError("The video has no frame that can be measured. Get it again from where it was made.")
     return {
         **environment(rescaler.card),
@@ -143,19 +129,45 @@ def evaluate_video(
         "precision": rescaler.precision,
         "refine": refine,
         "hr_size": [width, height],
-        "lr_size": list(lr_size),
-        "frames": done,
-        **{name: finite(one.described()) for name, one in {**quality, "lr": lr_quality}.items()},
-        "flicker": _described(flicker),
+        "lr_size": [-(-width // scale), -(-height // scale)],
+        "frames": meters.frames,
+        **finite(meters.described()),
         "damaged": source.problems.damaged,
         "notices": list(source.problems.notices),
     }
 
 
-def _described(flicker: StaticFlicker) -> dict[str, Any]:
-    changes = {name: flicker.of(name) for name in PICTURES}
-    return {
-        "tolerance": flicker.tolerance,
-        "static_share": flicker.static_share,
-        **{name: {"mean": one.mean, "p99": one.p99} for name, one in changes.items()},
-    }
+class _Meters:
+    """All that is measured of a video."""
+
+    def __init__(self, *, scale: int, tolerance: int) -> None:
+        self.frames = 0
+        self._scale = scale
+        self._quality = {name: _FrameQuality(border=scale) for name in HR}
+        self._lr_quality = _FrameQuality(border=0)
+        self._flicker = StaticFlicker(scale=scale, tolerance=tolerance)
+
+    def add(self, hr: UInt8Array, *, restored: UInt8Array, lr: UInt8Array) -> None:
+        height, width = hr.shape[:2]
+        bicubic_lr = bicubic_downscale(hr, scale=self._scale)
+        made = {
+            "restored": restored,
+            "bicubic": bicubic_resize(bicubic_lr, scale=self._scale)[:height, :width],
+        }
+        for name in HR:
+            self._quality[name].add(made[name], hr)
+        self._lr_quality.add(lr, bicubic_lr)
+        self._flicker.add(hr, **made, lr=lr, bicubic_lr=bicubic_lr)
+        self.frames += 1
+
+    def described(self) -> dict[str, Any]:
+        changes = {name: self._flicker.of(name) for name in PICTURES}
+        return {
+            **{name: quality.described() for name, quality in self._quality.items()},
+            "lr": self._lr_quality.described(),
+            "flicker": {
+                "tolerance": self._flicker.tolerance,
+                "static_share": self._flicker.static_share,
+                **{name: {"mean": change.mean, "p99": change.p99} for name, change in changes.items()},
+            },
+        }

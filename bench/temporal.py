@@ -40,7 +40,7 @@ SIGMAS = 6
 STILL_FRAMES_PER_S = 25
 
 Opener = Callable[[], AbstractContextManager[FrameSource]]
-_OF_VIDEO = ("hr_size", "frames", "damaged", "notices")
+_OF_VIDEO = ("hr_size", "frames", "damaged")
 """What the results of all models of a video share."""
 
 
@@ -87,7 +87,8 @@ def measure(open_source: Opener, rescalers: list[Rescaler], *, frames: int, tole
         results.append({"scale": rescaler.card.interface.scale, **result})
         sys.stderr.write(f"{rescaler.card.id}: {result['frames']} frames\n")
     shared = {**environment(), **{name: results[0][name] for name in _OF_VIDEO}}
-    return {**shared, "models": [{name: one[name] for name in one if name not in shared} for one in results]}
+    others = [{name: one[name] for name in one if name not in shared and name != "notices"} for one in results]
+    return {**shared, "models": others}  # notices hold paths of this machine
 
 
 def scenes_of(

@@ -34,6 +34,11 @@ def shipped_cards() -> list[ModelCard]:
     )
 
 
+def shipped_ids() -> dict[str, str]:
+    """The ids of the models that ship, by the SHA-256 of their weights."""
+    return {card.weights_sha256: card.id for card in map(ModelCard.read, model_folders(SHIPPED))}
+
+
 def shipped_quality() -> list[dict[str, Any]]:
     """The results through files of the weights that ship (`quality/NAME-WEIGHTS-SET.json`), by scale, model and set.
 
@@ -49,7 +54,7 @@ def refined() -> list[dict[str, Any]]:
 
 def _of_shipped(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Results of weights that ship, under the id that these have now: the weights' hash is what ties them together."""
-    ids = {card.weights_sha256: card.id for card in map(ModelCard.read, model_folders(SHIPPED))}
+    ids = shipped_ids()
     found = [{**one, "model": ids[one["weights_sha256"]]} for one in results if one["weights_sha256"] in ids]
     return sorted(
         found, key=lambda one: _by_numbers((*one["model"].split("@"), one["folder"], str(one.get("refine", 0))))

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from tools import report_models, report_quality, report_rate, report_speed, report_training
+from tools import report_models, report_quality, report_rate, report_speed, report_temporal, report_training
 from tools.measured import ROOT
 
 Tables = dict[str, Callable[[], list[str]]]
@@ -54,6 +54,11 @@ PAGES: dict[pathlib.Path, Tables] = {
         "rate-verdict": report_rate.verdict,
         "rate": report_rate.rate_table,
         "both-pictures": report_rate.both_pictures_table,
+    },
+    DOCS / "results" / "video.md": {
+        "temporal-verdict": report_temporal.verdict,
+        "temporal-differences": report_temporal.differences_table,
+        "temporal-flicker": report_temporal.flicker_table,
     },
     DOCS / "research" / "quality.md": {
         "macs": report_quality.macs_table,

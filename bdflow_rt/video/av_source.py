@@ -247,6 +247,8 @@ class AvSource:
             return
         duration = Fraction(self._container.duration or 0, av.time_base)
         start = Fraction(max(self._container.start_time or 0, 0), av.time_base)
+        if self._container.format.name.startswith("matroska"):
+            start = Fraction(0)  # what Matroska states as duration is the time of the end
         if duration and self._end + _SHORT_S < start + duration:
             self._damage(f"it ends after {float(self._end):.3f} s of {float(start + duration):.3f} s")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bdflow_rt.errors import ArgumentError, BdflowError, CorruptVideoError, Imag
 from bdflow_rt.video.av_source import AvSource
 from bdflow_rt.video.clock import Span
 from bdflow_rt.video.frames import Frame, TrackPacket
+from tests.video.clip_writer import Video, write_video
 from tests.video.clips import CLIPS, Clips, frame_number
 
 REFUSED: dict[str, tuple[type[BdflowError], str]] = {
@@ -145,3 +147,11 @@ def test_a_part_has_the_frames_of_that_time_and_starts_near_0(
 def test_times_that_are_none_are_refused(start: Any, duration: Any) -> None:
     with pytest.raises(ArgumentError, match=r"(start|duration) is"):
         Span(start, duration)
+
+
+def test_a_matroska_file_that_starts_late_is_whole(tmp_path: Path) -> None:
+    video = Video("libvpx-vp9", time_base=Fraction(1, 1000), pts=tuple(5000 + 40 * index for index in range(24)))
+    facts = write_video(tmp_path / "late.mkv", video, "starts at 5 seconds")
+    frames, _, source = read(tmp_path / "late.mkv", strict=True)
+    assert [frame.pts for frame in frames] == list(facts.pts)
+    assert source.problems.damaged == 0

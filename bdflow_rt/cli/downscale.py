@@ -21,7 +21,9 @@ from bdflow_rt.zoo import DEFAULT_MODEL
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "input", help="picture: PNG, JPEG, WebP, TIFF, BMP, PPM, GIF; or video; - is standard input, of pictures"
+        "input",
+        help="picture: PNG, JPEG, WebP, TIFF, BMP, PPM, GIF; or video; or, with --fps, a folder of pictures or "
+        "frame_%%05d.png; - is standard input, of pictures",
     )
     parser.add_argument(
         "-o", "--output", required=True, help="the .png to write, of a video the .mkv; - is standard output"
@@ -45,6 +47,9 @@ def run(args: argparse.Namespace) -> int:
     output = output_path(args.output)
     if prepare_output(args):
         return print_left(args)
+    pictures = video.sequence(args)
+    if pictures is not None:
+        return video.downscale(args, pictures)
     source = Source.open(args.input, max_pixels=args.max_pixels)
     if video.is_video(source):
         return video.downscale(args, source)

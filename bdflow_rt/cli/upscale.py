@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         required=True,
-        help="picture to write: .png, .webp, .tif, .bmp, .ppm or .jpg; or video: .mkv, .mp4, .mov or .webm; - is "
-        "standard output",
+        help="picture to write: .png, .webp, .tif, .bmp, .ppm or .jpg; or video: .mkv, .mp4, .mov or .webm, or "
+        "numbered pictures such as frame_%%05d.png; - is standard output",
     )
     parser.add_argument(
         "--format", choices=FORMATS, help="of a picture whose name does not say it (default: png, on standard output)"

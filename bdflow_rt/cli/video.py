@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bdflow_rt.cli.options import engine_options
+from bdflow_rt.cli.options import colours_of, engine_options
 from bdflow_rt.cli.output import describe_run, note, print_result, progress_callback
-from bdflow_rt.cli.streams import Source
+from bdflow_rt.cli.streams import Source, input_path
+from bdflow_rt.containers.source import file_size
 from bdflow_rt.errors import ArgumentError, InputError, OutputExistsError, ResumeError, plural
 from bdflow_rt.files import as_path
 
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from bdflow_rt.rescaler import Rescaler
     from bdflow_rt.video import VideoResult
 
-_OF_DOWNSCALE = ("lr_codec", "lr_preset", "start", "duration", "strict", "resume")
+_OF_DOWNSCALE = ("lr_codec", "lr_preset", "decoder", "fps", "start", "duration", "strict", "resume")
 _OF_UPSCALE = ("codec", "crf", "preset", "pix_fmt", "strict", "resume")
 _PICTURES_ONLY = ("background", "assume_srgb", "convert_srgb", "format", "quality", "seed", "temperature")
+_COLOURS = {"assume_srgb", "convert_srgb"}
+"""Of those, the ones that sequences of pictures take as well."""
 
 
 def add_downscale_options(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +32,10 @@ def add_downscale_options(parser: argparse.ArgumentParser) -> None:
                        "h264-lossless, by x264, which is under the GPL)")  # fmt: skip
     group.add_argument("--lr-preset", help="of h264-lossless, ultrafast to medium: smaller files, but slower (default: "
                        "ultrafast)")  # fmt: skip
+    group.add_argument("--decoder", choices=("auto", "pyav", "dali"), help="dali is for VP8, VP9 and Motion JPEG of "
+                       "some colours (default: auto, which is pyav)")  # fmt: skip
+    group.add_argument("--fps", metavar="N", help="pictures per second, such as 25 or 30000/1001, where the input is a "
+                       "folder of pictures or a pattern such as frame_%%05d.png")  # fmt: skip
     group.add_argument("--start", type=float, metavar="SECONDS", help="begin there (default: 0)")
     group.add_argument("--duration", type=float, metavar="SECONDS", help="take so much (default: to the end)")
 
@@ -51,6 +58,22 @@ def is_video(source: Source) -> bool:
         return video_format(stream.read(PREFIX_BYTES)) is not None
 
 
+def sequence(args: argparse.Namespace) -> Source | None:
+    """The input of `bdflow downscale` where it is a pattern of numbered pictures, or a folder with --fps; else None.
+
+    Raises:
+        InputError: there are no such pictures, or a number is missing.
+    """
+    path = input_path(args.input)
+    if (args.fps is None and "%" not in path.name) or path.is_file():
+        return None
+    from bdflow_rt.video.numbered import find_pictures, is_sequence
+
+    if not is_sequence(path):
+        return None
+    return Source(args.input, path, None, sum(file_size(file) for file in find_pictures(path)))
+
+
 def check_picture_options(args: argparse.Namespace) -> None:
     """Refuse options of videos for a picture.
 
@@ -64,7 +87,9 @@ def downscale(args: argparse.Namespace, source: Source) -> int:
     """Run `bdflow downscale` on a video."""
     from bdflow_rt.video import downscale_video
 
-    options = _options(args, ("lr_codec", "lr_preset", "start", "duration"))
+    options = _options(args, ("lr_codec", "lr_preset", "decoder", "fps", "start", "duration"))
+    if args.fps is not None:
+        options["colours"] = colours_of(args)
 
     def run(rescaler: Rescaler, **common: Any) -> VideoResult:
         return downscale_video(source.path, args.output, rescaler, refine=args.refine, **options, **common)
@@ -85,7 +110,7 @@ def upscale(args: argparse.Namespace, source: Source) -> int:
 
     names = {"pix_fmt": "pixel_format"}
     given = _options(args, ("codec", "crf", "preset", "pix_fmt"))
-    encoding = Encoding(**{names.get(name, name): value for name, value in given.items()})
+    encoding = Encoding(**{names.get(name, name): value for name, value in given.items()}) if given else None
 
     def run(rescaler: Rescaler, **common: Any) -> VideoResult:
         return upscale_video(source.path, args.output, rescaler, encoding=encoding, force=args.force, **common)
@@ -109,7 +134,8 @@ def _run(
     run: Callable[..., VideoResult],
 ) -> int:
     started = time.monotonic()
-    _refuse(args, set(_PICTURES_ONLY), "pictures, and the input is a video")
+    of_colours = _COLOURS if getattr(args, "fps", None) is not None else set()
+    _refuse(args, set(_PICTURES_ONLY) - of_colours, "pictures, and the input is a video")
     if source.content is not None:
         raise ArgumentError("A video is read from a file, and this one comes from standard input; name the file.")
     progress = progress_callback(label=label, quiet=args.quiet)

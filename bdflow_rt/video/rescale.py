@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import av
 
 from bdflow_rt.errors import (
     ArgumentError,
-    BdflowError,
     CorruptVideoError,
     OutputError,
     OutputExistsError,
@@ -22,52 +21,24 @@ from bdflow_rt.errors import (
     check_choice,
 )
 from bdflow_rt.files import PathLike, as_path, check_output, sync_folder
-from bdflow_rt.packet import Packet, PacketHeader, StreamHeader, ZPolicy
-from bdflow_rt.video.av_source import AvSource
+from bdflow_rt.options import Colours
+from bdflow_rt.packet import StreamHeader, ZPolicy
 from bdflow_rt.video.clock import Span
 from bdflow_rt.video.codecs import Encoding, LrCodec, LrPreset, TrackCodec
 from bdflow_rt.video.convert import MATRIX_CODES, Colour, default_matrix, from_picture
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket
 from bdflow_rt.video.lr_file import LrFrame, LrSource, lr_writer, stream_codec, write_frame
+from bdflow_rt.video.numbered import Pattern
+from bdflow_rt.video.ordered import IN_FLIGHT, in_order, packet_of
 from bdflow_rt.video.part import PartWriter, part_path
 from bdflow_rt.video.remux import MATROSKA, SUFFIXES, check_container, remux
+from bdflow_rt.video.result import LR_DECODER_REASON, Progress, VideoResult
 from bdflow_rt.video.resume import Leftover, check_journal, fingerprint, journal_path, write_journal
+from bdflow_rt.video.select import Decoder, open_frames
+from bdflow_rt.video.to_pictures import upscale_to_pictures
 
 if TYPE_CHECKING:
     from bdflow_rt.rescaler import Rescaler
-
-T = TypeVar("T")
-Progress = Callable[[int, int | None], None]
-"""Called with the number of frames done, and in all where that is known."""
-IN_FLIGHT = 2
-"""Frames per worker that are read ahead of what is written."""
-
-
-@dataclass(frozen=True)
-class VideoResult:
-    """What was done to a video.
-
-    Attributes:
-        frames: that were written.
-        resumed_frames: those of them that an interrupted run had written.
-        damaged: frames that were left out or decoded from damaged data.
-        retimed: frames whose timestamp was missing or went back.
-        notices: what else there is to know.
-        hr_size, lr_size: width and height.
-        output_bytes: of the file.
-        decoder, decoder_reason: what decoded the input, and why.
-    """
-
-    frames: int
-    resumed_frames: int
-    damaged: int
-    retimed: int
-    notices: tuple[str, ...]
-    hr_size: tuple[int, int]
-    lr_size: tuple[int, int]
-    output_bytes: int
-    decoder: str
-    decoder_reason: str
 
 
 def downscale_video(
@@ -77,6 +48,9 @@ def downscale_video(
     *,
     lr_codec: LrCodec = "h264-lossless",
     lr_preset: LrPreset = "ultrafast",
+    decoder: Decoder = "auto",
+    fps: float | Fraction | str | None = None,
+    colours: Colours = "keep",
     start: float = 0,
     duration: float | None = None,
     z: ZPolicy | None = None,
@@ -86,17 +60,19 @@ def downscale_video(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> VideoResult:
-    """Downscale a video file to an LR video: a Matroska file that players show, and that `upscale_video` restores.
+    """Downscale a video to an LR video: a Matroska file that players show, and that `upscale_video` restores.
 
     It grows as `TARGET.part.mkv`, which can be played at any time. Audio, subtitles, chapters, metadata and attachments
     go along as they are.
 
     Args:
-        source: a video file.
+        source: a video file; or pictures: a folder, or a pattern such as frame_%05d.png.
         target: the .mkv to write.
         rescaler: of the model.
         lr_codec: "h264-lossless", or "ffv1" for archives; both keep every LR pixel.
         lr_preset: of H.264, speed against size; FFV1 has none.
+        decoder, fps, colours: what decodes, and of pictures how many there are per second, and what becomes of
+            colours that are not sRGB; as for `open_frames`.
         start, duration: the part of the video that is taken, in seconds.
         z: what `upscale_video` uses for Z by default; None is Z = 0.
         refine: steps of gradient descent on each LR picture, see `Rescaler.downscale`.
@@ -117,13 +93,17 @@ def downscale_video(
     check_choice("lr_preset", lr_preset, get_args(LrPreset))
     path = _checked_target(source, target, (MATROSKA,), resume=resume, overwrite=overwrite)
     policy = z or ZPolicy()
-    settings = {
-        "direction": "downscale", "source": fingerprint(source), "model": rescaler.card.id,
-        "identity": rescaler.card.packet_identity.hex(), "lr_codec": lr_codec, "lr_preset": lr_preset,
-        "start": start, "duration": duration, "z": [policy.temperature, policy.seed], "refine": refine,
-        "pyav": av.__version__,
-    }  # fmt: skip
-    with AvSource(source, span=span, strict=strict, max_pixels=rescaler.max_pixels) as frames:
+    opened = open_frames(
+        source, decoder=decoder, fps=fps, colours=colours, span=span, strict=strict, max_pixels=rescaler.max_pixels
+    )
+    with closing(opened) as frames:
+        settings = {
+            "direction": "downscale", "source": fingerprint(source), "model": rescaler.card.id,
+            "identity": rescaler.card.packet_identity.hex(), "lr_codec": lr_codec, "lr_preset": lr_preset,
+            "start": start, "duration": duration, "z": [policy.temperature, policy.seed], "refine": refine,
+            "pyav": av.__version__,
+            "decoder": frames.decoder, "fps": str(frames.info.frame_rate), "colours": colours,
+        }  # fmt: skip
         interface, info = rescaler.card.interface, frames.info
         header = StreamHeader(
             model=rescaler.card.id, identity=rescaler.card.packet_identity, scale=interface.scale,
@@ -144,7 +124,7 @@ def downscale_video(
             def begin(frame: Frame) -> Any:
                 return None if run.is_kept() else rescaler.submit_downscale(frame.pixels, z=policy, refine=refine)
 
-            for item, job in _in_order(iter(frames), Frame, begin, ahead=ahead):
+            for item, job in in_order(iter(frames), Frame, begin, ahead=ahead):
                 if job is None:
                     run.pass_on(item)
                 else:
@@ -172,9 +152,9 @@ def upscale_video(
 
     Args:
         source: what `downscale_video` wrote.
-        target: a .mkv, .mp4, .mov or .webm to write.
+        target: a .mkv, .mp4, .mov or .webm to write; or pictures, by a pattern such as frame_%05d.png.
         rescaler: of the model that made it; `Rescaler.from_pretrained(model_of(source))`.
-        encoding: codec, quality and pixel format; None is H.264 at CRF 16.
+        encoding: codec, quality and pixel format of a video; None is H.264 at CRF 16.
         z: what to use for Z; None is the policy in the file.
         force: restore even where the LR pictures were changed.
         strict, resume, overwrite, progress: as for `downscale_video`.
@@ -183,6 +163,11 @@ def upscale_video(
         PacketError: it is no LR video, of another model, damaged, or its LR pictures were changed.
         InputError, OutputError, ArgumentError: as `downscale_video`.
     """
+    if Pattern.of(target) is not None and as_path(target).suffix.lower() not in SUFFIXES:
+        if encoding is not None or resume:
+            raise ArgumentError(f"encoding and resume are for video files, and '{target}' is pictures; leave them out.")
+        with LrSource(source, force=force, strict=strict, max_pixels=rescaler.max_pixels) as frames:
+            return upscale_to_pictures(frames, target, rescaler, z=z, overwrite=overwrite, progress=progress)
     encoding = encoding or Encoding()
     path = _checked_target(source, target, SUFFIXES, resume=resume, overwrite=overwrite)
     with LrSource(source, force=force, strict=strict, max_pixels=rescaler.max_pixels) as frames:
@@ -217,9 +202,9 @@ def upscale_video(
             def begin(frame: LrFrame) -> Any:
                 if run.is_kept():
                     return None
-                return rescaler.submit_upscale(_packet(frame, header), z=policy, force=True)
+                return rescaler.submit_upscale(packet_of(frame, header), z=policy, force=True)
 
-            for item, job in _in_order(iter(frames), LrFrame, begin, ahead=ahead):
+            for item, job in in_order(iter(frames), LrFrame, begin, ahead=ahead):
                 if isinstance(item, LrFrame):
                     times.append(item.data.pts)
                 if job is None:
@@ -230,7 +215,7 @@ def upscale_video(
                 if progress is not None and isinstance(item, LrFrame):
                     progress(run.writer.frames, None)
         run.finish(lambda part: remux(part, path, times, info.time_base, problems=frames.problems))
-        return _result(run, frames.problems, header, path, "pyav", "LR videos are decoded by PyAV")
+        return _result(run, frames.problems, header, path, "pyav", LR_DECODER_REASON)
 
 
 class _Run:
@@ -328,40 +313,6 @@ class _Run:
             self._part.unlink()
         journal_path(self._target).unlink(missing_ok=True)
         sync_folder(self._target.parent)
-
-
-def _in_order(
-    items: Iterable[Any], kind: type[T], begin: Callable[[T], Any], *, ahead: int
-) -> Iterator[tuple[Any, Any]]:
-    """Each item with the job that `begin` starts for it, if it is a frame; jobs start `ahead` of what is given."""
-    waiting: deque[tuple[Any, Any]] = deque()
-    running = 0
-    failure: BdflowError | None = None
-    source = iter(items)
-    while True:
-        try:
-            item = next(source)
-        except StopIteration:
-            break
-        except BdflowError as error:  # what was begun before it is good
-            failure = error
-            break
-        job = begin(item) if isinstance(item, kind) else None
-        waiting.append((item, job))
-        running += job is not None
-        while running > ahead or (waiting and waiting[0][1] is None):
-            first = waiting.popleft()
-            running -= first[1] is not None
-            yield first
-    yield from waiting
-    if failure is not None:
-        raise failure
-
-
-def _packet(frame: LrFrame, header: StreamHeader) -> Packet:
-    """A frame as the packet of a picture."""
-    common = {name: getattr(header, name) for name in ("model", "identity", "scale", "width", "height", "bits", "z")}
-    return Packet(frame.lr, frame.boundary, PacketHeader(**common, colour=header.colour, lr_crc32=frame.data.lr_crc32))
 
 
 def _coded_colour(header: StreamHeader) -> Colour:

@@ -15,6 +15,7 @@ from av.bitstream import BitStreamFilterContext
 
 from bdflow_rt.errors import ResumeError, describe
 from bdflow_rt.files import PathLike, write_atomically
+from bdflow_rt.video.numbered import find_pictures, is_sequence
 from bdflow_rt.video.opened import is_cover
 
 _FORMAT = 1
@@ -31,8 +32,12 @@ def journal_path(target: Path) -> Path:
 def fingerprint(path: PathLike) -> str:
     """What tells a source from another one: SHA-256 of its length and of 32 MiB of it, evenly spread.
 
-    So it takes no longer for a film than for a clip; coded video that differs, differs nearly everywhere.
+    So it takes no longer for a film than for a clip; coded video that differs, differs nearly everywhere. Numbered
+    pictures are told by their names, lengths and times of change.
     """
+    if is_sequence(path):
+        files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in find_pictures(path)]
+        return hashlib.sha256(repr(files).encode("utf-8", "surrogateescape")).hexdigest()
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         digest = hashlib.sha256(str(size).encode("ascii"))

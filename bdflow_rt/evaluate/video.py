@@ -13,7 +13,7 @@ from bdflow_rt.metrics.temporal import TOLERANCE
 from bdflow_rt.picture import UInt8Array
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.video.frames import Frame, FrameSource
-from bdflow_rt.video.rescale import Progress
+from bdflow_rt.video.result import Progress
 
 MAX_FRAMES = 1 << 31
 """Of the option, which no video reaches."""

@@ -33,8 +33,9 @@ class Span:
                 raise ArgumentError(f"{name} is {describe(value)}; it must be a number of seconds.")
             if value < 0 or (value == 0 and name == "duration"):
                 raise ArgumentError(f"{name} is {value:g} s; it must be {least}.")
-        self._start = Fraction(start)
-        self._end = None if duration is None else self._start + Fraction(duration)
+        # As written: 0.1 is a tenth, at which a frame may be due, and not the double above it.
+        self._start = Fraction(repr(start))
+        self._end = None if duration is None else self._start + Fraction(repr(duration))
 
     def takes(self, time: Fraction) -> bool:
         """Whether what begins at that second is taken."""

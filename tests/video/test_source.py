@@ -143,6 +143,11 @@ def test_a_part_has_the_frames_of_that_time_and_starts_near_0(
     assert len(packets) < sum(map(len, facts.packets.values()))
 
 
+def test_a_start_in_decimals_takes_the_frame_that_is_due_then() -> None:
+    assert Span(0.1).takes(Fraction(1, 10))
+    assert not Span(0.1, 0.2).takes(Fraction(3, 10))
+
+
 @pytest.mark.parametrize(("start", "duration"), [(-1, None), (0, 0), (float("nan"), None), ("1", None), (0, -2)])
 def test_times_that_are_none_are_refused(start: Any, duration: Any) -> None:
     with pytest.raises(ArgumentError, match=r"(start|duration) is"):

@@ -175,6 +175,14 @@ def test_onnx_runtime_gives_the_pixels_of_rescaler(tmp_path: Path) -> None:
     assert max(levels) <= 1
 
 
+def test_a_video_file_comes_back_at_its_times(tmp_path: Path) -> None:
+    out = run("09_video_files.py", tmp_path)
+    assert "320 x 180" in out
+    assert "160 x 90, 12 frames" in out
+    assert decibels(out)[0] > 36
+    assert "timestamps differ by at most 0.000000 s" in out
+
+
 def test_a_video_comes_back_from_the_files_of_its_frames(tmp_path: Path) -> None:
     out = run("08_opencv_video.py", tmp_path)
     assert "240 x 180 -> 120 x 90" in out

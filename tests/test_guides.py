@@ -11,6 +11,8 @@ from PIL import Image
 
 from tests.support import ROOT, photo
 from tests.support_pages import blocks, run_python, run_shell
+from tests.video.clip_writer import Video, write_video
+from tests.video.numbered import draw_frame
 
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 SNIPPET = re.compile(r'--8<-- "(examples/\d\d_\w+\.py)"\n')
@@ -19,11 +21,15 @@ every_guide = pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.ste
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the two pictures that guides name."""
+    """A folder with the pictures and the clip that guides name."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for seed, name in enumerate(("photo.jpg", "other.jpg")):
         Image.fromarray(photo(101, 147, seed)).save(folder / name, quality=95)
+    write_video(folder / "clip.mp4", Video(count=6), "a clip")
+    (folder / "frames").mkdir()
+    for index in range(3):
+        Image.fromarray(draw_frame(index, 96, 64)).save(folder / "frames" / f"{index:05d}.png")
     return folder
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,9 +17,10 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from bdflow_rt.errors import DiskFullError, UnwritableOutputError, shorten
+from bdflow_rt.errors import DiskFullError, UnwritableOutputError
 from bdflow_rt.video.codecs import TrackCodec, ffv1_options
 from bdflow_rt.video.frames import Extras, Problems, TrackPacket, VideoInfo
+from bdflow_rt.video.opened import reason
 
 _OPTIONS = {"cluster_time_limit": "1000", "flush_packets": "1", "avoid_negative_ts": "disabled"}
 """Clusters of a second, each written at once; timestamps as they are, those before 0 of audio too."""
@@ -60,7 +62,7 @@ class PartWriter:
     ) -> None:
         self.path, self.frames = path, 0
         self._time_base = info.time_base
-        with self._writing():
+        with typed_writing(self.path):
             self._container = av.open(str(path), "w", format="matroska", container_options=dict(_OPTIONS))
             try:
                 self._container.metadata.update({**extras.metadata, **tags})
@@ -92,7 +94,7 @@ class PartWriter:
         Raises:
             DiskFullError, UnwritableOutputError: the file cannot be written on.
         """
-        with self._writing():
+        with typed_writing(self.path):
             for stream, frame in zip(self._streams, frames, strict=True):
                 frame.pts, frame.time_base = pts, self._time_base
                 frame.duration = duration
@@ -102,7 +104,7 @@ class PartWriter:
 
     def copy_video(self, packets: Sequence[Any]) -> None:
         """Append one coded picture to each video track, of another file with the same codecs."""
-        with self._writing():
+        with typed_writing(self.path):
             for stream, packet in zip(self._streams, packets, strict=True):
                 self._mux(packet, stream)
         self.frames += 1
@@ -111,13 +113,13 @@ class PartWriter:
         """Append a packet of a track that goes along; what the file cannot hold was named before."""
         stream = self._tracks.get(packet.track)
         if stream is not None:
-            with self._writing():
+            with typed_writing(self.path):
                 packet.packet.stream = stream
                 self._container.mux_one(packet.packet)
 
     def close(self) -> None:
         """Write what the encoders still hold, and the end of the file."""
-        with self._writing():
+        with typed_writing(self.path):
             for stream in self._streams:
                 for packet in stream.encode(None):
                     self._mux(packet, stream)
@@ -152,13 +154,10 @@ class PartWriter:
         added = {}
         for track in extras.tracks:
             name = track.stream.codec_context.name if track.stream.codec_context else "unknown"
-            try:
-                stream = self._container.add_stream_from_template(track.stream)
-            except ValueError:
-                problems.say(
-                    f"{self.path.suffix[1:]} files cannot hold {track.stream.type} of {name}; it stays behind."
-                )
+            if not can_hold("matroska", track.stream):
+                problems.say(f"Matroska files cannot hold {track.stream.type} of {name}; it stays behind.")
                 continue
+            stream = self._container.add_stream_from_template(track.stream)
             stream.metadata.update(track.stream.metadata)
             stream.disposition = track.stream.disposition
             added[track.index] = stream
@@ -175,20 +174,42 @@ class PartWriter:
             self._last_dts[stream.index] = packet.dts * packet.time_base
         self._container.mux_one(packet)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, av.error.FFmpegError) as error:
-            code = getattr(error, "errno", None)
-            if code in _FULL:
-                raise DiskFullError(
-                    f"'{self.path}' could not be written on ({os.strerror(code)}). What is there can be played; free "
-                    "some space, and go on with resume=True (--resume)."
-                ) from error
-            if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-                raise UnwritableOutputError(
-                    f"'{self.path}' cannot be written: the folder '{self.path.parent}' does not exist. Create it or "
-                    "choose another one."
-                ) from error
-            raise UnwritableOutputError(f"'{self.path}' cannot be written ({shorten(error)}).") from error
+
+def can_hold(container: str, track: Any) -> bool:
+    """Whether a container takes a track as it is. Some say so and then fail to begin, so an empty file is begun.
+
+    Args:
+        container: FFmpeg's name of its muxer.
+        track: a stream of another file.
+    """
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            trial.add_stream_from_template(track)
+            trial.start_encoding()
+    except (ValueError, av.error.FFmpegError):
+        return False
+    return True
+
+
+@contextmanager
+def typed_writing(path: Path) -> Iterator[None]:
+    """Turn what fails inside, while a video is written, into a typed error.
+
+    Raises:
+        DiskFullError, UnwritableOutputError: it cannot be written.
+    """
+    try:
+        yield
+    except (OSError, av.error.FFmpegError) as error:
+        code = getattr(error, "errno", None)
+        if code in _FULL:
+            raise DiskFullError(
+                f"'{path}' could not be written on ({os.strerror(code)}). What is there can be played; free some "
+                "space, and go on with resume=True (--resume)."
+            ) from error
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise UnwritableOutputError(
+                f"'{path}' cannot be written: the folder '{path.parent}' does not exist. Create it or choose another "
+                "one."
+            ) from error
+        raise UnwritableOutputError(f"'{path}' cannot be written ({reason(error)}).") from error

@@ -12,6 +12,7 @@ import av
 
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.video.frames import Problems
+from bdflow_rt.video.part import can_hold, typed_writing
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm"}
 """Containers beside Matroska by suffix, and FFmpeg's names of their muxers."""
@@ -37,23 +38,43 @@ def check_container(suffix: str, encoder: str) -> None:
         raise ArgumentError(f"A {suffix} file cannot hold FFV1; write .mkv.")
 
 
-def remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *, problems: Problems) -> None:
+def finish_as(target: Path, part: Path, pts: Sequence[int], time_base: Fraction, *, problems: Problems) -> None:
+    """Make a part file the target, in the container that its suffix says; see `_remux`.
+
+    Raises:
+        DiskFullError, UnwritableOutputError: it cannot be written; the part file stays.
+    """
+    if target.suffix.lower() == MATROSKA:
+        part.replace(target)
+        return
+    temporary = target.with_name(f"{target.name}.part{target.suffix.lower()}")
+    try:
+        with typed_writing(temporary):
+            _remux(part, temporary, pts, time_base, problems=problems)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    part.unlink()
+
+
+def _remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *, problems: Problems) -> None:
     """Write a part file's packets to the target's container; the video's timestamps are replaced by exact ones.
 
     Args:
         part: a Matroska file with one video track.
-        target: a name with a suffix of `SUFFIXES`; the file there is replaced once the new one is whole.
+        target: a file with a suffix of `SUFFIXES`, but of Matroska's.
         pts: timestamps of the frames, ascending, in units of `time_base`.
         time_base: seconds per unit.
         problems: where what the container cannot hold is named.
     """
     suffix = target.suffix.lower()
-    temporary = target.with_name(f"{target.name}.part{suffix}")
     shown, delay = _order(part)
     options = {"movflags": _FAST_START[suffix]} if suffix in _FAST_START else {}
     with (
         av.open(str(part), format="matroska") as source,
-        av.open(str(temporary), "w", format=_FORMATS[suffix], container_options=options) as sink,
+        av.open(str(target), "w", format=_FORMATS[suffix], container_options=options) as sink,
     ):
         sink.metadata.update(source.metadata)
         video, *others = _streams(source)
@@ -61,14 +82,13 @@ def remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *, 
         outputs[video.index].time_base = time_base
         outputs[video.index].metadata.update(video.metadata)
         for stream in others:
-            try:
-                outputs[stream.index] = sink.add_stream_from_template(stream)
-            except ValueError:
+            if not can_hold(_FORMATS[suffix], stream):
                 problems.say(
                     f"{suffix} files cannot hold {stream.type} of {stream.codec_context.name}; it stays behind. "
                     "Write .mkv to keep it."
                 )
                 continue
+            outputs[stream.index] = sink.add_stream_from_template(stream)
             outputs[stream.index].metadata.update(stream.metadata)
             outputs[stream.index].disposition = stream.disposition
         if any(isinstance(stream, av.stream.AttachmentStream) for stream in source.streams):
@@ -92,9 +112,6 @@ def remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *, 
                 clocks[place].make_exact(packet)
             packet.stream = outputs[place]
             sink.mux_one(packet)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
 
 
 def _streams(source: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -31,7 +31,7 @@ from bdflow_rt.video.lr_file import LrFrame, LrSource, lr_writer, stream_codec, 
 from bdflow_rt.video.numbered import Pattern
 from bdflow_rt.video.ordered import IN_FLIGHT, in_order, packet_of
 from bdflow_rt.video.part import PartWriter, part_path
-from bdflow_rt.video.remux import MATROSKA, SUFFIXES, check_container, remux
+from bdflow_rt.video.remux import MATROSKA, SUFFIXES, check_container, finish_as
 from bdflow_rt.video.result import LR_DECODER_REASON, Progress, VideoResult
 from bdflow_rt.video.resume import Leftover, check_journal, fingerprint, journal_path, write_journal
 from bdflow_rt.video.select import Decoder, open_frames
@@ -131,7 +131,7 @@ def downscale_video(
                     write_frame(run.writer, job.wait(), item.pts, item.duration)
                 if progress is not None and isinstance(item, Frame):
                     progress(run.writer.frames, info.frames)
-        run.finish()
+        run.finish((), info.time_base, frames.problems)
         return _result(run, frames.problems, header, path, frames.decoder, frames.decoder_reason)
 
 
@@ -214,7 +214,7 @@ def upscale_video(
                     run.writer.write([frame], item.data.pts, item.data.duration)
                 if progress is not None and isinstance(item, LrFrame):
                     progress(run.writer.frames, None)
-        run.finish(lambda part: remux(part, path, times, info.time_base, problems=frames.problems))
+        run.finish(times, info.time_base, frames.problems)
         return _result(run, frames.problems, header, path, "pyav", LR_DECODER_REASON)
 
 
@@ -290,8 +290,8 @@ class _Run:
             self._growing = self._part
             self.writer.path = self._part
 
-    def finish(self, convert: Callable[[Path], None] | None = None) -> None:
-        """Close the part file, and make it the target."""
+    def finish(self, times: Sequence[int], time_base: Fraction, problems: Problems) -> None:
+        """Close the part file, and make it the target; `times` are those of the frames, where its container asks."""
         if not self.writer.frames:
             self.writer.abort()
             self._growing.unlink(missing_ok=True)
@@ -306,11 +306,7 @@ class _Run:
                 f"gave {self.writer.frames}. Begin anew with overwrite=True (--overwrite)."
             )
         self.writer.close()
-        if convert is None or self._target.suffix.lower() == MATROSKA:
-            self._part.replace(self._target)
-        else:
-            convert(self._part)
-            self._part.unlink()
+        finish_as(self._target, self._part, times, time_base, problems=problems)
         journal_path(self._target).unlink(missing_ok=True)
         sync_folder(self._target.parent)
 

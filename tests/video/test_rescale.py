@@ -124,7 +124,7 @@ def test_mp4_has_the_source_s_exact_times_and_b_frames(
 @pytest.mark.parametrize(
     ("name", "suffix"),
     [("everything", ".mkv"), ("languages", ".mp4"), ("late_audio", ".mp4"), ("audio_aac", ".mp4"),
-     ("audio_opus", ".webm"), ("subtitles_srt", ".mkv"), ("cover", ".mkv")],
+     ("audio_opus", ".webm"), ("audio_opus", ".mp4"), ("subtitles_srt", ".mkv"), ("cover", ".mkv")],
 )  # fmt: skip
 def test_audio_and_subtitles_are_copied_byte_for_byte(
     clips: Clips, tmp_path: Path, rescaler: Rescaler, name: str, suffix: str
@@ -177,6 +177,9 @@ def test_chapters_metadata_and_attachments_go_along(clips: Clips, tmp_path: Path
 def test_what_a_container_cannot_hold_is_named(clips: Clips, tmp_path: Path, rescaler: Rescaler) -> None:
     down = downscale_video(clips["subtitles_mov_text"][0], tmp_path / "lr.mkv", rescaler)
     assert any("cannot hold subtitle of mov_text" in notice for notice in down.notices)
+    downscale_video(clips["audio_opus"][0], tmp_path / "opus.mkv", rescaler)
+    up = upscale_video(tmp_path / "opus.mkv", tmp_path / "opus.mov", rescaler, encoding=QUICK)
+    assert any(".mov files cannot hold audio of opus" in notice for notice in up.notices)
     downscale_video(clips["everything"][0], tmp_path / "lr2.mkv", rescaler)
     up = upscale_video(tmp_path / "lr2.mkv", tmp_path / "hr.mp4", rescaler, encoding=QUICK)
     assert any("cannot hold attachments" in notice for notice in up.notices)

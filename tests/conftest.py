@@ -7,8 +7,12 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.video.clips import Clips
 
 # One thread per test process: several pools would only fight over the cores. Read when torch is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,6 +44,14 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model(folder, tiny_config(2, bits=2, coupling="additive"), name="tiny-x2")
     make_model(folder, tiny_config(4, bits=0), name="plain")
     return folder
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    """`clips["vp9"]` is the path and the facts of that clip; never to be written to."""
+    from tests.video.clips import Clips
+
+    return Clips(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture

@@ -16,8 +16,6 @@ from tests.cli.build import bdflow, failed, succeeded
 from tests.video.clip_writer import Video, write_video
 from tests.video.clips import Clips
 
-pytest_plugins = ["tests.video.conftest"]
-
 
 @pytest.fixture
 def clip(clips: Clips) -> Path:

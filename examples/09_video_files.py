@@ -16,7 +16,7 @@ import numpy as np
 from bdflow_rt import Rescaler
 from bdflow_rt.metrics import psnr_y
 from bdflow_rt.picture import sample_picture
-from bdflow_rt.video import Encoding, downscale_video, upscale_video
+from bdflow_rt.video import Encoding, downscale_video, rescaler_for, upscale_video
 
 FOLDER = Path("example-out")
 
@@ -53,6 +53,7 @@ def main() -> None:
 
     with Rescaler.from_pretrained("bdflow-x2-fast") as rescaler:
         down = downscale_video(source, small, rescaler, duration=2, overwrite=True)
+    with rescaler_for(small) as rescaler:
         up = upscale_video(small, restored, rescaler, encoding=Encoding(crf=16), overwrite=True)
 
     original, back = frames_of(source), frames_of(restored)

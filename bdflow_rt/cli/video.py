@@ -104,9 +104,7 @@ def downscale(args: argparse.Namespace, source: Source) -> int:
 
 def upscale(args: argparse.Namespace, source: Source) -> int:
     """Run `bdflow upscale` on an LR video."""
-    from bdflow_rt.video import Encoding, upscale_video
-    from bdflow_rt.video.lr_file import read_header
-    from bdflow_rt.zoo import find_model_by_identity
+    from bdflow_rt.video import Encoding, rescaler_for, upscale_video
 
     names = {"pix_fmt": "pixel_format"}
     given = _options(args, ("codec", "crf", "preset", "pix_fmt"))
@@ -120,8 +118,7 @@ def upscale(args: argparse.Namespace, source: Source) -> int:
 
         if args.model:
             return Rescaler.from_pretrained(args.model, engine_options(args))
-        header = read_header(source.path)
-        return Rescaler(find_model_by_identity(header.model, header.identity), engine_options(args))
+        return rescaler_for(source.path, engine_options(args))
 
     return _run(args, source, "upscale", opened, run)
 

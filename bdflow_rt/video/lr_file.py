@@ -45,7 +45,7 @@ from bdflow_rt.video.convert import colour_of, to_picture
 from bdflow_rt.video.frames import Attachment, Extras, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.opened import decoder_limit, extras_of, is_cover, open_video
 from bdflow_rt.video.part import PartWriter
-from bdflow_rt.zoo.card import ModelCard
+from bdflow_rt.zoo import ModelCard
 
 _SAME_S = 0.0005
 """Two tracks of one file have a frame at the same millisecond."""

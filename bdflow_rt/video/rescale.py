@@ -21,13 +21,14 @@ from bdflow_rt.errors import (
     check_choice,
 )
 from bdflow_rt.files import PathLike, as_path, check_output, sync_folder
-from bdflow_rt.options import Colours
+from bdflow_rt.options import Colours, Options, RescalerOptions
 from bdflow_rt.packet import StreamHeader, ZPolicy
+from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.video.clock import Span
 from bdflow_rt.video.codecs import Encoding, LrCodec, LrPreset, TrackCodec
 from bdflow_rt.video.convert import MATRIX_CODES, Colour, default_matrix, from_picture
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket
-from bdflow_rt.video.lr_file import LrFrame, LrSource, lr_writer, stream_codec, write_frame
+from bdflow_rt.video.lr_file import LrFrame, LrSource, lr_writer, read_header, stream_codec, write_frame
 from bdflow_rt.video.numbered import Pattern
 from bdflow_rt.video.ordered import IN_FLIGHT, in_order, packet_of
 from bdflow_rt.video.part import PartWriter, part_path
@@ -36,9 +37,10 @@ from bdflow_rt.video.result import LR_DECODER_REASON, Progress, VideoResult
 from bdflow_rt.video.resume import Leftover, check_journal, fingerprint, journal_path, write_journal
 from bdflow_rt.video.select import Decoder, open_frames
 from bdflow_rt.video.to_pictures import upscale_to_pictures
+from bdflow_rt.zoo import find_model_by_identity
 
 if TYPE_CHECKING:
-    from bdflow_rt.rescaler import Rescaler
+    from typing_extensions import Unpack
 
 
 def downscale_video(
@@ -135,6 +137,21 @@ def downscale_video(
         return _result(run, frames.problems, header, path, frames.decoder, frames.decoder_reason)
 
 
+def rescaler_for(source: PathLike, options: RescalerOptions | None = None, **changes: Unpack[Options]) -> Rescaler:
+    """A rescaler with the model that made an LR video, found by its identity.
+
+    Args:
+        source: what `downscale_video` wrote.
+        options, changes: as for `Rescaler`.
+
+    Raises:
+        UnknownModelError, WeightsHashError: that model is not here.
+        PacketError, InputError: the file is no LR video.
+    """
+    header = read_header(source)
+    return Rescaler(find_model_by_identity(header.model, header.identity), options, **changes)
+
+
 def upscale_video(
     source: PathLike,
     target: PathLike,
@@ -153,7 +170,7 @@ def upscale_video(
     Args:
         source: what `downscale_video` wrote.
         target: a .mkv, .mp4, .mov or .webm to write; or pictures, by a pattern such as frame_%05d.png.
-        rescaler: of the model that made it; `Rescaler.from_pretrained(model_of(source))`.
+        rescaler: of the model that made it: `rescaler_for(source)`.
         encoding: codec, quality and pixel format of a video; None is H.264 at CRF 16.
         z: what to use for Z; None is the policy in the file.
         force: restore even where the LR pictures were changed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,7 @@ def upscale(args: argparse.Namespace, source: Source) -> int:
     """Run `bdflow upscale` on an LR video."""
     from bdflow_rt.video import Encoding, rescaler_for, upscale_video
 
+    os.environ.setdefault("SVT_LOG", "1")  # errors alone: SVT-AV1 prints its settings on stderr
     names = {"pix_fmt": "pixel_format"}
     given = _options(args, ("codec", "crf", "preset", "pix_fmt"))
     encoding = Encoding(**{names.get(name, name): value for name, value in given.items()}) if given else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -17,6 +18,8 @@ from bdflow_rt.files import PathLike, as_path
 from bdflow_rt.video.frames import Attachment, Extras, Problems, Track
 
 _COVER_TYPES = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""PyAV before 19 raises on tags that are not UTF-8."""
 _PADDING_PIXELS = 1 << 16
 _KEPT = ("audio", "subtitle")
 _OWN_TAGS = ("BDFLOW_", "ENCODER", "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS")
@@ -47,7 +50,7 @@ def open_video(path: PathLike, *, max_pixels: int) -> InputContainer:
             os.path.abspath(as_path(path)),
             format=format_name,
             options={"protocol_whitelist": "file", **decoder_limit(max_pixels)},
-            metadata_errors="replace",
+            **_METADATA,
         )
 
 

@@ -128,6 +128,24 @@ class Header:
         """(h, w) of the LR picture: the HR size over the scale, rounded up."""
         return -(-self.height // self.scale), -(-self.width // self.scale)
 
+    def check_model(self, card: ModelCard, *, name: str, way: str) -> None:
+        """Check that a model can restore what the header is of; `name` starts the message, and `way` ends it.
+
+        Raises:
+            PacketMismatchError: it was made with another model, or the header contradicts this one.
+        """
+        interface = card.interface
+        if self.identity != card.packet_identity:
+            raise PacketMismatchError(
+                f"{name} was made with {self.model} (identity {self.identity.hex()}), and the model in use is "
+                f"{card.id} ({card.packet_identity.hex()}). {way}"
+            )
+        if (self.scale, self.bits) != (interface.scale, interface.bits):
+            raise PacketMismatchError(
+                f"{name} says scale {self.scale} and {plural(self.bits, 'bit')}, but its model {card.id} has scale "
+                f"{interface.scale} and {plural(interface.bits, 'bit')}. Downscale the original again."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PacketHeader(Header):
@@ -270,18 +288,8 @@ class Packet:
             PacketMismatchError: it was made with another model, or its header contradicts this one.
             ImageTooLargeError: the HR picture has more than `max_pixels`.
         """
-        header, interface = self.header, card.interface
-        if header.identity != card.packet_identity:
-            raise PacketMismatchError(
-                f"The packet was made with {header.model} (identity {header.identity.hex()}), and the model in use is "
-                f"{card.id} ({card.packet_identity.hex()}). Use Rescaler.for_packet(packet)."
-            )
-        if (header.scale, header.bits) != (interface.scale, interface.bits):
-            raise PacketMismatchError(
-                f"The packet says scale {header.scale} and {plural(header.bits, 'bit')}, but its model {card.id} has "
-                f"scale {interface.scale} and {plural(interface.bits, 'bit')}. Create the packet again."
-            )
-        check_area("The packet restores to", header.width, header.height, max_pixels=max_pixels)
+        self.header.check_model(card, name="The packet", way="Use Rescaler.for_packet(packet).")
+        check_area("The packet restores to", self.header.width, self.header.height, max_pixels=max_pixels)
 
     def _check_gpu_arrays(self) -> None:
         if self.boundary is not None and not is_gpu_array(self.boundary):

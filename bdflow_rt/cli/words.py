@@ -42,7 +42,10 @@ _NAMES = "|".join(re.escape(name) for name in sorted(_FLAGS, key=len, reverse=Tr
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # force=True (--force): the message knows both worlds.
     (re.compile(r"\b\w+=\S+ \((--[^)]+)\)"), r"\1"),
-    (re.compile(r"\bUse Rescaler\.for_packet\(packet\)\."), "Leave --model out: the right one is found by itself."),
+    (
+        re.compile(r"\bUse (?:Rescaler\.for_packet\(packet\)|rescaler_for\(path\))\."),
+        "Leave --model out: the right one is found by itself.",
+    ),
     (re.compile(r", or pass icc_profile=None"), ""),
     (re.compile(r"\bresume and overwrite are both given\b"), "--resume and --overwrite are both given"),
     (re.compile(r", or give their path(?=\.)"), ""),

@@ -33,7 +33,6 @@ from bdflow_rt.errors import (
     NotAPacketError,
     PacketMismatchError,
     PacketVersionError,
-    plural,
     shorten,
 )
 from bdflow_rt.files import PathLike, as_path
@@ -218,17 +217,7 @@ class LrSource:
         Raises:
             PacketMismatchError: it was made with another model, or its header contradicts this one.
         """
-        header, interface = self.header, card.interface
-        if header.identity != card.packet_identity:
-            raise PacketMismatchError(
-                f"{self._name} was made with {header.model} (identity {header.identity.hex()}), and this model is "
-                f"{card.id} ({card.packet_identity.hex()}). Leave the model out: the right one is found by itself."
-            )
-        if (header.scale, header.bits) != (interface.scale, interface.bits):
-            raise PacketMismatchError(
-                f"{self._name} says scale {header.scale} and {plural(header.bits, 'bit')}, but its model {card.id} has "
-                f"scale {interface.scale} and {plural(interface.bits, 'bit')}. Make it again."
-            )
+        self.header.check_model(card, name=self._name, way="Use rescaler_for(path).")
 
     def _items(self, waiting: _Waiting) -> Iterator[TrackPacket | None]:
         """The packets that go along; those of the two tracks are decoded to where they wait, and None comes instead."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,8 @@ HEADER_TAG = "BDFLOW_HEADER"
 TRACK_TAG = "BDFLOW_TRACK"
 """A track's tag: "lr", or "boundary" for the map, or frame data alone."""
 _FRAME = struct.Struct(">qII")
-FRAME_BYTES = _FRAME.size
+_CRC = struct.Struct(">I")
+FRAME_BYTES = _FRAME.size + _CRC.size
 MAX_DURATION = 2**32 - 1
 
 
@@ -68,9 +70,10 @@ def join_frame(boundary: UInt8Array | None, data: FrameData) -> UInt8Array:
         data: of the frame.
 
     Returns:
-        (h + r, w) uint8, where r is `data_rows(w)`; (1, 16) without a map.
+        (h + r, w) uint8, where r is `data_rows(w)`; (1, 20) without a map.
     """
-    packed = np.frombuffer(_FRAME.pack(data.pts, data.duration, data.lr_crc32), np.uint8)
+    known = _FRAME.pack(data.pts, data.duration, data.lr_crc32)
+    packed = np.frombuffer(known + _CRC.pack(_crc32(known, boundary)), np.uint8)
     if boundary is None:
         return packed[None].copy()
     height, width = boundary.shape
@@ -88,7 +91,8 @@ def split_frame(picture: UInt8Array, header: StreamHeader) -> tuple[UInt8Array |
 
     Raises:
         PacketMismatchError: the picture has another size than the header calls for.
-        CorruptPacketError: levels above those of the header's bits, or bytes behind the data that are not 0.
+        CorruptPacketError: levels above those of the header's bits, bytes behind the data that are not 0, or a map or
+            data that were changed.
     """
     expected = track_size(header)
     if picture.shape != expected:
@@ -100,13 +104,19 @@ def split_frame(picture: UInt8Array, header: StreamHeader) -> tuple[UInt8Array |
     rows = np.ascontiguousarray(picture[height:]).reshape(-1)
     if rows[FRAME_BYTES:].any():
         raise _corrupt("bytes behind a frame's data are not 0")
-    data = FrameData(*_FRAME.unpack(rows[:FRAME_BYTES].tobytes()))
-    if not header.bits:
-        return None, data
-    boundary = np.ascontiguousarray(picture[:height])
-    if (level := int(boundary.max())) >> header.bits:
+    known, stored = rows[: _FRAME.size].tobytes(), rows[_FRAME.size : FRAME_BYTES].tobytes()
+    boundary = np.ascontiguousarray(picture[:height]) if header.bits else None
+    if _CRC.unpack(stored)[0] != _crc32(known, boundary):
+        raise _corrupt("its CRC-32 does not fit")
+    data = FrameData(*_FRAME.unpack(known))
+    if boundary is not None and (level := int(boundary.max())) >> header.bits:
         raise _corrupt(f"it has level {level}, and {plural(header.bits, 'bit')} hold 0 to {(1 << header.bits) - 1}")
     return boundary, data
+
+
+def _crc32(data: bytes, boundary: UInt8Array | None) -> int:
+    """CRC-32 of a frame's data, and of its map behind them."""
+    return zlib.crc32(data if boundary is None else data + boundary.tobytes())
 
 
 def header_tag(header: StreamHeader) -> str:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 
@@ -23,6 +23,7 @@ from bdflow_rt.video.convert import (
     to_picture,
     turned,
 )
+from bdflow_rt.video.ffv1 import SliceCheck
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.opened import (
     choose_stream,
@@ -37,8 +38,14 @@ from bdflow_rt.video.opened import (
 
 _REORDERED = 64
 """More frames than any decoder holds back."""
+_MARGIN_S = 10
+"""Seconds around the part that is taken in which the other tracks of that time may be stored."""
 _SHORT_S = Fraction(1, 2)
 """Seconds before the end that its header states, at which a file may end without being called cut off."""
+
+
+_DETECTION = {"mjpeg": {"err_detect": "explode"}}
+"""By codec, what makes FFmpeg fail on damage that it would pass on without a mark."""
 
 
 class AvSource:
@@ -61,30 +68,42 @@ class AvSource:
     """
 
     decoder = "pyav"
+    _seekable: ClassVar[tuple[str, ...]] = ("mov", "matroska")
+    """Containers whose index says where a second begins, in each track."""
 
     def __init__(
         self, path: PathLike, *, span: Span | None = None, strict: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS
     ) -> None:
         check_max_pixels(max_pixels)
-        self._span, self._strict, self._max_pixels = span or Span(), strict, max_pixels
+        self._strict, self._max_pixels = strict, max_pixels
         self._name = f"'{as_path(path)}'"
         self.problems = Problems()
         self._container = open_video(path, max_pixels=max_pixels)
         try:
+            self._begin = Fraction(max(self._container.start_time or 0, 0), av.time_base)
+            self._span, self._is_over = (span or Span()).since(self._begin), False
             self._stream = choose_stream(self._container, self.problems, name=self._name)
             self.extras = extras_of(self._container, self.problems, name=self._name)
             self.decoder_reason = f"it decodes {self._stream.codec_context.name}, as nearly every codec"
             self._is_in_order = self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
             width, height = self._stream.width, self._stream.height
             check_area(f"{self._name} has frames of", width, height, max_pixels=max_pixels)
-            self._stream.thread_type = "AUTO"
-            self._stream.codec_context.options = decoder_limit(max_pixels)
+            codec = self._stream.codec_context.name
+            self._stream.thread_type = "AUTO" if codec != "ffv1" else "SLICE"  # so a frame comes with its packet
+            self._stream.codec_context.options = {**decoder_limit(max_pixels), **_DETECTION.get(codec, {})}
+            self._slices = SliceCheck() if codec == "ffv1" else None
+            self._is_whole = not self._seek()
             self._seen = 0  # packets of the video
             self._dts: deque[int] = deque(maxlen=_REORDERED)  # of those whose frames have not come
             self._end = Fraction(0)  # of all packets, in seconds
             self._items = self._decoded()
             self._ahead: list[TrackPacket] = []
             self._first = self._first_frame()
+            if not self._is_whole and (self._first.time is None or self._first.time > self._span.start):
+                raise CorruptVideoError(
+                    f"{self._name} has an index that leads to the wrong place; make it anew, for example with: ffmpeg "
+                    "-i IN -c copy OUT.mkv"
+                )
             self.info = self._described(self._first)
         except BaseException:
             self._container.close()
@@ -114,15 +133,24 @@ class AvSource:
                     yield item
                 continue
             self._check_same(item)
-            if item.is_corrupt:
-                self._damage(f"a frame at {self._time_of(item)} was decoded from damaged data")
             timed = clock.of(self._pts_of(item), item.duration)
             if clock.is_over:
+                yield from self._others_of_the_end(clock)
                 return
+            if item.is_corrupt and (self._is_whole or timed is not None):
+                self._damage(f"a frame at {self._time_of(item)} was decoded from damaged data")
             if timed is not None:
                 pixels = to_picture(item, colour_of(item, name=self._name))
                 yield Frame(turned(pixels, self._matrix), *timed)
         self._check_whole()
+
+    def _others_of_the_end(self, clock: Clock) -> Iterator[TrackPacket]:
+        """Packets of other tracks that are taken, and stored behind the last frame that is."""
+        self._is_over = True
+        if self.extras.tracks:
+            for item in self._items:
+                if clock.takes_packet(item.packet):
+                    yield item
 
     def _all(self) -> Iterator[Any]:
         """Decoded frames and packets, with those that were read to find the first frame."""
@@ -146,7 +174,11 @@ class AvSource:
                 self._damage(f"it cannot be read on ({reason(error)})")
                 return
             index = packet.stream.index
-            if index == self._stream.index:
+            if index == self._stream.index and self._is_over:
+                at = _time_of(packet)
+                if at is not None and self._span.is_past(at - _MARGIN_S):
+                    return
+            elif index == self._stream.index:
                 self._note_end(packet)
                 self._seen += packet.size > 0
                 if packet.size and packet.dts is not None:
@@ -160,6 +192,17 @@ class AvSource:
                 self._note_end(packet)
                 yield TrackPacket(tracks[index], packet)
 
+    def _seek(self) -> bool:
+        """Go to a key frame before the part that is taken, and say whether that could be done."""
+        start = self._span.start - _MARGIN_S
+        if start <= 0 or not self._container.format.name.startswith(self._seekable) or not self._stream.time_base:
+            return False
+        try:
+            self._container.seek(int(start / self._stream.time_base), stream=self._stream)
+        except av.error.FFmpegError:  # without an index
+            return False
+        return True
+
     def _pts_of(self, frame: av.VideoFrame) -> int | None:
         """The timestamp of a frame. AVI has none but the order of packets, which FFmpeg takes for that of frames."""
         if not self._is_in_order:
@@ -167,6 +210,9 @@ class AvSource:
         return self._dts.popleft() if self._dts else None
 
     def _frames_of(self, packet: Any) -> list[av.VideoFrame]:
+        is_known = self._slices is not None and packet.size and self._slices.is_damaged(bytes(packet))
+        if is_known:
+            self._damage("the data of a frame do not fit their checksum")
         try:
             return list(packet.decode())
         except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError, av.error.NotImplementedError) as error:
@@ -175,7 +221,8 @@ class AvSource:
                 "first."
             ) from error
         except (av.error.FFmpegError, ValueError) as error:
-            self._damage(f"the data of a frame does not decode ({reason(error)})")
+            if not is_known:
+                self._damage(f"the data of a frame does not decode ({reason(error)})")
             return []
 
     def _first_frame(self) -> av.VideoFrame:
@@ -231,9 +278,9 @@ class AvSource:
         check_kind(frame, name=self._name)
 
     def _note_end(self, packet: Any) -> None:
-        at = packet.pts if packet.pts is not None else packet.dts
-        if at is not None and packet.time_base:
-            self._end = max(self._end, (at + (packet.duration or 0)) * packet.time_base)
+        at = _time_of(packet)
+        if at is not None:
+            self._end = max(self._end, at + (packet.duration or 0) * packet.time_base)
 
     def _check_whole(self) -> None:
         """Notice an end that comes too early: FFmpeg takes the end of the data for the end of the video.
@@ -241,12 +288,13 @@ class AvSource:
         Raises:
             CorruptVideoError: it does, and the source is strict.
         """
-        stated = self._stream.frames
-        if self._seen < stated:
+        # AVI counts frames without data, too: the one before is to be shown again.
+        stated = 0 if self._container.format.name == "avi" else self._stream.frames
+        if self._is_whole and self._seen < stated:
             self._damage(f"it ends after {self._seen} of {plural(stated, 'frame')}", count=stated - self._seen)
             return
         duration = Fraction(self._container.duration or 0, av.time_base)
-        start = Fraction(max(self._container.start_time or 0, 0), av.time_base)
+        start = self._begin
         if self._container.format.name.startswith("matroska"):
             start = Fraction(0)  # what Matroska states as duration is the time of the end
         if duration and self._end + _SHORT_S < start + duration:
@@ -261,3 +309,9 @@ class AvSource:
 
     def _time_of(self, frame: av.VideoFrame) -> str:
         return "an unknown time" if frame.time is None else f"{frame.time:.3f} s"
+
+
+def _time_of(packet: Any) -> Fraction | None:
+    """In seconds."""
+    at = packet.pts if packet.pts is not None else packet.dts
+    return None if at is None or not packet.time_base else at * packet.time_base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from fractions import Fraction
 from typing import Any
 
@@ -15,11 +16,14 @@ _ASSUMED_RATE = Fraction(25)
 
 
 class Span:
-    """The part of a video that is taken, in seconds of its own time.
+    """The part of a video that is taken, in seconds since its beginning.
 
     Args:
         start: from when on.
         duration: how long; None is to the end.
+
+    Attributes:
+        start: as a fraction.
 
     Raises:
         ArgumentError: one of them is no number, negative, or a duration of 0.
@@ -34,12 +38,19 @@ class Span:
             if value < 0 or (value == 0 and name == "duration"):
                 raise ArgumentError(f"{name} is {value:g} s; it must be {least}.")
         # As written: 0.1 is a tenth, at which a frame may be due, and not the double above it.
-        self._start = Fraction(repr(start))
-        self._end = None if duration is None else self._start + Fraction(repr(duration))
+        self.start = Fraction(repr(start))
+        self._end = None if duration is None else self.start + Fraction(repr(duration))
+
+    def since(self, begin: Fraction) -> Span:
+        """The same part of a video whose own time at its beginning is not 0 but `begin`, in seconds."""
+        part = copy(self)
+        part.start = self.start + begin if self.start else self.start
+        part._end = None if self._end is None else self._end + begin
+        return part
 
     def takes(self, time: Fraction) -> bool:
         """Whether what begins at that second is taken."""
-        return (not self._start or time >= self._start) and not self.is_past(time)
+        return (not self.start or time >= self.start) and not self.is_past(time)
 
     def is_past(self, time: Fraction) -> bool:
         """Whether nothing that begins at that second or later is taken."""
@@ -47,7 +58,7 @@ class Span:
 
     def moved(self, timestamp: int, time_base: Fraction) -> int:
         """A timestamp when the first one that is taken is near 0; the same where the whole video is taken."""
-        return timestamp - round(self._start / time_base)
+        return timestamp - round(self.start / time_base)
 
 
 class Clock:

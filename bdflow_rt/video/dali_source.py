@@ -73,6 +73,7 @@ class DaliSource(AvSource):
     """
 
     decoder = "dali"
+    _seekable = ()  # DALI decodes from the beginning on
 
     def __init__(
         self, path: PathLike, *, span: Span | None = None, strict: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS

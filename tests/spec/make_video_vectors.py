@@ -60,11 +60,16 @@ def add_frames(entries: list[dict[str, Any]]) -> None:
                 "size": list(picture.shape), "data": dataclasses.asdict(data), "boundary_sha256": digest(boundary),
             })  # fmt: skip
     picture = join_frame(boundary_of(HEADER, 0), DATA[0])
-    high, behind = picture.copy(), picture.copy()
-    high[3, 4] = 8
+    levels, behind, changed, retimed = boundary_of(HEADER, 0), picture.copy(), picture.copy(), picture.copy()
+    assert levels is not None
+    levels[3, 4] = 8
     behind[-1, -1] = 1
+    changed[3, 4] ^= 1
+    retimed[len(levels), 7] ^= 1
     hostile = {
-        "level-too-high": (high, "CorruptPacketError"),
+        "level-too-high": (join_frame(levels, DATA[0]), "CorruptPacketError"),
+        "changed-map": (changed, "CorruptPacketError"),
+        "changed-timestamp": (retimed, "CorruptPacketError"),
         "bytes-behind-the-data": (behind, "CorruptPacketError"),
         "without-its-last-row": (picture[:-1], "PacketMismatchError"),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,12 @@ def test_a_reader_written_from_the_page_alone_finds_the_same(entry: dict[str, An
     content, (rows, columns) = (FOLDER / entry["file"]).read_bytes(), entry["size"]
     head = entry["header"]
     height = -(-head["height"] // head["scale"]) if head["bits"] else 0
-    extra = -(-16 // columns) if head["bits"] else 1
+    extra = -(-20 // columns) if head["bits"] else 1
     assert rows == height + extra
     tail = content[height * columns :]
     assert struct.unpack(">qII", tail[:16]) == tuple(entry["data"].values())
-    assert not any(tail[16:])
+    assert int.from_bytes(tail[16:20], "big") == zlib.crc32(tail[:16] + content[: height * columns])
+    assert not any(tail[20:])
 
 
 @of_kind("frame", sound=False)

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from bdflow_rt.errors import ArgumentError, BdflowError, CorruptVideoError, ImageTooLargeError, UnsupportedVideoError
+from bdflow_rt.errors import BdflowError, CorruptVideoError, ImageTooLargeError, UnsupportedVideoError
 from bdflow_rt.video.av_source import AvSource
-from bdflow_rt.video.clock import Span
 from bdflow_rt.video.frames import Frame, TrackPacket
 from tests.video.clip_writer import Video, write_video
 from tests.video.clips import CLIPS, Clips, frame_number
@@ -126,32 +125,6 @@ def test_a_playlist_is_never_followed(clips: Clips, tmp_path: Path) -> None:
         (tmp_path / "list.mp4").write_text(text)
         with pytest.raises(CorruptVideoError, match="is no video"):
             AvSource(tmp_path / "list.mp4")
-
-
-@pytest.mark.parametrize(("start", "duration"), [(0.5, None), (0.25, 0.25), (0.0, 0.3), (0.99, 5.0)])
-def test_a_part_has_the_frames_of_that_time_and_starts_near_0(
-    clips: Clips, start: float, duration: float | None
-) -> None:
-    path, facts = clips["everything"]
-    whole, _, source = read(path)
-    part, packets, _ = read(path, span=Span(start, duration))
-    base = source.info.time_base
-    end = float("inf") if duration is None else start + duration
-    expected = [frame for frame in whole if start <= float(frame.pts * base) < end]
-    assert [frame_number(one.pixels) for one in part] == [frame_number(one.pixels) for one in expected]
-    assert [one.pts for one in part] == [one.pts - round(start / base) for one in expected]
-    assert len(packets) < sum(map(len, facts.packets.values()))
-
-
-def test_a_start_in_decimals_takes_the_frame_that_is_due_then() -> None:
-    assert Span(0.1).takes(Fraction(1, 10))
-    assert not Span(0.1, 0.2).takes(Fraction(3, 10))
-
-
-@pytest.mark.parametrize(("start", "duration"), [(-1, None), (0, 0), (float("nan"), None), ("1", None), (0, -2)])
-def test_times_that_are_none_are_refused(start: Any, duration: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"(start|duration) is"):
-        Span(start, duration)
 
 
 def test_a_matroska_file_that_starts_late_is_whole(tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bdflow_rt.cli.options import colours_of, engine_options
-from bdflow_rt.cli.output import describe_run, note, print_result, progress_callback
+from bdflow_rt.cli.output import describe_run, note, print_left, print_result, progress_callback
 from bdflow_rt.cli.streams import Source, input_path
 from bdflow_rt.containers.source import file_size
 from bdflow_rt.errors import ArgumentError, InputError, OutputExistsError, ResumeError, plural
 from bdflow_rt.files import as_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bdflow_rt.rescaler import Rescaler
     from bdflow_rt.video import VideoResult
 
@@ -60,13 +62,13 @@ def is_video(source: Source) -> bool:
 
 
 def sequence(args: argparse.Namespace) -> Source | None:
-    """The input of `bdflow downscale` where it is a pattern of numbered pictures, or a folder with --fps; else None.
+    """The input of `bdflow downscale` where it is a pattern of numbered pictures, or a folder of them; else None.
 
     Raises:
         InputError: there are no such pictures, or a number is missing.
     """
     path = input_path(args.input)
-    if (args.fps is None and "%" not in path.name) or path.is_file():
+    if not path.is_dir() and ("%" not in path.name or path.is_file()):
         return None
     from bdflow_rt.video.numbered import find_pictures, is_sequence
 
@@ -148,6 +150,8 @@ def _run(
                 progress=progress,
             )
         except BaseException as error:  # Ctrl-C and SIGTERM, too
+            if isinstance(error, OutputExistsError) and args.no_clobber and _part_of(args) is None:
+                return print_left(args)
             if not isinstance(error, (ArgumentError, OutputExistsError, ResumeError)):
                 _say_what_is_left(args)
             raise
@@ -180,11 +184,17 @@ def _run(
 
 def _say_what_is_left(args: argparse.Namespace) -> None:
     """Say that an interrupted video can be continued."""
+    part = _part_of(args)
+    if part is not None and not args.quiet:
+        note(f"bdflow: note: what was written so far is in {part}; --resume goes on with it")
+
+
+def _part_of(args: argparse.Namespace) -> Path | None:
+    """What an interrupted run has left beside the output."""
     from bdflow_rt.video.part import part_path
 
     part = part_path(as_path(args.output))
-    if part.exists() and not args.quiet:
-        note(f"bdflow: note: what was written so far is in {part}; --resume goes on with it")
+    return part if part.exists() else None
 
 
 def _group(parser: argparse.ArgumentParser) -> Any:

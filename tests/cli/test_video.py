@@ -164,3 +164,27 @@ def test_info_says_what_the_header_of_a_video_says(lr: Path, clip: Path) -> None
         "hr_size": [96, 64],
     }.items() <= info.items()
     failed(bdflow("info", clip), 5, "ordinary video")
+
+
+def test_numbered_pictures_that_exist_are_refused_replaced_or_left(lr: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "7.png").write_bytes(b"an older one")
+    out = folder / "%d.png"
+    failed(bdflow("upscale", lr, "-o", out), 4, "--overwrite")
+    assert "exists and was left as it is" in succeeded("upscale", lr, "-o", out, "--no-clobber").err
+    assert [path.name for path in folder.iterdir()] == ["7.png"]
+    assert bdflow("upscale", lr, "-o", out, "--overwrite").code == 0
+    assert sorted(folder.iterdir()) == sorted(folder / f"{number}.png" for number in range(1, 25))
+
+
+def test_an_interrupted_run_is_no_output_that_is_left(zoo: Path, clip: Path, tmp_path: Path) -> None:
+    part_path(tmp_path / "lr.mkv").write_bytes(b"begun")
+    failed(bdflow("downscale", clip, "-o", tmp_path / "lr.mkv", "--no-clobber"), 4, "--resume")
+
+
+def test_a_folder_without_a_rate_asks_for_it(zoo: Path, source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(source.read_bytes())
+    failed(bdflow("downscale", folder, "-o", tmp_path / "lr.mkv"), 2, "(--fps)")

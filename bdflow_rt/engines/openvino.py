@@ -6,6 +6,7 @@ import copy
 import ctypes
 import functools
 import os
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ OpenVINO's default of 5,000 takes 2 to 4 MiB more for every new shape, past a Gi
 take 20 to 30 % longer. No list of OpenVINO's has this property; a release that drops it refuses to compile the graph.
 """
 _POLL_MS = 100
+_first = threading.Lock()
 _HINT = "INFERENCE_PRECISION_HINT"
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -64,12 +66,18 @@ def process_core() -> openvino.Core:
         ForkedProcessError: this process was forked from one that had used OpenVINO.
     """
     BACKENDS["openvino"].enter()
-    return _core()
+    with _first:
+        return _core()
 
 
 @functools.cache
 def _core() -> openvino.Core:
-    return import_quietly("openvino").Core()
+    module = import_quietly("openvino")
+    # Two threads that are the first to ask for a type wait for each other for ever: one has C++'s lock for the table of
+    # types and waits for Python's, the other the reverse (seen with 2026.4). So the tables are made here.
+    module.Type.f32.to_dtype()
+    module.Tensor(np.zeros(1, np.uint8))
+    return module.Core()
 
 
 def _after_fork() -> None:

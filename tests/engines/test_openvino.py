@@ -261,3 +261,29 @@ def test_a_close_that_comes_between_check_and_start_ends_the_job(
     monkeypatch.setattr(engine, "_request_for", lambda *arguments: Closing(request_for(*arguments)))
     with pytest.raises(ClosedError):
         engine.run(graph_inputs(card, "downscale"))
+
+
+TYPES_OF_MANY_THREADS = """
+import os, sys, threading
+sys.setswitchinterval(1e-6)
+import openvino
+from bdflow_rt.engines.openvino import process_core
+
+together = threading.Barrier(8)
+def use():
+    together.wait()
+    process_core()
+    openvino.Type.f32.to_dtype()
+threads = [threading.Thread(target=use, daemon=True) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(20)
+os._exit(any(thread.is_alive() for thread in threads))
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_threads_that_come_to_openvino_first_together_do_not_wait_for_each_other(attempt: int) -> None:
+    """Without what `process_core` does first, more than half of such processes hang."""
+    subprocess.run([sys.executable, "-c", TYPES_OF_MANY_THREADS], check=True, timeout=120)

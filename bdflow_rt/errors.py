@@ -340,3 +340,9 @@ class CheckpointError(TrainingError):
 
 class DivergedError(TrainingError):
     """Training diverged again and again after going back to its last good checkpoint."""
+
+
+class StalledError(BdflowError):
+    """A stage of a stream has made no progress for as long as was allowed."""
+
+    exit_code = 9

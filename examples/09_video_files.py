@@ -13,10 +13,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from bdflow_rt import Rescaler
 from bdflow_rt.metrics import psnr_y
 from bdflow_rt.picture import sample_picture
-from bdflow_rt.video import Encoding, downscale_video, rescaler_for, upscale_video
+from bdflow_rt.video import Encoding, VideoRescaler
 
 FOLDER = Path("example-out")
 
@@ -51,10 +50,10 @@ def main() -> None:
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else sample()
     small, restored = FOLDER / "video.lr.mkv", FOLDER / "restored.mp4"
 
-    with Rescaler.from_pretrained("bdflow-x2-fast") as rescaler:
-        down = downscale_video(source, small, rescaler, duration=2, overwrite=True)
-    with rescaler_for(small) as rescaler:
-        up = upscale_video(small, restored, rescaler, encoding=Encoding(crf=16), overwrite=True)
+    with VideoRescaler("bdflow-x2-fast") as rescaler:
+        down = rescaler.downscale(source, small, duration=2, overwrite=True)
+    with VideoRescaler.for_video(small) as rescaler:
+        up = rescaler.upscale(small, restored, encoding=Encoding(crf=16), overwrite=True)
 
     original, back = frames_of(source), frames_of(restored)
     errors = [abs(a[0] - b[0]) for a, b in zip(original, back, strict=False)]

@@ -22,7 +22,7 @@ FOLDERS = {
 }
 MAPPED = ("kernels", "export", "bench")
 
-EVERYONES = {"errors", "files", "install", "options", "cache", "fork", "quiet", "_version"}
+EVERYONES = {"errors", "files", "install", "options", "cache", "fork", "pipes", "quiet", "_version"}
 """What every unit may import, these only one another."""
 CORE = {
     "interop", "metrics", "picture", "zoo", "kernels", "models", "packet", "containers", "engines", "engines.torch",
@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": {"engines", "packet", "zoo", "interop", "picture"},
     "runtime.refine": {"engines", "zoo", "picture", "runtime", "models", "metrics", "engines.torch"},
     "rescaler": {"runtime", "containers", "engines", "zoo", "packet", "picture"},
-    "video": {"rescaler", "runtime", "containers", "kernels", "zoo", "packet", "picture"},
+    "video": {"rescaler", "runtime", "engines", "containers", "kernels", "zoo", "packet", "picture"},
     "export": {"models", "engines", "zoo"},
     "training": {"models", "kernels", "metrics", "zoo", "interop"},
     "evaluate": {"rescaler", "metrics", "engines", "zoo", "packet", "picture", "containers", "interop", "video"},
@@ -70,6 +70,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "install": set(),
     "cache": set(),
+    "pipes": set(),
     "fork": set(),
     "quiet": set(),
     "zoo": set(),

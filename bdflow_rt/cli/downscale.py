@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if pictures is not None:
         return video.downscale(args, pictures)
     source = Source.open(args.input, max_pixels=args.max_pixels)
-    if video.is_video(source):
+    if source.is_video():
         return video.downscale(args, source)
     video.check_picture_options(args)
     check_packet_path(output)

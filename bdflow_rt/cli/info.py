@@ -7,7 +7,6 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from bdflow_rt.cli import video
 from bdflow_rt.cli.output import print_json, print_text
 from bdflow_rt.cli.streams import Source
 from bdflow_rt.errors import EditedPictureError, ModelError, plural
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     source = Source.open(args.input, max_pixels=args.max_pixels)
-    is_video = video.is_video(source)
+    is_video = source.is_video()
     info = describe_video(source) if is_video else describe(source, max_pixels=args.max_pixels)
     if args.json:
         print_json(info)
@@ -94,7 +93,7 @@ def describe_video(source: Source) -> dict[str, Any]:
     """
     from bdflow_rt.video.lr_file import read_header
 
-    header = read_header(source.path)
+    header = read_header(source.video)
     return {
         **_describe_header(source, header),
         "time_base": list(header.time_base),

@@ -14,6 +14,7 @@ from bdflow_rt.errors import UnwritableOutputError
 
 if TYPE_CHECKING:
     from bdflow_rt.rescaler import Rescaler
+    from bdflow_rt.video import StreamStats
 
 T = TypeVar("T")
 
@@ -122,6 +123,29 @@ def progress(items: Iterable[T], *, label: str, total: int | None = None, quiet:
     from tqdm import tqdm
 
     yield from tqdm(items, desc=label, total=total, file=sys.stderr, leave=False)
+
+
+def video_progress(*, label: str, quiet: bool = False) -> Callable[[StreamStats | None], None]:
+    """A function that takes the stats of a stream and draws a bar on stderr; None is the end."""
+    bar: Any = None
+
+    def show(stats: StreamStats | None) -> None:
+        nonlocal bar
+        if stats is None:
+            if bar is not None:
+                bar.close()
+            return
+        if quiet or not sys.stderr.isatty():
+            return
+        if bar is None:
+            from tqdm import tqdm
+
+            bar = tqdm(desc=label, total=stats.total, file=sys.stderr, leave=False, unit="frame", initial=stats.kept)
+        dropped = f", {stats.dropped} left out" if stats.dropped else ""
+        bar.set_postfix_str(f"latency {stats.latency_p50_ms:.0f} ms, limited by {stats.limit}{dropped}", refresh=False)
+        bar.update(stats.kept + stats.frames - bar.n)
+
+    return show
 
 
 def progress_callback(*, label: str, quiet: bool = False) -> Callable[[int, int | None], None]:

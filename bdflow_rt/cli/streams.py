@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bdflow_rt.errors import ArgumentError, MissingFileError, OutputExistsError
 from bdflow_rt.files import as_path, check_output, descriptor_of, is_file, shown
+from bdflow_rt.pipes import InputPipe, OutputPipe
 
 if TYPE_CHECKING:
     from bdflow_rt.options import Colours
@@ -32,18 +33,20 @@ class Source:
     Attributes:
         given: its name on the command line.
         path: where it is; of a descriptor the name of that.
-        content: what came from a descriptor; a file is read later.
-        size_bytes: of either.
+        content: a picture that came from a pipe; a file is read later.
+        pipe: that a video comes from.
+        size_bytes: of either; 0 of a pipe.
     """
 
     given: str
     path: pathlib.Path
     content: bytes | None
     size_bytes: int
+    pipe: InputPipe | None = None
 
     @classmethod
     def open(cls, given: str, *, max_pixels: int) -> Source:
-        """Look at a file, or read a descriptor whole.
+        """Look at a file, or at what begins to come from a descriptor, and if that is no video, read it whole.
 
         Raises:
             InputError: it cannot be read, or nothing is there.
@@ -51,7 +54,8 @@ class Source:
             ArgumentError: the name is empty.
         """
         from bdflow_rt.containers.decoders import check_start
-        from bdflow_rt.containers.source import file_size, max_file_bytes, read_descriptor
+        from bdflow_rt.containers.kind import PREFIX_BYTES, video_format
+        from bdflow_rt.containers.source import file_size, max_file_bytes, read_pipe
         from bdflow_rt.options import check_max_pixels
 
         check_max_pixels(max_pixels)
@@ -61,9 +65,14 @@ class Source:
             return cls(given, path, None, file_size(path))
         name = _name_of(path)
         if number == 0 and sys.stdin is None:  # what was closed leads nowhere by now
-            raise MissingFileError(f"{name} is closed; pipe a picture in, or give the name of a file.")
+            raise MissingFileError(f"{name} is closed; pipe something in, or give the name of a file.")
+        pipe = InputPipe(number, name=name)
+        if video_format(pipe.peek(PREFIX_BYTES)) is not None:
+            is_redirected = is_file(os.fstat(number))  # a file may be sought in
+            return cls(given, path, None, file_size(path)) if is_redirected else cls(given, path, None, 0, pipe)
         limit, check = max_file_bytes(max_pixels), partial(check_start, name=name)
-        content = read_descriptor(number, name=name, max_bytes=limit, check=check)
+        content = read_pipe(pipe, name=name, max_bytes=limit, check=check)
+        pipe.close()
         return cls(given, path, content, len(content))
 
     def read_picture(self, *, background: str | None, colours: Colours, max_pixels: int) -> Picture:
@@ -82,6 +91,20 @@ class Source:
             return read_packet(self.path, max_pixels=max_pixels)
         return decode_png(self.content, max_pixels=max_pixels, name=_name_of(self.path))
 
+    @property
+    def video(self) -> pathlib.Path | InputPipe:
+        """Where a video comes from."""
+        return self.path if self.pipe is None else self.pipe
+
+    def is_video(self) -> bool:
+        """Whether it is a video, by its first bytes; errors as `stream`."""
+        from bdflow_rt.containers.kind import PREFIX_BYTES, video_format
+
+        if self.pipe is not None:
+            return True
+        with self.stream() as stream:
+            return video_format(stream.read(PREFIX_BYTES)) is not None
+
     @contextmanager
     def stream(self) -> Iterator[BinaryIO]:
         """Its bytes, to seek in; errors as `containers.source.open_input`."""
@@ -99,6 +122,32 @@ def input_path(given: str) -> pathlib.Path:
 def output_path(given: str) -> pathlib.Path:
     """The path of an output; standard output's is /dev/stdout."""
     return as_path("/dev/stdout" if given == STREAM else given)
+
+
+@contextmanager
+def output_target(given: str, *, timeout: float | None) -> Iterator[pathlib.Path | OutputPipe]:
+    """Where a video goes: a file, or the pipe or descriptor of that name.
+
+    Raises:
+        UnwritableOutputError: a named pipe cannot be opened.
+    """
+    path = output_path(given)
+    number = descriptor_of(path)
+    opened = None
+    try:
+        if number is None and path.exists() and not is_file(os.stat(path)) and not path.is_dir():
+            opened = number = os.open(path, os.O_WRONLY)
+        if number is None:
+            yield path
+        else:
+            pipe = OutputPipe(number, name=_name_of(path), timeout=timeout)
+            try:
+                yield pipe
+            finally:
+                pipe.close()
+    finally:
+        if opened is not None:
+            os.close(opened)
 
 
 def add_existing(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from bdflow_rt.errors import ArgumentError
 from bdflow_rt.files import descriptor_of, is_file
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp", "ppm")
+_VIDEO_FORMATS = ("y4m", "mkv")
 _SAME = {"jpeg": "jpg", "tiff": "tif"}
 
 
@@ -28,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "numbered pictures such as frame_%%05d.png; - is standard output",
     )
     parser.add_argument(
-        "--format", choices=FORMATS, help="of a picture whose name does not say it (default: png, on standard output)"
+        "--format",
+        choices=(*FORMATS, *_VIDEO_FORMATS),
+        help="of a picture whose name does not say it (default: png, on "
+        "standard output), or of a video on standard output (default: y4m)",
     )
     parser.add_argument(
         "--quality", type=int, metavar="Q", help="1 to 100, for JPEG or WebP (default: 95 for JPEG, lossless WebP)"
@@ -62,9 +66,11 @@ def run(args: argparse.Namespace) -> int:
     if prepare_output(args):
         return print_left(args)
     source = Source.open(args.input, max_pixels=args.max_pixels)
-    if video.is_video(source):
+    if source.is_video():
         return video.upscale(args, source)
     video.check_picture_options(args)
+    if args.format in _VIDEO_FORMATS:
+        raise ArgumentError(f"--format is {args.format}, which is for videos, and the input is a picture.")
     suffix = _suffix(output, args.format)
     packet = source.read_packet(max_pixels=args.max_pixels)
     height, width = packet.header.height, packet.header.width

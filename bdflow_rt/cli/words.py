@@ -34,6 +34,8 @@ _FLAGS = {
     "start": "--start",
     "temperature": "--temperature",
     "threads": "--threads",
+    "timeout": "--timeout",
+    "when_full": "--when-full",
     "z.seed": "--seed",
     "z.temperature": "--temperature",
 }
@@ -43,7 +45,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # force=True (--force): the message knows both worlds.
     (re.compile(r"\b\w+=\S+ \((--[^)]+)\)"), r"\1"),
     (
-        re.compile(r"\bUse (?:Rescaler\.for_packet\(packet\)|rescaler_for\(path\))\."),
+        re.compile(r"\bUse (?:Rescaler\.for_packet\(packet\)|VideoRescaler\.for_video\(path\))\."),
         "Leave --model out: the right one is found by itself.",
     ),
     (re.compile(r", or pass icc_profile=None"), ""),

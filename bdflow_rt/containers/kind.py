@@ -45,6 +45,20 @@ def video_format(prefix: bytes) -> str | None:
     return _elementary_stream(prefix)
 
 
+def has_index_first(prefix: bytes) -> bool:
+    """Whether an MP4 or MOV has its index before its frames, as far as its beginning says, so that a pipe will do.
+
+    Args:
+        prefix: the first `PREFIX_BYTES` of the file.
+    """
+    place = 0
+    while len(atom := prefix[place : place + 8]) == 8 and (size := int.from_bytes(atom[:4], "big")) != 1:
+        if atom[4:] in (b"moov", b"mdat"):
+            break
+        place += max(size, 8)
+    return atom[4:] != b"mdat"
+
+
 def _elementary_stream(prefix: bytes) -> str | None:
     """A bare stream of H.264 or HEVC, which begins with its parameters (ITU-T H.264 and H.265, annex B)."""
     for code in _START_CODES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import BinaryIO
 
 from bdflow_rt.errors import CorruptImageError, ImageTooLargeError, MissingFileError, UnreadableFileError
 from bdflow_rt.files import PathLike, as_path
+from bdflow_rt.pipes import InputPipe
 
 FILE_AGAIN = "Get the file again from where it was made."
 _METADATA_ALLOWANCE = 32 << 20
@@ -83,39 +83,25 @@ def read_file(path: PathLike, *, max_bytes: int) -> bytes:
         return file.read(size)
 
 
-def read_descriptor(number: int, *, name: str, max_bytes: int, check: Callable[[bytes], None]) -> bytes:
-    """All that comes from an open descriptor, a pipe above all; `name` is what messages call it.
+def read_pipe(pipe: InputPipe, *, name: str, max_bytes: int, check: Callable[[bytes], None]) -> bytes:
+    """All that comes from a pipe; `name` is what messages call it.
 
     `check` sees what has come when that are 30 bytes or more, and what it raises ends the reading: a program that
     writes no picture may never stop.
 
     Raises:
-        MissingFileError: it is closed, a terminal or a folder.
         UnreadableFileError: reading fails.
         CorruptImageError: nothing comes.
         ImageTooLargeError: more than `max_bytes` come.
     """
-    try:
-        if os.isatty(number):
-            raise MissingFileError(f"{name} is a terminal; pipe a picture in, or give the name of a file.")
-        data, checked = bytearray(), False
-        with open(os.dup(number), "rb", buffering=0) as file:
-            while len(data) <= max_bytes and (part := file.read(1 << 20)) != b"":
-                if part is None:  # another program has it not wait for data
-                    select.select([file], [], [])
-                else:
-                    data += part
-                if not checked and len(data) >= START_BYTES:
-                    check(bytes(data[:START_BYTES]))
-                    checked = True
-    except OSError as error:
-        if error.errno == errno.EISDIR:
-            raise MissingFileError(f"{name} is a folder; pipe a picture in, or give the name of a file.") from error
-        if error.errno == errno.EBADF:
-            raise MissingFileError(f"{name} is closed; pipe a picture in, or give the name of a file.") from error
-        raise UnreadableFileError(f"{name} cannot be read ({error.strerror}); check what writes to it.") from error
+    data = bytearray(pipe.peek(START_BYTES))
+    if len(data) == START_BYTES:
+        check(bytes(data))
+    data.clear()
+    while len(data) <= max_bytes and (part := pipe.read()):
+        data += part
     if not data:
-        raise CorruptImageError(f"{name} is empty (0 bytes); check the program that was to write a picture to it.")
+        raise CorruptImageError(f"{name} is empty (0 bytes); check the program that was to write something to it.")
     if len(data) > max_bytes:
         raise ImageTooLargeError(
             f"{name} has more than {max_bytes} bytes, which no picture within max_pixels needs. Raise max_pixels if it "

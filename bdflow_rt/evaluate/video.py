@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from bdflow_rt.errors import CorruptVideoError, ShapeError, check_whole
@@ -13,7 +14,6 @@ from bdflow_rt.metrics.temporal import TOLERANCE
 from bdflow_rt.picture import UInt8Array
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.video.frames import Frame, FrameSource
-from bdflow_rt.video.result import Progress
 
 MAX_FRAMES = 1 << 31
 """Of the option, which no video reaches."""
@@ -71,7 +71,7 @@ def evaluate_video(
     frames: int | None = None,
     refine: int = 0,
     tolerance: int = TOLERANCE,
-    progress: Progress | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> dict[str, Any]:
     """Take every frame down to a packet and up again, and measure what becomes of it.
 

@@ -6,15 +6,19 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any, ClassVar
 
 import av
 
 from bdflow_rt.errors import CorruptVideoError, UnsupportedVideoError, plural
-from bdflow_rt.files import PathLike, as_path
+from bdflow_rt.files import as_path
 from bdflow_rt.options import DEFAULT_MAX_PIXELS, check_area, check_max_pixels
+from bdflow_rt.picture import UInt8Array
+from bdflow_rt.pipes import InputPipe
 from bdflow_rt.video.clock import Clock, Span
 from bdflow_rt.video.convert import (
+    Colour,
     check_kind,
     colour_info,
     colour_of,
@@ -26,11 +30,13 @@ from bdflow_rt.video.convert import (
 from bdflow_rt.video.ffv1 import SliceCheck
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.opened import (
+    VideoInput,
     choose_stream,
     cover_of,
     decoder_limit,
     extras_of,
     is_cover,
+    name_of,
     open_video,
     reason,
     typed_errors,
@@ -49,13 +55,13 @@ _DETECTION = {"mjpeg": {"err_detect": "explode"}}
 
 
 class AvSource:
-    """A `FrameSource` of a video file, and a context manager.
+    """A `FrameSource` of a video file or pipe, and a context manager.
 
     Each frame has the timestamp of the container, after edit lists; none is computed from a frame rate but where a
     stream has no timestamps at all. Frames are turned upright.
 
     Args:
-        path: the file.
+        source: the file, or an `InputPipe`.
         span: the part that is taken; None is all of it.
         strict: raise at the first damage instead of going on.
         max_pixels: larger frames are refused before they are decoded.
@@ -72,13 +78,18 @@ class AvSource:
     """Containers whose index says where a second begins, in each track."""
 
     def __init__(
-        self, path: PathLike, *, span: Span | None = None, strict: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS
+        self,
+        source: VideoInput,
+        *,
+        span: Span | None = None,
+        strict: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
         check_max_pixels(max_pixels)
         self._strict, self._max_pixels = strict, max_pixels
-        self._name = f"'{as_path(path)}'"
+        self._name, self._source = name_of(source), source
         self.problems = Problems()
-        self._container = open_video(path, max_pixels=max_pixels)
+        self._container = open_video(source, max_pixels=max_pixels)
         try:
             self._begin = Fraction(max(self._container.start_time or 0, 0), av.time_base)
             self._span, self._is_over = (span or Span()).since(self._begin), False
@@ -95,7 +106,7 @@ class AvSource:
             self._is_whole = not self._seek()
             self._seen = 0  # packets of the video
             self._dts: deque[int] = deque(maxlen=_REORDERED)  # of those whose frames have not come
-            self._end = Fraction(0)  # of all packets, in seconds
+            self._end, self._last_byte = Fraction(0), 0  # of all packets, in seconds; of the last one of the video
             self._items = self._decoded()
             self._ahead: list[TrackPacket] = []
             self._first = self._first_frame()
@@ -140,9 +151,12 @@ class AvSource:
             if item.is_corrupt and (self._is_whole or timed is not None):
                 self._damage(f"a frame at {self._time_of(item)} was decoded from damaged data")
             if timed is not None:
-                pixels = to_picture(item, colour_of(item, name=self._name))
-                yield Frame(turned(pixels, self._matrix), *timed)
+                yield Frame(partial(self._picture, item, colour_of(item, name=self._name)), *timed)
         self._check_whole()
+
+    def _picture(self, frame: av.VideoFrame, colour: Colour) -> UInt8Array:
+        """(H, W, 3) uint8 RGB, upright."""
+        return turned(to_picture(frame, colour), self._matrix)
 
     def _others_of_the_end(self, clock: Clock) -> Iterator[TrackPacket]:
         """Packets of other tracks that are taken, and stored behind the last frame that is."""
@@ -181,6 +195,7 @@ class AvSource:
             elif index == self._stream.index:
                 self._note_end(packet)
                 self._seen += packet.size > 0
+                self._last_byte = max(self._last_byte, (packet.pos or 0) + packet.size)
                 if packet.size and packet.dts is not None:
                     self._dts.append(packet.dts)
                 yield from self._frames_of(packet)
@@ -195,10 +210,14 @@ class AvSource:
     def _seek(self) -> bool:
         """Go to a key frame before the part that is taken, and say whether that could be done."""
         start = self._span.start - _MARGIN_S
-        if start <= 0 or not self._container.format.name.startswith(self._seekable) or not self._stream.time_base:
+        if (
+            start <= 0
+            or not self._container.format.name.startswith(self._seekable)
+            or isinstance(self._source, InputPipe)
+        ):
             return False
         try:
-            self._container.seek(int(start / self._stream.time_base), stream=self._stream)
+            self._container.seek(int(start / (self._stream.time_base or 1)), stream=self._stream)
         except av.error.FFmpegError:  # without an index
             return False
         return True
@@ -292,6 +311,11 @@ class AvSource:
         stated = 0 if self._container.format.name == "avi" else self._stream.frames
         if self._is_whole and self._seen < stated:
             self._damage(f"it ends after {self._seen} of {plural(stated, 'frame')}", count=stated - self._seen)
+            return
+        if self._container.format.name == "yuv4mpegpipe":
+            size = self._source.taken if isinstance(self._source, InputPipe) else as_path(self._source).stat().st_size
+            if size > self._last_byte:  # FFmpeg leaves out what is no whole frame without a word
+                self._damage("it ends inside a frame")
             return
         duration = Fraction(self._container.duration or 0, av.time_base)
         start = self._begin

@@ -1,9 +1,9 @@
-"""Frames of a video, what is said of all of them, and what a source and a sink of frames are."""
+"""Frames of a video, what is said of all of them, and what a source of frames is."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
@@ -36,19 +36,25 @@ class VideoInfo:
     pixel_format: str = "rgb24"
 
 
-@dataclass(frozen=True, eq=False)
 class Frame:
     """One frame.
 
-    Attributes:
-        pixels: (H, W, 3) uint8 RGB, upright.
+    Args:
+        pixels: (H, W, 3) uint8 RGB, upright; or a function that returns it, called when the pixels are first asked for:
+            a worker converts them then, and not the thread that reads.
         pts: timestamp in units of the video's time base.
         duration: in the same units, 0 where the source does not say.
     """
 
-    pixels: UInt8Array
-    pts: int
-    duration: int
+    def __init__(self, pixels: UInt8Array | Callable[[], UInt8Array], pts: int, duration: int) -> None:
+        self._pixels, self.pts, self.duration = pixels, pts, duration
+
+    @property
+    def pixels(self) -> UInt8Array:
+        """(H, W, 3) uint8 RGB, upright."""
+        if callable(self._pixels):
+            self._pixels = self._pixels()
+        return self._pixels
 
 
 @dataclass(frozen=True)
@@ -150,19 +156,3 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Let go of files and decoders."""
-
-
-class FrameSink(Protocol):
-    """Takes frames in the order in which they are shown, and packets of other tracks between them."""
-
-    def write(self, frame: Frame) -> None:
-        """Append a frame."""
-
-    def copy(self, packet: TrackPacket) -> None:
-        """Append a packet of another track."""
-
-    def close(self) -> int:
-        """Finish the file under its name, and return its bytes."""
-
-    def abort(self) -> None:
-        """Let go of files; what was written stays where it is."""

@@ -35,14 +35,14 @@ from bdflow_rt.errors import (
     PacketVersionError,
     shorten,
 )
-from bdflow_rt.files import PathLike, as_path
 from bdflow_rt.options import DEFAULT_MAX_PIXELS, check_area, check_max_pixels
-from bdflow_rt.packet import ColourInfo, Packet, StreamHeader
+from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, StreamHeader
 from bdflow_rt.picture import UInt8Array
+from bdflow_rt.pipes import OutputPipe
 from bdflow_rt.video.codecs import LrCodec, LrPreset, TrackCodec, grey_track, lr_track
 from bdflow_rt.video.convert import colour_of, to_picture
 from bdflow_rt.video.frames import Attachment, Extras, Problems, TrackPacket, VideoInfo
-from bdflow_rt.video.opened import decoder_limit, extras_of, is_cover, open_video
+from bdflow_rt.video.opened import VideoInput, decoder_limit, extras_of, is_cover, name_of, open_video
 from bdflow_rt.video.part import PartWriter
 from bdflow_rt.zoo import ModelCard
 
@@ -65,6 +65,33 @@ class LrFrame:
     boundary: UInt8Array | None
     data: FrameData
 
+    @property
+    def pts(self) -> int:
+        """Timestamp in units of the header's time base."""
+        return self.data.pts
+
+    @property
+    def duration(self) -> int:
+        """In the same units, 0 where it is not known."""
+        return self.data.duration
+
+    @classmethod
+    def of(cls, packet: Packet, pts: int, duration: int) -> LrFrame:
+        """A frame from its packet; where the pixels are on a GPU, the CRC is 0."""
+        crc = packet.header.lr_crc32
+        return cls(packet.lr, packet.boundary, FrameData(pts, duration, 0 if crc is None else crc))
+
+    def __iter__(self) -> Iterator[Any]:
+        """For `lr, boundary = frame`."""
+        return iter((self.lr, self.boundary))
+
+    def packet(self, header: StreamHeader) -> Packet:
+        """The frame as the packet of a picture."""
+        common = {
+            name: getattr(header, name) for name in ("model", "identity", "scale", "width", "height", "bits", "z")
+        }
+        return Packet(self.lr, self.boundary, PacketHeader(**common, colour=header.colour, lr_crc32=self.data.lr_crc32))
+
 
 def stream_codec(codec: LrCodec) -> str:
     """The name of an LR codec in the header."""
@@ -72,7 +99,7 @@ def stream_codec(codec: LrCodec) -> str:
 
 
 def lr_writer(
-    path: Path,
+    target: Path | OutputPipe,
     header: StreamHeader,
     info: VideoInfo,
     extras: Extras,
@@ -81,7 +108,7 @@ def lr_writer(
     preset: LrPreset,
     problems: Problems,
 ) -> PartWriter:
-    """A part file of an LR video; `write_frame` appends to it.
+    """A part file or pipe of an LR video, to which `lr_pictures` are written.
 
     Raises:
         UnwritableOutputError, DiskFullError: it cannot be written.
@@ -99,7 +126,7 @@ def lr_writer(
         is_shown=False, frame_rate=info.frame_rate,
     )  # fmt: skip
     return PartWriter(
-        path, [shown, hidden], info, extras,
+        target, [shown, hidden], info, extras,
         tags={HEADER_TAG: header_tag(header)},
         attachments=[Attachment(HEADER_NAME, HEADER_TYPE, encode_header(header))],
         problems=problems,
@@ -111,36 +138,32 @@ def _lr_colour(header: StreamHeader) -> ColourInfo:
     return ColourInfo(primaries=header.colour.primaries, transfer=header.colour.transfer, matrix=0, full_range=True)
 
 
-def write_frame(writer: PartWriter, packet: Packet, pts: int, duration: int) -> None:
-    """Append a frame's packet to an LR video.
-
-    Raises:
-        DiskFullError, UnwritableOutputError: the file cannot be written on.
-    """
+def lr_pictures(packet: Packet, pts: int, duration: int, *, codec: LrCodec) -> list[av.VideoFrame]:
+    """A frame's pictures for the two tracks of `lr_writer`, from its packet."""
     crc = packet.header.lr_crc32
     data = FrameData(pts, duration, Packet.crc32_of(packet.lr) if crc is None else crc)
     lr = av.VideoFrame.from_ndarray(np.ascontiguousarray(packet.lr), format="rgb24")
-    if writer.pixel_format != "rgb24":
-        lr = lr.reformat(format=writer.pixel_format)
-    map_picture = av.VideoFrame.from_ndarray(join_frame(packet.boundary, data), format="gray")
-    writer.write([lr, map_picture], pts, duration)
+    pixel_format = lr_track(codec, "ultrafast")[1]
+    if pixel_format != "rgb24":
+        lr = lr.reformat(format=pixel_format)
+    return [lr, av.VideoFrame.from_ndarray(join_frame(packet.boundary, data), format="gray")]
 
 
-def read_header(path: PathLike) -> StreamHeader:
+def read_header(source: VideoInput) -> StreamHeader:
     """The header of an LR video.
 
     Raises:
         As `LrSource`.
     """
-    with open_video(path, max_pixels=DEFAULT_MAX_PIXELS) as container:
-        return _find_header(container, f"'{as_path(path)}'")
+    with open_video(source, max_pixels=DEFAULT_MAX_PIXELS) as container:
+        return _find_header(container, name_of(source))
 
 
 class LrSource:
     """Reads an LR video: frames in order, and between them the packets of the tracks that go along.
 
     Args:
-        path: the file.
+        source: the file, or an `InputPipe`.
         force: give frames whose LR pixels were changed, too.
         strict: raise at the first frame that is damaged, instead of leaving it out.
         max_pixels: of an HR frame.
@@ -154,13 +177,13 @@ class LrSource:
     """
 
     def __init__(
-        self, path: PathLike, *, force: bool = False, strict: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS
+        self, source: VideoInput, *, force: bool = False, strict: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS
     ) -> None:
         check_max_pixels(max_pixels)
-        self._name, self._force, self._strict = f"'{as_path(path)}'", force, strict
+        self._name, self._force, self._strict = name_of(source), force, strict
         self._max_pixels = max_pixels
         self.problems = Problems()
-        self._container = open_video(path, max_pixels=max_pixels)
+        self._container = open_video(source, max_pixels=max_pixels)
         try:
             self.header = _find_header(self._container, self._name)
             check_area(f"{self._name} restores to", self.header.width, self.header.height, max_pixels=max_pixels)
@@ -217,7 +240,7 @@ class LrSource:
         Raises:
             PacketMismatchError: it was made with another model, or its header contradicts this one.
         """
-        self.header.check_model(card, name=self._name, way="Use rescaler_for(path).")
+        self.header.check_model(card, name=self._name, way="Use VideoRescaler.for_video(path).")
 
     def _items(self, waiting: _Waiting) -> Iterator[TrackPacket | None]:
         """The packets that go along; those of the two tracks are decoded to where they wait, and None comes instead."""

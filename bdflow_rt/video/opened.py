@@ -11,23 +11,32 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from bdflow_rt.containers.kind import PREFIX_BYTES, video_format
+from bdflow_rt.containers.kind import PREFIX_BYTES, has_index_first, video_format
 from bdflow_rt.containers.source import open_input
 from bdflow_rt.errors import BdflowError, CorruptVideoError, UnsupportedVideoError, shorten
 from bdflow_rt.files import PathLike, as_path
+from bdflow_rt.pipes import InputPipe
 from bdflow_rt.video.frames import Attachment, Extras, Problems, Track
 
 _COVER_TYPES = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 """PyAV before 19 raises on tags that are not UTF-8."""
 _PADDING_PIXELS = 1 << 16
+_PIPE_BYTES = 1 << 18
+VideoInput = PathLike | InputPipe
+"""A file, or a descriptor that cannot be sought in."""
 _KEPT = ("audio", "subtitle")
 _OWN_TAGS = ("BDFLOW_", "ENCODER", "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS")
 """Tags that a container writes itself, or that are of another file."""
 
 
-def open_video(path: PathLike, *, max_pixels: int) -> InputContainer:
-    """Open a video file; its first bytes say of which kind it is, and no other parser is tried.
+def name_of(source: VideoInput) -> str:
+    """What messages call a video."""
+    return source.name if isinstance(source, InputPipe) else f"'{as_path(source)}'"
+
+
+def open_video(source: VideoInput, *, max_pixels: int) -> InputContainer:
+    """Open a video; its first bytes say of which kind it is, and no other parser is tried.
 
     Frames of more than about `max_pixels` are not decoded, whatever they say of themselves: FFmpeg makes room for a
     frame when it opens the file. A text that FFmpeg would take for a playlist, and follow to other files and hosts, is
@@ -36,22 +45,31 @@ def open_video(path: PathLike, *, max_pixels: int) -> InputContainer:
     Raises:
         MissingFileError, UnreadableFileError, CorruptImageError: as `open_input`.
         CorruptVideoError: it is no video, or its beginning is damaged or cut off.
+        UnsupportedVideoError: its kind cannot be read from a pipe.
     """
-    with open_input(path) as file:
-        format_name = video_format(file.read(PREFIX_BYTES))
-    name = f"'{as_path(path)}'"
+    name = name_of(source)
+    if isinstance(source, InputPipe):
+        prefix = source.peek(PREFIX_BYTES)
+    else:
+        with open_input(source) as file:
+            prefix = file.read(PREFIX_BYTES)
+    format_name = video_format(prefix)
     if format_name is None:
         raise CorruptVideoError(
             f"{name} is no video of a kind that is known here. Videos are read from MP4, MOV, Matroska, WebM, AVI, "
             "MPEG, y4m and others."
         )
-    with typed_errors(name):
-        return av.open(
-            os.path.abspath(as_path(path)),
-            format=format_name,
-            options={"protocol_whitelist": "file", **decoder_limit(max_pixels)},
-            **_METADATA,
+    options = decoder_limit(max_pixels)
+    if isinstance(source, InputPipe) and format_name == "mov" and not has_index_first(prefix):
+        raise UnsupportedVideoError(
+            f"{name} is an MP4 or MOV with its index behind its frames, and a pipe cannot go back; name the file, or "
+            "write it in fragments: ffmpeg -i IN -c copy -movflags frag_keyframe+empty_moov -f mp4 -"
         )
+    with typed_errors(name):
+        if isinstance(source, InputPipe):
+            return av.open(source, format=format_name, options=options, buffer_size=_PIPE_BYTES, **_METADATA)
+        path = os.path.abspath(as_path(source))
+        return av.open(path, format=format_name, options={"protocol_whitelist": "file", **options}, **_METADATA)
 
 
 def decoder_limit(max_pixels: int) -> dict[str, str]:

@@ -9,22 +9,28 @@ import errno
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+from av.container import OutputContainer
 from av.stream import Disposition
 
 from bdflow_rt.errors import DiskFullError, UnwritableOutputError
+from bdflow_rt.pipes import OutputPipe
 from bdflow_rt.video.codecs import TrackCodec, ffv1_options
 from bdflow_rt.video.frames import Extras, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.opened import reason
 
 _OPTIONS = {"cluster_time_limit": "1000", "flush_packets": "1", "avoid_negative_ts": "disabled"}
 """Clusters of a second, each written at once; timestamps as they are, those before 0 of audio too."""
-_UNSPECIFIED = 2
+_PIPE_OPTIONS = {**_OPTIONS, "cluster_time_limit": "0", "max_interleave_delta": "1000000"}
+"""A cluster for each frame, which nobody waits for; no track is waited for longer than a second, in microseconds."""
+_PIPE_BYTES = 1 << 18
+_NAMES = {"matroska": "Matroska", "yuv4mpegpipe": "y4m"}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -34,16 +40,20 @@ def part_path(target: Path) -> Path:
 
 
 class PartWriter:
-    """Writes video tracks, and the tracks that go along, to a part file.
+    """Writes video tracks, and the tracks that go along, to a part file or a pipe.
 
     Args:
-        path: of the part file; an older one is replaced.
+        target: the part file, an older one of which is replaced; or an `OutputPipe`.
         codecs: of the video tracks, the first of which is the one to be shown.
         info: time base of the frames.
         extras: what goes along.
         tags: of the file, before those of `extras`.
         attachments: before those of `extras`.
-        problems: where what Matroska cannot hold is named.
+        container: FFmpeg's name of the muxer.
+        problems: where what the container cannot hold is named.
+
+    Attributes:
+        frames: that were written.
 
     Raises:
         UnwritableOutputError, DiskFullError: it cannot be written.
@@ -51,23 +61,24 @@ class PartWriter:
 
     def __init__(
         self,
-        path: Path,
+        target: Path | OutputPipe,
         codecs: Sequence[TrackCodec],
         info: VideoInfo,
         extras: Extras,
         *,
         tags: Mapping[str, str],
         attachments: Sequence[Any] = (),
+        container: str = "matroska",
         problems: Problems,
     ) -> None:
-        self.path, self.frames = path, 0
+        self.target, self.frames = target, 0
         self._time_base = info.time_base
-        with typed_writing(self.path):
-            self._container = av.open(str(path), "w", format="matroska", container_options=dict(_OPTIONS))
+        with typed_writing(target):
+            self._container = self._opened(target, container)
             try:
                 self._container.metadata.update({**extras.metadata, **tags})
                 self._streams = [self._add_video(codec, info) for codec in codecs]
-                self._tracks = self._add_tracks(extras, problems)
+                self._tracks = self._add_tracks(extras, container, problems)
                 for attachment in (*attachments, *extras.attachments):
                     self._container.add_attachment(attachment.name, attachment.media_type, attachment.data)
                 if extras.chapters:
@@ -77,6 +88,8 @@ class PartWriter:
                 self._container.close()
                 raise
         self._last_dts: dict[int, Fraction] = {}
+        # An interrupt comes to the main thread, so in this one a frame is written to all tracks or to none.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bdflow-write")
 
     @property
     def pixel_format(self) -> str:
@@ -94,43 +107,56 @@ class PartWriter:
         Raises:
             DiskFullError, UnwritableOutputError: the file cannot be written on.
         """
-        with typed_writing(self.path):
-            for stream, frame in zip(self._streams, frames, strict=True):
-                frame.pts, frame.time_base = pts, self._time_base
-                frame.duration = duration
-                for packet in stream.encode(frame):
-                    self._mux(packet, stream)
-        self.frames += 1
+        for frame in frames:
+            frame.pts, frame.time_base, frame.duration = pts, self._time_base, duration
+        self._thread.submit(self._write, frames).result()
 
     def copy_video(self, packets: Sequence[Any]) -> None:
         """Append one coded picture to each video track, of another file with the same codecs."""
-        with typed_writing(self.path):
-            for stream, packet in zip(self._streams, packets, strict=True):
-                self._mux(packet, stream)
+        self._thread.submit(self._write, packets).result()
+
+    def _write(self, pictures: Sequence[Any]) -> None:
+        with typed_writing(self.target):
+            for stream, picture in zip(self._streams, pictures, strict=True):
+                coded = stream.encode(picture) if isinstance(picture, av.VideoFrame) else [picture]
+                for packet in coded:
+                    self._mux(packet, stream)
         self.frames += 1
 
     def copy(self, packet: TrackPacket) -> None:
         """Append a packet of a track that goes along; what the file cannot hold was named before."""
         stream = self._tracks.get(packet.track)
         if stream is not None:
-            with typed_writing(self.path):
+            with typed_writing(self.target):
                 packet.packet.stream = stream
                 self._container.mux_one(packet.packet)
 
     def close(self) -> None:
         """Write what the encoders still hold, and the end of the file."""
-        with typed_writing(self.path):
+        self._thread.shutdown()
+        with typed_writing(self.target):
             for stream in self._streams:
                 for packet in stream.encode(None):
                     self._mux(packet, stream)
             self._container.close()
-            with open(self.path, "rb") as file:
-                os.fsync(file.fileno())
+            if isinstance(self.target, Path):
+                with open(self.target, "rb") as file:
+                    os.fsync(file.fileno())
 
     def abort(self) -> None:
         """Let go of the file, which keeps what was written."""
+        if isinstance(self.target, OutputPipe):
+            self.target.interrupt()
+        self._thread.shutdown()
         with suppress(av.error.FFmpegError, OSError, ValueError):
             self._container.close()
+
+    @staticmethod
+    def _opened(target: Path | OutputPipe, container: str) -> OutputContainer:
+        if isinstance(target, Path):
+            return av.open(str(target), "w", format=container, container_options=dict(_OPTIONS))
+        options = dict(_PIPE_OPTIONS) if container == "matroska" else {}
+        return av.open(target, "w", format=container, container_options=options, buffer_size=_PIPE_BYTES)
 
     def _add_video(self, codec: TrackCodec, info: VideoInfo) -> Any:
         options = dict(codec.options)
@@ -150,12 +176,12 @@ class PartWriter:
         stream.disposition = Disposition.default if codec.is_shown else Disposition(0)
         return stream
 
-    def _add_tracks(self, extras: Extras, problems: Problems) -> dict[int, Any]:
+    def _add_tracks(self, extras: Extras, container: str, problems: Problems) -> dict[int, Any]:
         added = {}
         for track in extras.tracks:
             name = track.stream.codec_context.name if track.stream.codec_context else "unknown"
-            if not can_hold("matroska", track.stream):
-                problems.say(f"Matroska files cannot hold {track.stream.type} of {name}; it stays behind.")
+            if not can_hold(container, track.stream):
+                problems.say(f"{_NAMES[container]} cannot hold {track.stream.type} of {name}; it stays behind.")
                 continue
             stream = self._container.add_stream_from_template(track.stream)
             stream.metadata.update(track.stream.metadata)
@@ -192,7 +218,7 @@ def can_hold(container: str, track: Any) -> bool:
 
 
 @contextmanager
-def typed_writing(path: Path) -> Iterator[None]:
+def typed_writing(target: Path | OutputPipe) -> Iterator[None]:
     """Turn what fails inside, while a video is written, into a typed error.
 
     Raises:
@@ -202,14 +228,18 @@ def typed_writing(path: Path) -> Iterator[None]:
         yield
     except (OSError, av.error.FFmpegError) as error:
         code = getattr(error, "errno", None)
+        if isinstance(target, OutputPipe):
+            kind = DiskFullError if code in _FULL else UnwritableOutputError
+            name = target.name[:1].upper() + target.name[1:]
+            raise kind(f"{name} cannot be written ({reason(error)}). Look after the program that reads it.") from error
         if code in _FULL:
             raise DiskFullError(
-                f"'{path}' could not be written on ({os.strerror(code)}). What is there can be played; free some "
+                f"'{target}' could not be written on ({os.strerror(code)}). What is there can be played; free some "
                 "space, and go on with resume=True (--resume)."
             ) from error
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             raise UnwritableOutputError(
-                f"'{path}' cannot be written: the folder '{path.parent}' does not exist. Create it or choose another "
-                "one."
+                f"'{target}' cannot be written: the folder '{target.parent}' does not exist. Create it or choose "
+                "another one."
             ) from error
-        raise UnwritableOutputError(f"'{path}' cannot be written ({reason(error)}).") from error
+        raise UnwritableOutputError(f"'{target}' cannot be written ({reason(error)}).") from error

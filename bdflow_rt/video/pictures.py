@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from bdflow_rt.containers import check_picture_path, read_picture, write_picture
 from bdflow_rt.errors import (
@@ -23,6 +24,7 @@ from bdflow_rt.picture import Picture, UInt8Array
 from bdflow_rt.video.clock import Span
 from bdflow_rt.video.frames import Extras, Frame, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.numbered import Pattern, find_pictures
+from bdflow_rt.video.result import no_frames
 
 _MAX_RATE, _MAX_DENOMINATOR = 1000, 1001
 _SRGB = ColourInfo(primaries=1, transfer=13, matrix=0, full_range=True)
@@ -110,8 +112,8 @@ class PictureSource:
         return picture.pixels
 
 
-class PictureSink:
-    """A `FrameSink` that writes numbered pictures, from 1 on.
+class PictureOutput:
+    """Writes numbered pictures, from 1 on; see `Output`. Timestamps are not kept.
 
     Args:
         path: a pattern such as frame_%05d.png; its suffix chooses the format.
@@ -124,6 +126,8 @@ class PictureSink:
         OutputExistsError: there are pictures of that pattern.
         UnwritableOutputError, DiskFullError: as `check_output`.
     """
+
+    resumed_frames = 0
 
     def __init__(self, path: PathLike, info: VideoInfo, problems: Problems, *, overwrite: bool = False) -> None:
         pattern = Pattern.of(path)
@@ -140,28 +144,40 @@ class PictureSink:
             )
         self.frames = self._bytes = 0
 
-    def write(self, frame: Frame) -> None:
-        """Write the next picture.
+    def __enter__(self) -> PictureOutput:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Every picture that was begun is whole."""
+
+    def is_kept(self) -> bool:
+        return False
+
+    def pass_on(self, item: Any) -> None:
+        """Say once that pictures have no tracks beside them."""
+        self._problems.say("Pictures cannot hold audio or subtitles, which stay behind.")
+
+    def write(self, pictures: Sequence[UInt8Array], pts: int, duration: int) -> None:
+        """Write the next picture, the only one of `pictures`.
 
         Raises:
             DiskFullError, UnwritableOutputError: it cannot be written.
         """
         self.frames += 1
-        self._bytes += write_picture(self._pattern.path(self.frames), Picture(frame.pixels, self._colour))
+        self._bytes += write_picture(self._pattern.path(self.frames), Picture(pictures[0], self._colour))
 
-    def copy(self, packet: TrackPacket) -> None:
-        """Say once that pictures have no tracks beside them."""
-        self._problems.say("Pictures cannot hold audio or subtitles, which stay behind.")
+    def finish(self) -> int:
+        """Remove pictures of an older video past the last one, and return the bytes that were written.
 
-    def close(self) -> int:
-        """Remove pictures of an older video past the last one, and return the bytes that were written."""
+        Raises:
+            CorruptVideoError: no frame was written.
+        """
+        if not self.frames:
+            raise no_frames()
         for number in self._older:
             if not 1 <= number <= self.frames:
                 self._pattern.path(number).unlink(missing_ok=True)
         return self._bytes
-
-    def abort(self) -> None:
-        """Every picture that was begun is whole."""
 
 
 def frame_rate(fps: float | Fraction | str) -> Fraction:

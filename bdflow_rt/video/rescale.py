@@ -1,51 +1,49 @@
-"""Whole video files, down and up."""
+"""Whole videos, down and up: from files and pipes to files and pipes."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import av
 
-from bdflow_rt.errors import (
-    ArgumentError,
-    CorruptVideoError,
-    OutputError,
-    OutputExistsError,
-    ResumeError,
-    check_choice,
-)
-from bdflow_rt.files import PathLike, as_path, check_output, sync_folder
-from bdflow_rt.options import Colours, Options, RescalerOptions
+from bdflow_rt.errors import ArgumentError, check_choice
+from bdflow_rt.files import PathLike, as_path, is_path
+from bdflow_rt.options import Colours
 from bdflow_rt.packet import StreamHeader, ZPolicy
+from bdflow_rt.pipes import InputPipe, OutputPipe
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.video.clock import Span
 from bdflow_rt.video.codecs import Encoding, LrCodec, LrPreset, TrackCodec
-from bdflow_rt.video.convert import MATRIX_CODES, Colour, default_matrix, from_picture
-from bdflow_rt.video.frames import Frame, Problems, TrackPacket
-from bdflow_rt.video.lr_file import LrFrame, LrSource, lr_writer, read_header, stream_codec, write_frame
+from bdflow_rt.video.convert import CODE_OF, MATRIX_CODES, Colour, default_matrix, from_picture
+from bdflow_rt.video.frames import Extras, Frame, FrameSource, Problems, VideoInfo
+from bdflow_rt.video.lr_file import LrFrame, LrSource, lr_pictures, lr_writer, stream_codec
+from bdflow_rt.video.meter import Meter
 from bdflow_rt.video.numbered import Pattern
-from bdflow_rt.video.ordered import IN_FLIGHT, in_order, packet_of
-from bdflow_rt.video.part import PartWriter, part_path
-from bdflow_rt.video.remux import MATROSKA, SUFFIXES, check_container, finish_as
+from bdflow_rt.video.opened import VideoInput
+from bdflow_rt.video.output import FileOutput, Output, PipeOutput, checked_target
+from bdflow_rt.video.part import PartWriter
+from bdflow_rt.video.pictures import PictureOutput
+from bdflow_rt.video.remux import MATROSKA, SUFFIXES, check_container
 from bdflow_rt.video.result import LR_DECODER_REASON, Progress, VideoResult
-from bdflow_rt.video.resume import Leftover, check_journal, fingerprint, journal_path, write_journal
+from bdflow_rt.video.resume import fingerprint
 from bdflow_rt.video.select import Decoder, open_frames
-from bdflow_rt.video.to_pictures import upscale_to_pictures
-from bdflow_rt.zoo import find_model_by_identity
+from bdflow_rt.video.stream import KEPT, Stream, StreamOptions
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    pass
+
+VideoTarget = PathLike | OutputPipe
+PipeFormat = Literal["y4m", "mkv"]
 
 
 def downscale_video(
-    source: PathLike,
-    target: PathLike,
+    source: VideoInput | FrameSource,
+    target: VideoTarget,
     rescaler: Rescaler,
     *,
     lr_codec: LrCodec = "h264-lossless",
@@ -60,16 +58,18 @@ def downscale_video(
     strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    stream: StreamOptions | None = None,
     progress: Progress | None = None,
 ) -> VideoResult:
     """Downscale a video to an LR video: a Matroska file that players show, and that `upscale_video` restores.
 
     It grows as `TARGET.part.mkv`, which can be played at any time. Audio, subtitles, chapters, metadata and attachments
-    go along as they are.
+    go along as they are. Reading, the network (`workers` frames of the rescaler at a time) and writing overlap.
 
     Args:
-        source: a video file; or pictures: a folder, or a pattern such as frame_%05d.png.
-        target: the .mkv to write.
+        source: a video file, or a pipe of one; pictures: a folder, or a pattern such as frame_%05d.png; or a
+            `FrameSource` of one's own, to which the options from `decoder` to `duration` and `strict` do not apply.
+        target: the .mkv to write, or a pipe.
         rescaler: of the model.
         lr_codec: "h264-lossless", or "ffv1" for archives; both keep every LR pixel.
         lr_preset: of H.264, speed against size; FFV1 has none.
@@ -81,6 +81,7 @@ def downscale_video(
         strict: stop at the first damaged frame instead of counting it.
         resume: go on with a part file that an interrupted run left; where there is none, begin.
         overwrite: replace the target and a part file.
+        stream: what becomes of live input that comes too fast, and how long to wait for input.
         progress: called after each frame.
 
     Raises:
@@ -88,25 +89,32 @@ def downscale_video(
         OutputExistsError: the target or a part file is there.
         ResumeError: the part file was begun from another source or with other settings.
         OutputError: the target cannot be written; what was written stays in the part file.
+        StalledError: a stage made no progress for as long as `stream` allows.
         ArgumentError: an option is not allowed.
     """
     span = Span(start, duration)
     check_choice("lr_codec", lr_codec, get_args(LrCodec))
     check_choice("lr_preset", lr_preset, get_args(LrPreset))
-    path = _checked_target(source, target, (MATROSKA,), resume=resume, overwrite=overwrite)
+    destination = _checked(source, target, (MATROSKA,), resume=resume, overwrite=overwrite)
     policy = z or ZPolicy()
-    opened = open_frames(
-        source, decoder=decoder, fps=fps, colours=colours, span=span, strict=strict, max_pixels=rescaler.max_pixels
-    )
-    with closing(opened) as frames:
+    opened: AbstractContextManager[FrameSource]
+    if is_path(source) or isinstance(source, InputPipe):
+        opened = closing(
+            open_frames(
+                source, decoder=decoder, fps=fps, colours=colours, span=span, strict=strict,
+                max_pixels=rescaler.max_pixels,
+            )
+        )  # fmt: skip
+    else:
+        opened = nullcontext(cast(FrameSource, source))
+    with opened as frames:
+        interface, info = rescaler.card.interface, frames.info
         settings = {
-            "direction": "downscale", "source": fingerprint(source), "model": rescaler.card.id,
+            "direction": "downscale", "model": rescaler.card.id,
             "identity": rescaler.card.packet_identity.hex(), "lr_codec": lr_codec, "lr_preset": lr_preset,
             "start": start, "duration": duration, "z": [policy.temperature, policy.seed], "refine": refine,
-            "pyav": av.__version__,
-            "decoder": frames.decoder, "fps": str(frames.info.frame_rate), "colours": colours,
+            "decoder": frames.decoder, "fps": str(info.frame_rate), "colours": colours,
         }  # fmt: skip
-        interface, info = rescaler.card.interface, frames.info
         header = StreamHeader(
             model=rescaler.card.id, identity=rescaler.card.packet_identity, scale=interface.scale,
             width=info.width, height=info.height, bits=interface.bits, z=policy, colour=info.colour,
@@ -114,218 +122,185 @@ def downscale_video(
             lr_is_exact=True, frame_data="rows" if interface.bits else "track",
         )  # fmt: skip
 
-        def writer(part: Path) -> PartWriter:
+        def writer(to: Path | OutputPipe) -> PartWriter:
             return lr_writer(
-                part, header, info, frames.extras, codec=lr_codec, preset=lr_preset, problems=frames.problems
+                to, header, info, frames.extras, codec=lr_codec, preset=lr_preset, problems=frames.problems
             )
 
-        run = _Run(path, settings, writer, tracks=2, resume=resume)
-        with run:
-            ahead = IN_FLIGHT * rescaler.options.workers
+        output = _output(source, destination, settings, writer, info, frames.problems, tracks=2, resume=resume)
 
-            def begin(frame: Frame) -> Any:
-                return None if run.is_kept() else rescaler.submit_downscale(frame.pixels, z=policy, refine=refine)
+        def begin(item: Any) -> Callable[[], list[Any] | None] | None:
+            if not isinstance(item, Frame):
+                return None
+            if output.is_kept():
+                return KEPT
+            return lambda: lr_pictures(
+                rescaler.downscale(item.pixels, z=policy, refine=refine), item.pts, item.duration, codec=lr_codec
+            )
 
-            for item, job in in_order(iter(frames), Frame, begin, ahead=ahead):
-                if job is None:
-                    run.pass_on(item)
-                else:
-                    write_frame(run.writer, job.wait(), item.pts, item.duration)
-                if progress is not None and isinstance(item, Frame):
-                    progress(run.writer.frames, info.frames)
-        run.finish((), info.time_base, frames.problems)
-        return _result(run, frames.problems, header, path, frames.decoder, frames.decoder_reason)
-
-
-def rescaler_for(source: PathLike, options: RescalerOptions | None = None, **changes: Unpack[Options]) -> Rescaler:
-    """A rescaler with the model that made an LR video, found by its identity.
-
-    Args:
-        source: what `downscale_video` wrote.
-        options, changes: as for `Rescaler`.
-
-    Raises:
-        UnknownModelError, WeightsHashError: that model is not here.
-        PacketError, InputError: the file is no LR video.
-    """
-    header = read_header(source)
-    return Rescaler(find_model_by_identity(header.model, header.identity), options, **changes)
+        meter = Meter(workers=rescaler.options.workers, total=info.frames)
+        _run(source, frames, begin, output, meter, stream, progress)
+        return _result(output, meter, frames.problems, header, frames.decoder, frames.decoder_reason)
 
 
 def upscale_video(
-    source: PathLike,
-    target: PathLike,
+    source: VideoInput | LrSource,
+    target: VideoTarget,
     rescaler: Rescaler,
     *,
     encoding: Encoding | None = None,
+    pipe_format: PipeFormat = "y4m",
     z: ZPolicy | None = None,
     force: bool = False,
     strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    stream: StreamOptions | None = None,
     progress: Progress | None = None,
 ) -> VideoResult:
     """Restore the video that an LR video was made from.
 
     Args:
-        source: what `downscale_video` wrote.
-        target: a .mkv, .mp4, .mov or .webm to write; or pictures, by a pattern such as frame_%05d.png.
-        rescaler: of the model that made it: `rescaler_for(source)`.
+        source: what `downscale_video` wrote: a file, a pipe, or an `LrSource` of one, to which `force` and `strict` do
+            not apply.
+        target: a .mkv, .mp4, .mov or .webm to write; pictures, by a pattern such as frame_%05d.png; or a pipe.
+        rescaler: of the model that made it: `VideoRescaler.for_video` finds it.
         encoding: codec, quality and pixel format of a video; None is H.264 at CRF 16.
+        pipe_format: what goes into a pipe: "y4m", frames that are not coded and nothing beside them, or "mkv".
         z: what to use for Z; None is the policy in the file.
         force: restore even where the LR pictures were changed.
-        strict, resume, overwrite, progress: as for `downscale_video`.
+        strict, resume, overwrite, stream, progress: as for `downscale_video`.
 
     Raises:
         PacketError: it is no LR video, of another model, damaged, or its LR pictures were changed.
-        InputError, OutputError, ArgumentError: as `downscale_video`.
+        InputError, OutputError, StalledError, ArgumentError: as `downscale_video`.
     """
-    if Pattern.of(target) is not None and as_path(target).suffix.lower() not in SUFFIXES:
-        if encoding is not None or resume:
-            raise ArgumentError(f"encoding and resume are for video files, and '{target}' is pictures; leave them out.")
-        with LrSource(source, force=force, strict=strict, max_pixels=rescaler.max_pixels) as frames:
-            return upscale_to_pictures(frames, target, rescaler, z=z, overwrite=overwrite, progress=progress)
-    encoding = encoding or Encoding()
-    path = _checked_target(source, target, SUFFIXES, resume=resume, overwrite=overwrite)
-    with LrSource(source, force=force, strict=strict, max_pixels=rescaler.max_pixels) as frames:
-        header, info = frames.header, frames.info
+    check_choice("pipe_format", pipe_format, get_args(PipeFormat))
+    pictures = is_path(target) and _is_pictures(target)
+    if pictures and (encoding is not None or resume):
+        raise ArgumentError(f"encoding and resume are for video files, and '{target}' is pictures; leave them out.")
+    destination = target if pictures else _checked(source, target, SUFFIXES, resume=resume, overwrite=overwrite)
+    opened: AbstractContextManager[LrSource]
+    if isinstance(source, LrSource):
+        opened = nullcontext(source)
+    else:
+        opened = LrSource(source, force=force, strict=strict, max_pixels=rescaler.max_pixels)
+    with opened as frames:
+        header, info, problems = frames.header, frames.info, frames.problems
         frames.check_model(rescaler.card)
-        encoder, pixel_format, options = encoding.track(header.width, header.height)
-        check_container(path.suffix.lower(), encoder)
-        colour = _coded_colour(header)
         policy = header.z if z is None else z
-        settings = {
-            "direction": "upscale", "source": fingerprint(source), "identity": rescaler.card.packet_identity.hex(),
-            "encoder": encoder, "pixel_format": pixel_format, "options": options,
-            "z": [policy.temperature, policy.seed], "force": force, "pyav": av.__version__,
-        }  # fmt: skip
-        is_rgb = pixel_format == "bgr0"
-        tags = replace(header.colour, matrix=0, full_range=True) if is_rgb else header.colour
-        if not is_rgb and tags.matrix == 0:
-            tags = replace(tags, matrix={"bt601": 6, "bt709": 1, "bt2020": 9}[colour.matrix or "bt709"])
-        codec = TrackCodec(
-            encoder, pixel_format, header.width, header.height, options, colour=tags,
-            pixel_aspect=info.pixel_aspect, frame_rate=info.frame_rate,
-        )  # fmt: skip
-        times: list[int] = []
+        codec, colour = None, None
+        output: Output
+        if is_path(destination) and pictures:
+            output = PictureOutput(destination, info, problems, overwrite=overwrite)
+        else:
+            raw = pipe_format == "y4m" and isinstance(destination, OutputPipe)
+            codec, colour = _restored_track(header, info, encoding or Encoding(), raw=raw)
+            if isinstance(destination, Path):
+                check_container(destination.suffix.lower(), codec.encoder)
+            settings = {
+                "direction": "upscale", "identity": rescaler.card.packet_identity.hex(),
+                "encoder": codec.encoder, "pixel_format": codec.pixel_format, "options": codec.options,
+                "z": [policy.temperature, policy.seed], "force": force,
+            }  # fmt: skip
+            extras = Extras(tracks=frames.extras.tracks) if raw else frames.extras
+            container = "yuv4mpegpipe" if raw else "matroska"
+            track = codec
 
-        def writer(part: Path) -> PartWriter:
-            return PartWriter(part, [codec], info, frames.extras, tags={}, problems=frames.problems)
+            def writer(to: Path | OutputPipe) -> PartWriter:
+                return PartWriter(to, [track], info, extras, tags={}, container=container, problems=problems)
 
-        run = _Run(path, settings, writer, tracks=1, resume=resume)
-        with run:
-            ahead = IN_FLIGHT * rescaler.options.workers
+            output = _output(source, destination, settings, writer, info, problems, tracks=1, resume=resume)
 
-            def begin(frame: LrFrame) -> Any:
-                if run.is_kept():
-                    return None
-                return rescaler.submit_upscale(packet_of(frame, header), z=policy, force=True)
+        def restored(frame: LrFrame) -> list[Any]:
+            pixels = rescaler.upscale(frame.packet(header), z=policy, force=True)
+            return [pixels if codec is None or colour is None else from_picture(pixels, codec.pixel_format, colour)]
 
-            for item, job in in_order(iter(frames), LrFrame, begin, ahead=ahead):
-                if isinstance(item, LrFrame):
-                    times.append(item.data.pts)
-                if job is None:
-                    run.pass_on(item)
-                else:
-                    frame = from_picture(job.wait(), pixel_format, colour)
-                    run.writer.write([frame], item.data.pts, item.data.duration)
-                if progress is not None and isinstance(item, LrFrame):
-                    progress(run.writer.frames, None)
-        run.finish(times, info.time_base, frames.problems)
-        return _result(run, frames.problems, header, path, "pyav", LR_DECODER_REASON)
+        def begin(item: Any) -> Callable[[], list[Any] | None] | None:
+            if not isinstance(item, LrFrame):
+                return None
+            if output.is_kept():
+                return KEPT
+            return lambda: restored(item)
+
+        meter = Meter(workers=rescaler.options.workers, total=None)
+        _run(source, frames, begin, output, meter, stream, progress)
+        return _result(output, meter, problems, header, "pyav", LR_DECODER_REASON)
 
 
-class _Run:
-    """One video on its way: the part file, what of an older one is kept, and the end.
-
-    Args:
-        target: where the video is to be.
-        settings: what it is made from and how, for the journal.
-        writer: makes the part file.
-        tracks: video tracks in it.
-        resume: whether to go on with an older part file.
-
-    Raises:
-        ResumeError: the older one was begun in another way.
-    """
-
-    def __init__(
-        self,
-        target: Path,
-        settings: Mapping[str, Any],
-        writer: Callable[[Path], PartWriter],
-        *,
-        tracks: int,
-        resume: bool,
-    ) -> None:
-        self._target, self._part = target, part_path(target)
-        self._kept: Iterator[list[Any]] = iter(())
-        self.resumed_frames = self._asked = 0
-        if resume and self._part.exists():
-            leftover = Leftover(self._part, tracks)
-            if leftover.frames:
-                check_journal(target, settings)
-                self._kept, self.resumed_frames = leftover.packets(), leftover.frames
-        self._growing = self._part.with_suffix(".resumed.mkv") if self.resumed_frames else self._part
-        self.writer = writer(self._growing)
-        # What is kept was coded by the same encoder as what will follow: one decoder begins for both.
-        begun = {**settings, "encoders": [hashlib.sha256(one).hexdigest() for one in self.writer.extradata]}
-        try:
-            if self.resumed_frames:
-                check_journal(target, begun)
+def _run(
+    source: Any,
+    frames: Iterable[Any],
+    begin: Callable[[Any], Callable[[], list[Any] | None] | None],
+    output: Output,
+    meter: Meter,
+    options: StreamOptions | None,
+    progress: Progress | None,
+) -> None:
+    """Bring all frames of a source to an output."""
+    interrupt = source.interrupt if isinstance(source, InputPipe) else None
+    stream = Stream(frames, begin, meter=meter, options=options, progress=progress, interrupt=interrupt)
+    with output, stream as items:
+        for item, pictures in items:
+            if pictures is None:
+                output.pass_on(item)
             else:
-                write_journal(target, begun)
-        except BaseException:
-            self.writer.abort()
-            self._growing.unlink(missing_ok=True)
-            raise
+                output.write(pictures, item.pts, item.duration)
 
-    def __enter__(self) -> _Run:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            return
-        if issubclass(kind, Exception):
-            with suppress(OutputError):
-                self.writer.close()
-        self.writer.abort()
+def _output(
+    source: Any,
+    destination: Any,
+    settings: dict[str, Any],
+    writer: Callable[[Path | OutputPipe], PartWriter],
+    info: VideoInfo,
+    problems: Problems,
+    *,
+    tracks: int,
+    resume: bool,
+) -> Output:
+    """Where a video goes; a file can be resumed where the source is one that can be read again."""
+    if isinstance(destination, OutputPipe):
+        return PipeOutput(writer(destination), destination)
+    known = {**settings, "source": fingerprint(source), "pyav": av.__version__} if is_path(source) else None
+    return FileOutput(
+        destination, known, writer, tracks=tracks, time_base=info.time_base, problems=problems, resume=resume
+    )
 
-    def is_kept(self) -> bool:
-        """Whether the next frame to be begun is there already."""
-        self._asked += 1
-        return self._asked <= self.resumed_frames
 
-    def pass_on(self, item: Any) -> None:
-        """Write what needs no network: a packet of another track, or a frame that is kept."""
-        if isinstance(item, TrackPacket):
-            self.writer.copy(item)
-            return
-        self.writer.copy_video(next(self._kept))
-        if self.writer.frames == self.resumed_frames:
-            self._growing.replace(self._part)  # it has all that the older one had
-            self._growing = self._part
-            self.writer.path = self._part
+def _is_pictures(target: PathLike) -> bool:
+    """Whether a target means numbered pictures."""
+    return Pattern.of(target) is not None and as_path(target).suffix.lower() not in SUFFIXES
 
-    def finish(self, times: Sequence[int], time_base: Fraction, problems: Problems) -> None:
-        """Close the part file, and make it the target; `times` are those of the frames, where its container asks."""
-        if not self.writer.frames:
-            self.writer.abort()
-            self._growing.unlink(missing_ok=True)
-            journal_path(self._target).unlink(missing_ok=True)
-            raise CorruptVideoError(
-                "No frame of the video is in the part that start and duration take, or none can be read."
-            )
-        if self.writer.frames < self.resumed_frames:
-            self.writer.abort()
-            raise ResumeError(
-                f"'{self._target}' cannot be continued: its part file has {self.resumed_frames} frames, and the source "
-                f"gave {self.writer.frames}. Begin anew with overwrite=True (--overwrite)."
-            )
-        self.writer.close()
-        finish_as(self._target, self._part, times, time_base, problems=problems)
-        journal_path(self._target).unlink(missing_ok=True)
-        sync_folder(self._target.parent)
+
+def _restored_track(
+    header: StreamHeader, info: VideoInfo, encoding: Encoding, *, raw: bool
+) -> tuple[TrackCodec, Colour]:
+    """How restored frames are coded, and converted for that."""
+    encoder, pixel_format, options = (encoding.y4m_track if raw else encoding.track)(header.width, header.height)
+    # y4m says nothing of a matrix: by the rule of untagged video.
+    colour = Colour(default_matrix(header.width, header.height), "limited") if raw else _coded_colour(header)
+    tags = header.colour
+    if pixel_format == "bgr0":
+        tags = replace(tags, matrix=0, full_range=True)
+    elif raw or tags.matrix == 0:
+        tags = replace(tags, matrix=CODE_OF[colour.matrix or "bt709"], full_range=colour.levels == "full")
+    return TrackCodec(
+        encoder, pixel_format, header.width, header.height, options, colour=tags,
+        pixel_aspect=info.pixel_aspect, frame_rate=info.frame_rate,
+    ), colour  # fmt: skip
+
+
+def _checked(
+    source: Any, target: VideoTarget, suffixes: tuple[str, ...], *, resume: bool, overwrite: bool
+) -> Path | OutputPipe:
+    """Where to write, when that may be done; errors as `checked_target`."""
+    is_again = is_path(source)
+    if resume and (not is_again or isinstance(target, OutputPipe)):
+        raise ArgumentError("resume=True (--resume) is for files that are made from files; leave it out.")
+    if isinstance(target, OutputPipe):
+        return target
+    return checked_target(source if is_again else None, target, suffixes, resume=resume, overwrite=overwrite)
 
 
 def _coded_colour(header: StreamHeader) -> Colour:
@@ -336,38 +311,12 @@ def _coded_colour(header: StreamHeader) -> Colour:
     return Colour(matrix, "full" if header.colour.full_range else "limited")
 
 
-def _checked_target(
-    source: PathLike, target: PathLike, suffixes: tuple[str, ...], *, resume: bool, overwrite: bool
-) -> Path:
-    """The target as a path, where it may be written.
-
-    Raises:
-        ArgumentError: another suffix, or both options.
-        OutputExistsError: it or its part file is there.
-        OutputExistsAsInputError, UnwritableOutputError, DiskFullError: as `check_output`.
-    """
-    path = as_path(target)
-    if path.suffix.lower() not in suffixes:
-        raise ArgumentError(f"'{path}' has no suffix of a video that can be written here: {', '.join(suffixes)}.")
-    if resume and overwrite:
-        raise ArgumentError("resume and overwrite are both given; go on, or begin anew.")
-    check_output(path, inputs=[source])
-    if path.exists() and not overwrite:
-        raise OutputExistsError(
-            f"'{path}' exists; choose another name, or replace it with overwrite=True (--overwrite)."
-        )
-    part = part_path(path)
-    if part.exists() and not (resume or overwrite):
-        raise OutputExistsError(
-            f"'{part}' is there from a run that was interrupted; go on with resume=True (--resume), or begin anew with "
-            "overwrite=True (--overwrite)."
-        )
-    return path
-
-
-def _result(run: _Run, problems: Problems, header: StreamHeader, path: Path, decoder: str, reason: str) -> VideoResult:
+def _result(
+    output: Output, meter: Meter, problems: Problems, header: StreamHeader, decoder: str, reason: str
+) -> VideoResult:
+    output_bytes = output.finish()
     height, width = header.lr_size
     return VideoResult(
-        run.writer.frames, run.resumed_frames, problems.damaged, problems.retimed, tuple(problems.notices),
-        (header.width, header.height), (width, height), path.stat().st_size, decoder, reason,
+        output.frames, output.resumed_frames, problems.damaged, problems.retimed, tuple(problems.notices),
+        (header.width, header.height), (width, height), output_bytes, decoder, reason, meter.stats(),
     )  # fmt: skip

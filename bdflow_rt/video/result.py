@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Progress = Callable[[int, int | None], None]
-"""Called with the number of frames done, and in all where that is known."""
+from bdflow_rt.errors import CorruptVideoError
+from bdflow_rt.video.meter import StreamStats
+
+Progress = Callable[[StreamStats], None]
+"""Called after each frame."""
 LR_DECODER_REASON = "LR videos are decoded by PyAV"
 
 
@@ -23,6 +26,7 @@ class VideoResult:
         hr_size, lr_size: width and height.
         output_bytes: of the file.
         decoder, decoder_reason: what decoded the input, and why.
+        stats: how fast it went, and what limited it.
     """
 
     frames: int
@@ -35,3 +39,9 @@ class VideoResult:
     output_bytes: int
     decoder: str
     decoder_reason: str
+    stats: StreamStats
+
+
+def no_frames() -> CorruptVideoError:
+    """The error of a video without any."""
+    return CorruptVideoError("No frame of the video is in the part that start and duration take, or none can be read.")

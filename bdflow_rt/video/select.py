@@ -6,12 +6,14 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from bdflow_rt.errors import ArgumentError, check_choice
-from bdflow_rt.files import PathLike, as_path
+from bdflow_rt.files import as_path
 from bdflow_rt.options import DEFAULT_MAX_PIXELS, Colours
+from bdflow_rt.pipes import InputPipe
 from bdflow_rt.video.av_source import AvSource
 from bdflow_rt.video.clock import Span
 from bdflow_rt.video.frames import FrameSource
 from bdflow_rt.video.numbered import is_sequence
+from bdflow_rt.video.opened import VideoInput, name_of
 from bdflow_rt.video.pictures import PictureSource
 
 Decoder = Literal["auto", "pyav", "dali"]
@@ -19,7 +21,7 @@ _ASKED = "it was asked for"
 
 
 def open_frames(
-    path: PathLike,
+    path: VideoInput,
     *,
     decoder: Decoder = "auto",
     fps: float | Fraction | str | None = None,
@@ -34,7 +36,7 @@ def open_frames(
     reader of all other pictures. "dali" is faithful to fewer files and refuses the others.
 
     Args:
-        path: a video file, a pattern such as frame_%05d.png, or a folder of pictures.
+        path: a video file, or an `InputPipe` of one; a pattern such as frame_%05d.png, or a folder of pictures.
         decoder: "auto", "pyav" or "dali".
         fps: pictures per second; of pictures alone, which say nothing of time.
         colours: of pictures alone, as for `read_picture`.
@@ -49,7 +51,7 @@ def open_frames(
     """
     check_choice("decoder", decoder, get_args(Decoder))
     source: FrameSource
-    if is_sequence(path):
+    if not isinstance(path, InputPipe) and is_sequence(path):
         if fps is None:
             raise ArgumentError(
                 f"'{as_path(path)}' is a sequence of pictures, which say nothing of time; give how many there are per "
@@ -69,10 +71,12 @@ def open_frames(
     else:
         if fps is not None or colours != "keep":
             raise ArgumentError(
-                f"fps and colours are for sequences of pictures, and '{as_path(path)}' is a video file, which says "
-                "both itself; leave them out."
+                f"fps and colours are for sequences of pictures, and {name_of(path)} is a video, which says both "
+                "itself; leave them out."
             )
         if decoder == "dali":
+            if isinstance(path, InputPipe):
+                raise ArgumentError(f"decoder is 'dali', which reads files, and {path.name} is a pipe; leave it out.")
             from bdflow_rt.video.dali_source import DaliSource
 
             source = DaliSource(path, span=span, strict=strict, max_pixels=max_pixels)

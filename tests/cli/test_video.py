@@ -100,17 +100,6 @@ def test_damage_is_said_and_is_an_exit_code(zoo: Path, clips: Clips, tmp_path: P
     assert "--resume goes on with it" in done.err
 
 
-def test_a_video_on_standard_input_is_refused_in_words(zoo: Path, clip: Path, tmp_path: Path) -> None:
-    with clip.open("rb") as stream:
-        done = subprocess.run(
-            [sys.executable, "-m", "bdflow_rt", "downscale", "-", "-o", str(tmp_path / "lr.mkv")],
-            stdin=stream, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    assert done.returncode in (2, 3)
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "name the file" in done.stderr or "name of a file" in done.stderr
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_video_can_be_continued(zoo: Path, tmp_path: Path, number: int) -> None:
     write_video(tmp_path / "in.mkv", Video("ffv1", count=400), "long enough to be interrupted")

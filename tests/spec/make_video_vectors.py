@@ -18,7 +18,7 @@ from bdflow_rt.packet import ColourInfo, Packet, PacketHeader, StreamHeader, ZPo
 from bdflow_rt.picture import UInt8Array
 from bdflow_rt.video.codecs import LrCodec
 from bdflow_rt.video.frames import Extras, Problems, VideoInfo
-from bdflow_rt.video.lr_file import lr_writer, write_frame
+from bdflow_rt.video.lr_file import lr_pictures, lr_writer
 from tests.spec.make_vectors import VECTORS, fields_as_json
 from tests.support import photo
 
@@ -96,7 +96,7 @@ def add_videos(entries: list[dict[str, Any]]) -> None:
             lr, boundary = photo(*header.lr_size, index), boundary_of(header, index)
             common = {key: getattr(header, key) for key in ("model", "identity", "scale", "width", "height", "bits")}
             packet = Packet(lr, boundary, PacketHeader(**common, lr_crc32=Packet.crc32_of(lr)))
-            write_frame(writer, packet, pts, 1)
+            writer.write(lr_pictures(packet, pts, 1, codec=codecs[header.codec]), pts, 1)
             data = FrameData(pts, 1, Packet.crc32_of(lr))
             frames.append({**dataclasses.asdict(data), "lr_sha256": digest(lr), "boundary_sha256": digest(boundary)})
         writer.close()

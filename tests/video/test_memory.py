@@ -24,10 +24,10 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
-def progress(done, total):
+def progress(stats):
     if leaks == "1":
         kept.append(bytearray(4096))
-    if done == int(warm):
+    if stats.frames == int(warm):
         sizes.append(resident())
 
 with Rescaler(find_model(model), threads=1) as rescaler:

@@ -28,7 +28,7 @@ from bdflow_rt.video import Encoding, downscale_video, upscale_video
 from bdflow_rt.video.clock import Span
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.numbered import Pattern, find_pictures, is_sequence
-from bdflow_rt.video.pictures import PictureSink, PictureSource, frame_rate
+from bdflow_rt.video.pictures import PictureOutput, PictureSource, frame_rate
 from bdflow_rt.video.select import open_frames
 from tests.cli.build import bdflow, failed, succeeded
 from tests.video.numbered import draw_frame, frame_number
@@ -82,7 +82,7 @@ def test_a_name_without_one_place_for_a_number_is_no_pattern(name: str, tmp_path
     assert Pattern.of(name) is None
     assert not is_sequence(tmp_path / name)
     with pytest.raises(ArgumentError, match="no place for the number"):
-        PictureSink(tmp_path / name, INFO, Problems())
+        PictureOutput(tmp_path / name, INFO, Problems())
 
 
 def test_a_file_that_is_named_as_a_pattern_is_a_file(tmp_path: Path) -> None:
@@ -180,24 +180,24 @@ def test_dali_that_is_missing_is_said_with_what_installs_it(folder: Path, monkey
 
 def test_a_sink_writes_numbered_pictures_and_says_that_tracks_stay_behind(tmp_path: Path) -> None:
     problems = Problems()
-    sink = PictureSink(tmp_path / "out_%03d.png", INFO, problems)
+    sink = PictureOutput(tmp_path / "out_%03d.png", INFO, problems)
     for number in (5, 6):
-        sink.write(Frame(draw_frame(number, 96, 64), number, 1))
+        sink.write([draw_frame(number, 96, 64)], number, 1)
     with pytest.warns(UserWarning, match="audio or subtitles"):
-        sink.copy(TrackPacket(0, None))
+        sink.pass_on(TrackPacket(0, None))
     written = sorted(tmp_path.iterdir())
-    assert sink.close() == sum(path.stat().st_size for path in written)
+    assert sink.finish() == sum(path.stat().st_size for path in written)
     assert [path.name for path in written] == ["out_001.png", "out_002.png"]
     assert [frame_number(read_picture(path).pixels) for path in written] == [5, 6]
     with pytest.raises(OutputExistsError, match="2 pictures already"):
-        PictureSink(tmp_path / "out_%03d.png", INFO, problems)
+        PictureOutput(tmp_path / "out_%03d.png", INFO, problems)
 
 
 def test_pictures_of_an_older_longer_video_go_when_they_are_replaced(tmp_path: Path) -> None:
     write(tmp_path, {f"out_{number}.png": number for number in range(4)} | {"out_02.png": 9, "other_3.png": 9})
-    sink = PictureSink(tmp_path / "out_%d.png", INFO, Problems(), overwrite=True)
-    sink.write(Frame(draw_frame(7, 96, 64), 0, 1))
-    sink.close()
+    sink = PictureOutput(tmp_path / "out_%d.png", INFO, Problems(), overwrite=True)
+    sink.write([draw_frame(7, 96, 64)], 0, 1)
+    sink.finish()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other_3.png", "out_02.png", "out_1.png"]
 
 
@@ -209,7 +209,7 @@ def test_a_sink_that_cannot_be_written_is_refused_before_the_first_frame(
     tmp_path: Path, name: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        PictureSink(tmp_path / name, INFO, Problems())
+        PictureOutput(tmp_path / name, INFO, Problems())
 
 
 def test_pictures_go_through_an_lr_video_and_come_back_as_pictures(folder: Path, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_the_command_line_takes_pictures_and_gives_them_back(folder: Path, tmp_p
         (["{}/other_%d.png", "--fps", "25"], 3, "no picture with a number in place of %d"),
         (["{}", "--fps", "25", "--background", "white"], 2, "--background is for pictures"),
         (["{}/shot 2 take_8.png", "--fps", "25"], 2, "--fps is for videos"),
-        (["{}"], 3, "is a folder"),
+        (["{}"], 2, "(--fps)"),
     ],
 )
 def test_the_command_line_says_what_a_sequence_lacks(

@@ -326,7 +326,12 @@ def test_changed_size_ends_with_a_part_that_plays(clips: Clips, tmp_path: Path, 
 
 def test_progress_counts_every_frame(clips: Clips, tmp_path: Path, rescaler: Rescaler) -> None:
     calls: list[tuple[int, int | None]] = []
-    downscale_video(clips["h264"][0], tmp_path / "lr.mkv", rescaler, progress=lambda *done: calls.append(done))
+    downscale_video(
+        clips["h264"][0],
+        tmp_path / "lr.mkv",
+        rescaler,
+        progress=lambda so_far: calls.append((so_far.frames, so_far.total)),
+    )
     assert calls == [(index, 24) for index in range(1, 25)]
 
 

@@ -17,6 +17,7 @@ from bdflow_rt.errors import OutputExistsError, ResumeError
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.video import Encoding, downscale_video, upscale_video
 from bdflow_rt.video.lr_file import LrFrame, LrSource
+from bdflow_rt.video.meter import StreamStats
 from bdflow_rt.video.part import part_path
 from bdflow_rt.video.resume import Leftover, fingerprint, journal_path
 from bdflow_rt.zoo import find_model
@@ -32,8 +33,8 @@ from bdflow_rt.video import Encoding, downscale_video, upscale_video
 from bdflow_rt.zoo import find_model
 
 what, model, source, target, at, resume = sys.argv[1:]
-def stop(done, total):
-    if done == int(at):
+def stop(stats):
+    if stats.kept + stats.frames == int(at):
         os.kill(os.getpid(), signal.SIGKILL)
 with Rescaler(find_model(model), threads=1) as rescaler:
     options = {"progress": stop, "resume": resume == "1"}
@@ -132,8 +133,8 @@ def test_lossy_groups_that_were_written_are_kept(clip: Path, model: Path, tmp_pa
     with Rescaler(find_model(model), threads=1) as rescaler:
         downscale_video(clip, tmp_path / "lr.mkv", rescaler)
 
-        def stop(done: int, total: int | None) -> None:
-            if done == 119:
+        def stop(stats: StreamStats) -> None:
+            if stats.frames == 119:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):

@@ -103,6 +103,7 @@ class AvSource:
             self._stream.thread_type = "AUTO" if codec != "ffv1" else "SLICE"  # so a frame comes with its packet
             self._stream.codec_context.options = {**decoder_limit(max_pixels), **_DETECTION.get(codec, {})}
             self._slices = SliceCheck() if codec == "ffv1" else None
+            self._listed = len(self._stream.index_entries)  # packets of the video that the file's index promises
             self._is_whole = not self._seek()
             self._seen = 0  # packets of the video
             self._dts: deque[int] = deque(maxlen=_REORDERED)  # of those whose frames have not come
@@ -307,8 +308,9 @@ class AvSource:
         Raises:
             CorruptVideoError: it does, and the source is strict.
         """
-        # AVI counts frames without data, too: the one before is to be shown again.
-        stated = 0 if self._container.format.name == "avi" else self._stream.frames
+        stated = self._stream.frames
+        if self._seen <= self._listed < stated:  # frames before an edit list, or in AVI some that only repeat another
+            stated = self._listed
         if self._is_whole and self._seen < stated:
             self._damage(f"it ends after {self._seen} of {plural(stated, 'frame')}", count=stated - self._seen)
             return

@@ -40,10 +40,9 @@ _PLAIN: dict[str, tuple[str, Video, str]] = {
 }
 
 
-def _edit_list(path: Path) -> ClipFacts:
-    """Five frames that decoding needs come before the start: what a lossless cut between key frames leaves."""
-    dropped = 5
-    video = Video(tags=BT709)
+def write_trimmed(path: Path, *, count: int, dropped: int) -> ClipFacts:
+    """An MP4 whose edit list starts after `dropped` of its frames."""
+    video = Video(tags=BT709, count=count)
     facts = write_video(path, video, "an edit list that starts between key frames")
     clip = bytearray(path.read_bytes())
     # Size, name, version and flags, number of entries; then the entry's duration in milliseconds and its media time.
@@ -53,6 +52,11 @@ def _edit_list(path: Path) -> ClipFacts:
     struct.pack_into(">Ii", clip, entry, duration - duration * dropped // video.count, media_time + dropped * tick)
     path.write_bytes(clip)
     return replace(facts, numbers=facts.numbers[dropped:], pts=facts.pts[: video.count - dropped])
+
+
+def _edit_list(path: Path) -> ClipFacts:
+    """Five frames that decoding needs come before the start: what a lossless cut between key frames leaves."""
+    return write_trimmed(path, count=24, dropped=5)
 
 
 def _no_timestamps(path: Path) -> ClipFacts:

@@ -16,6 +16,7 @@ from bdflow_rt.video.av_source import AvSource
 from bdflow_rt.video.frames import Frame, TrackPacket
 from tests.video.clip_writer import Video, write_video
 from tests.video.clips import CLIPS, Clips, frame_number
+from tests.video.clips_timing import write_trimmed
 
 REFUSED: dict[str, tuple[type[BdflowError], str]] = {
     "pq": (UnsupportedVideoError, "HDR video (PQ)"),
@@ -133,3 +134,27 @@ def test_a_matroska_file_that_starts_late_is_whole(tmp_path: Path) -> None:
     frames, _, source = read(tmp_path / "late.mkv", strict=True)
     assert [frame.pts for frame in frames] == list(facts.pts)
     assert source.problems.damaged == 0
+
+
+def test_a_trimmed_mp4_is_not_called_damaged_for_the_frames_before_its_edit_list(tmp_path: Path) -> None:
+    """FFmpeg leaves out whole groups that come before the start, and still states how many frames the file has."""
+    path = tmp_path / "trimmed.mp4"
+    facts = write_trimmed(path, count=36, dropped=15)
+    frames, _, source = read(path, strict=True)
+    assert [frame_number(frame.pixels) for frame in frames] == list(facts.numbers)
+    assert [frame.pts for frame in frames] == list(facts.pts)
+    assert source.problems.damaged == 0
+
+
+def test_frames_that_avi_only_repeats_are_not_called_missing(tmp_path: Path) -> None:
+    """Capture cards and FFmpeg fill gaps of an AVI with frames without data, which its header counts."""
+    path = tmp_path / "gaps.avi"
+    write_video(path, Video("mjpeg", pixel_format="yuvj420p", count=8, pts=(0, 1, 2, 5, 6, 7, 10, 11)), "gaps")
+    frames, _, source = read(path, strict=True)
+    assert [frame.pts for frame in frames] == [0, 1, 2, 5, 6, 7, 10, 11]
+    assert source.problems.damaged == 0
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    frames, _, source = read(path)
+    assert 0 < len(frames) < 8
+    assert source.problems.damaged > 0

@@ -30,6 +30,7 @@ from bdflow_rt.video.convert import (
 from bdflow_rt.video.ffv1 import SliceCheck
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.opened import (
+    DECODER_THREADS,
     VideoInput,
     choose_stream,
     cover_of,
@@ -100,7 +101,7 @@ class AvSource:
             width, height = self._stream.width, self._stream.height
             check_area(f"{self._name} has frames of", width, height, max_pixels=max_pixels)
             codec = self._stream.codec_context.name
-            self._stream.thread_type = "AUTO" if codec != "ffv1" else "SLICE"  # so a frame comes with its packet
+            self._stream.thread_type = DECODER_THREADS
             self._stream.codec_context.options = {**decoder_limit(max_pixels), **_DETECTION.get(codec, {})}
             self._slices = SliceCheck() if codec == "ffv1" else None
             self._listed = len(self._stream.index_entries)  # packets of the video that the file's index promises

@@ -42,7 +42,7 @@ from bdflow_rt.pipes import OutputPipe
 from bdflow_rt.video.codecs import LrCodec, LrPreset, TrackCodec, grey_track, lr_track
 from bdflow_rt.video.convert import colour_of, to_picture
 from bdflow_rt.video.frames import Attachment, Extras, Problems, TrackPacket, VideoInfo
-from bdflow_rt.video.opened import VideoInput, decoder_limit, extras_of, is_cover, name_of, open_video
+from bdflow_rt.video.opened import DECODER_THREADS, VideoInput, decoder_limit, extras_of, is_cover, name_of, open_video
 from bdflow_rt.video.part import PartWriter
 from bdflow_rt.zoo import ModelCard
 
@@ -190,7 +190,7 @@ class LrSource:
             self._lr, self._map = self._find_tracks()
             self.extras = self._read_extras()
             for stream in (self._lr, self._map):
-                stream.thread_type = "AUTO"
+                stream.thread_type = DECODER_THREADS
         except BaseException:
             self._container.close()
             raise

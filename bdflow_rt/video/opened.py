@@ -21,6 +21,9 @@ from bdflow_rt.video.frames import Attachment, Extras, Problems, Track
 _COVER_TYPES = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 """PyAV before 19 raises on tags that are not UTF-8."""
+DECODER_THREADS = "SLICE"
+"""Threads within a frame alone. With a frame per thread, damage near the end makes FFmpeg drop, without an error, the
+frames that are still in its threads, more of them the more cores there are."""
 _PADDING_PIXELS = 1 << 16
 _PIPE_BYTES = 1 << 18
 VideoInput = PathLike | InputPipe

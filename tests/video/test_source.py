@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from bdflow_rt.errors import BdflowError, CorruptVideoError, ImageTooLargeError, UnsupportedVideoError
@@ -158,3 +159,16 @@ def test_frames_that_avi_only_repeats_are_not_called_missing(tmp_path: Path) -> 
     frames, _, source = read(path)
     assert 0 < len(frames) < 8
     assert source.problems.damaged > 0
+
+
+def test_damage_in_the_last_packet_costs_no_other_frame_and_is_counted(tmp_path: Path) -> None:
+    """With a frame per thread FFmpeg lost the frames that waited for it, and said nothing."""
+    path = tmp_path / "end.mkv"
+    write_video(path, Video(count=30), "B-frames")
+    with av.open(str(path)) as clip:
+        last = [bytes(packet) for packet in clip.demux(video=0) if packet.size][-1]
+    data = path.read_bytes()
+    path.write_bytes(data.replace(last, b"\xff" * len(last)))
+    frames, _, source = read(path)
+    assert len(frames) == 29
+    assert source.problems.damaged == 1

@@ -139,7 +139,7 @@ class AvSource:
             CorruptVideoError: damage, where the source is strict.
             UnsupportedVideoError: a frame of another size or kind than the first.
         """
-        clock = Clock(self.info, self._span, self.problems, name=self._name)
+        clock = Clock(self.info, self._span, self.problems, name=self._name, first=self._first.pts)
         for item in self._all():
             if isinstance(item, TrackPacket):
                 if clock.takes_packet(item.packet):
@@ -321,7 +321,7 @@ class AvSource:
                 self._damage("it ends inside a frame")
             return
         duration = Fraction(self._container.duration or 0, av.time_base)
-        start = self._begin
+        start = Fraction(self._container.start_time or 0, av.time_base)
         if self._container.format.name.startswith("matroska"):
             start = Fraction(0)  # what Matroska states as duration is the time of the end
         if duration and self._end + _SHORT_S < start + duration:

@@ -1,4 +1,4 @@
-"""Timestamps: which frames are taken, and what becomes of a timestamp that is missing or goes back."""
+"""Timestamps: which frames are taken, and what becomes of a timestamp that is missing, goes back, or is below 0."""
 
 from __future__ import annotations
 
@@ -69,19 +69,26 @@ class Clock:
         span: the part that is taken.
         problems: where what had to be changed is counted.
         name: of the video, for messages.
+        first: timestamp of the first frame. Matroska has none below 0: then all are moved, so that it is 0.
     """
 
-    def __init__(self, info: VideoInfo, span: Span, problems: Problems, *, name: str) -> None:
+    def __init__(self, info: VideoInfo, span: Span, problems: Problems, *, name: str, first: int | None = None) -> None:
         self._info, self._span, self._problems, self._name = info, span, problems, name
         rate = info.frame_rate or _ASSUMED_RATE
         self._step = max(1, round(1 / (rate * info.time_base)))
         self._rate = rate
         self._last: int | None = None
+        self._last_packets: dict[int, tuple[int, int]] = {}  # time of decoding and duration, by track
+        self._below = -min(first or 0, 0)
+        if self._below:
+            begin = float(-self._below * info.time_base)
+            problems.say(f"{name} begins at {begin:.3f} s, so all its times are moved to begin at 0.")
         self.is_over = False
 
     def of(self, pts: int | None, duration: int | None) -> tuple[int, int] | None:
         """Timestamp and duration, 0 where it is not known, of the next frame; None where it is not taken."""
         last = self._last
+        pts = None if pts is None else pts + self._below
         if pts is None or (last is not None and pts <= last):
             if pts is None and last is None:
                 self._problems.say(
@@ -104,10 +111,29 @@ class Clock:
         if at is None:
             return False
         base = packet.time_base
+        self._move(packet, self._to_ascend(packet) + round(self._below * self._info.time_base / base))
+        at = packet.pts if packet.pts is not None else packet.dts
         if not self._span.takes(at * base):
             return False
-        if packet.pts is not None:
-            packet.pts = self._span.moved(packet.pts, base)
-        if packet.dts is not None:
-            packet.dts = self._span.moved(packet.dts, base)
+        self._move(packet, self._span.moved(0, base))
         return True
+
+    def _to_ascend(self, packet: Any) -> int:
+        """By how much a packet that goes back in its track is moved, as a frame would be: behind the one before."""
+        dts = packet.dts if packet.dts is not None else packet.pts
+        last = self._last_packets.get(packet.stream.index)
+        shift = 0
+        if last is not None and dts < last[0]:
+            shift = sum(last) - dts
+            self._problems.say(
+                f"{self._name} has {packet.stream.type} whose times go back; it goes on where it was before."
+            )
+        self._last_packets[packet.stream.index] = dts + shift, max(packet.duration or 0, 1)
+        return shift
+
+    @staticmethod
+    def _move(packet: Any, by: int) -> None:
+        if packet.pts is not None:
+            packet.pts += by
+        if packet.dts is not None:
+            packet.dts += by

@@ -15,7 +15,16 @@ import pytest
 from bdflow_rt.errors import BdflowError, CorruptVideoError, ImageTooLargeError, UnsupportedVideoError
 from bdflow_rt.video.av_source import AvSource
 from bdflow_rt.video.frames import Frame, TrackPacket
-from tests.video.clip_writer import Video, write_video
+from tests.video.clip_writer import (
+    Audio,
+    Video,
+    add_audio,
+    add_video,
+    audio_packets,
+    open_output,
+    video_packets,
+    write_video,
+)
 from tests.video.clips import CLIPS, Clips, frame_number
 from tests.video.clips_timing import write_trimmed
 
@@ -172,3 +181,44 @@ def test_damage_in_the_last_packet_costs_no_other_frame_and_is_counted(tmp_path:
     frames, _, source = read(path)
     assert len(frames) == 29
     assert source.problems.damaged == 1
+
+
+def write_stream(path: Path, offset: float) -> None:
+    """An MPEG transport stream with a second of video, and audio beside it."""
+    video, audio = Video(), Audio(count=46)
+    with open_output(path, output_ts_offset=str(offset)) as output:
+        streams = add_video(output, video), add_audio(output, audio)
+        packets = [*video_packets(streams[0], video), *audio_packets(streams[1], audio)]
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            output.mux(packet)
+
+
+def seconds(packets: list[TrackPacket]) -> list[Fraction]:
+    return [one.packet.dts * one.packet.time_base for one in packets]
+
+
+def test_a_stream_whose_clock_starts_below_0_begins_at_0(tmp_path: Path) -> None:
+    """MPEG's clock wraps after 26.5 hours, and FFmpeg counts what comes before as negative, which Matroska loses."""
+    write_stream(tmp_path / "plain.ts", 0)
+    write_stream(tmp_path / "wraps.ts", 2**33 / 90000 - 2)
+    plain, plain_audio, source = read(tmp_path / "plain.ts")
+    with pytest.warns(UserWarning, match="begins at -2.000 s"):
+        frames, audio, _ = read(tmp_path / "wraps.ts", strict=True)
+    first = plain[0].pts
+    assert [frame.pts for frame in frames] == [frame.pts - first for frame in plain]
+    assert seconds(audio) == [second - first * source.info.time_base for second in seconds(plain_audio)]
+
+
+def test_streams_joined_with_cat_keep_video_and_audio_together(tmp_path: Path) -> None:
+    """Times go back at the seam: no muxer takes such audio, and it must not stay behind the video that follows it."""
+    write_stream(tmp_path / "part.ts", 0)
+    (tmp_path / "joined.ts").write_bytes((tmp_path / "part.ts").read_bytes() * 2)
+    _, part_audio, _ = read(tmp_path / "part.ts")
+    with pytest.warns(UserWarning, match="audio whose times go back"):
+        frames, audio, source = read(tmp_path / "joined.ts")
+    assert hashes(audio) == hashes(part_audio * 2)
+    times = seconds(audio)
+    assert all(after > before for before, after in pairwise(times))
+    video_end = frames[-1].pts * source.info.time_base
+    assert abs(video_end - times[-1]) < Fraction(1, 10)
+    assert source.problems.retimed == len(frames) // 2

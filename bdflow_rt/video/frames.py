@@ -59,7 +59,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Track:
-    """A track that goes along as it is: audio, subtitles.
+    """A track that goes along: audio, subtitles.
 
     Attributes:
         index: of the track among those of its source.

@@ -24,6 +24,7 @@ from bdflow_rt.pipes import OutputPipe
 from bdflow_rt.video.codecs import TrackCodec, ffv1_options
 from bdflow_rt.video.frames import Extras, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.opened import reason
+from bdflow_rt.video.text_track import TextTrack, codec_of
 
 _OPTIONS = {"cluster_time_limit": "1000", "flush_packets": "1", "avoid_negative_ts": "disabled"}
 """Clusters of a second, each written at once; timestamps as they are, those before 0 of audio too."""
@@ -125,10 +126,15 @@ class PartWriter:
 
     def copy(self, packet: TrackPacket) -> None:
         """Append a packet of a track that goes along; what the file cannot hold was named before."""
-        stream = self._tracks.get(packet.track)
-        if stream is not None:
+        track = self._tracks.get(packet.track)
+        if isinstance(track, TextTrack):
+            cue = track.cue(packet.packet)
+            if cue is not None:
+                with typed_writing(self.target):
+                    self._container.mux_one(track.packet(cue))
+        elif track is not None:
             with typed_writing(self.target):
-                packet.packet.stream = stream
+                packet.packet.stream = track
                 self._container.mux_one(packet.packet)
 
     def close(self) -> None:
@@ -177,16 +183,20 @@ class PartWriter:
         return stream
 
     def _add_tracks(self, extras: Extras, container: str, problems: Problems) -> dict[int, Any]:
-        added = {}
+        added: dict[int, Any] = {}
         for track in extras.tracks:
-            name = track.stream.codec_context.name if track.stream.codec_context else "unknown"
-            if not can_hold(container, track.stream):
-                problems.say(f"{_NAMES[container]} cannot hold {track.stream.type} of {name}; it stays behind.")
+            if can_hold(container, track.stream):
+                stream = added[track.index] = self._container.add_stream_from_template(track.stream)
+            elif TextTrack.is_for(track.stream, container):
+                text = added[track.index] = TextTrack(track.stream, container, self._container, problems)
+                stream = text.stream
+            else:
+                problems.say(
+                    f"{_NAMES[container]} cannot hold {track.stream.type} of {codec_of(track.stream)}; it stays behind."
+                )
                 continue
-            stream = self._container.add_stream_from_template(track.stream)
-            stream.metadata.update(track.stream.metadata)
+            stream.metadata.update(_tags(track.stream))
             stream.disposition = track.stream.disposition
-            added[track.index] = stream
         return added
 
     def _mux(self, packet: Any, stream: Any) -> None:
@@ -199,6 +209,12 @@ class PartWriter:
                 packet.dts = int(last / packet.time_base) + 1
             self._last_dts[stream.index] = packet.dts * packet.time_base
         self._container.mux_one(packet)
+
+
+def _tags(stream: Any) -> dict[str, str]:
+    """The tags of a track; MP4 has its title under another name."""
+    tags = dict(stream.metadata)
+    return tags if "name" not in tags else {"title": tags.pop("name"), **tags}
 
 
 def can_hold(container: str, track: Any) -> bool:

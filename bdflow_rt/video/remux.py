@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import av
 from bdflow_rt.errors import ArgumentError
 from bdflow_rt.video.frames import Problems
 from bdflow_rt.video.part import can_hold, typed_writing
+from bdflow_rt.video.subtitles import Cue
+from bdflow_rt.video.text_track import TextTrack, codec_of
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm"}
 """Containers beside Matroska by suffix, and FFmpeg's names of their muxers."""
@@ -81,22 +84,15 @@ def _remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *,
         outputs: dict[int, Any] = {video.index: sink.add_stream_from_template(video, opaque=True)}
         outputs[video.index].time_base = time_base
         outputs[video.index].metadata.update(video.metadata)
-        for stream in others:
-            if not can_hold(_FORMATS[suffix], stream):
-                problems.say(
-                    f"{suffix} files cannot hold {stream.type} of {stream.codec_context.name}; it stays behind. "
-                    "Write .mkv to keep it."
-                )
-                continue
-            outputs[stream.index] = sink.add_stream_from_template(stream)
-            outputs[stream.index].metadata.update(stream.metadata)
-            outputs[stream.index].disposition = stream.disposition
+        copies, texts = _add_others(sink, others, suffix, problems=problems)
+        outputs |= copies
         if any(isinstance(stream, av.stream.AttachmentStream) for stream in source.streams):
             problems.say(f"{suffix} files cannot hold attachments; they stay behind. Write .mkv to keep them.")
         if source.chapters():
             sink.set_chapters(source.chapters())
         sink.start_encoding()
         clocks = {stream.index: _AudioClock(stream) for stream in others if stream.type == "audio"}
+        subtitles = deque(_subtitles(part, texts))
         index = 0
         for packet in source.demux(*[stream for stream in source.streams if stream.index in outputs]):
             if not packet.size:
@@ -108,15 +104,56 @@ def _remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *,
                 packet.dts = _decoding_time(pts, index - delay)
                 packet.duration = _duration(pts, shown[index])
                 index += 1
+                while subtitles and subtitles[0].pts * subtitles[0].time_base <= packet.dts * time_base:
+                    sink.mux_one(subtitles.popleft())
             elif place in clocks:
                 clocks[place].make_exact(packet)
             packet.stream = outputs[place]
             sink.mux_one(packet)
+        for packet in subtitles:
+            sink.mux_one(packet)
+
+
+def _add_others(
+    sink: Any, streams: Sequence[Any], suffix: str, *, problems: Problems
+) -> tuple[dict[int, Any], dict[int, TextTrack]]:
+    """The sink's streams of audio and subtitles that are copied, and those that go along as text, by source stream."""
+    copies: dict[int, Any] = {}
+    texts: dict[int, TextTrack] = {}
+    for stream in streams:
+        if can_hold(_FORMATS[suffix], stream):
+            output = copies[stream.index] = sink.add_stream_from_template(stream)
+        elif TextTrack.is_for(stream, _FORMATS[suffix]):
+            texts[stream.index] = TextTrack(stream, _FORMATS[suffix], sink, problems)
+            output = texts[stream.index].stream
+        else:
+            problems.say(
+                f"{suffix} files cannot hold {stream.type} of {codec_of(stream)}; it stays behind. Write .mkv to keep "
+                "it."
+            )
+            continue
+        output.metadata.update(stream.metadata)
+        output.disposition = stream.disposition
+    return copies, texts
 
 
 def _streams(source: Any) -> list[Any]:
     """The video track, then audio and subtitles."""
     return [source.streams.video[0], *source.streams.audio, *source.streams.subtitles]
+
+
+def _subtitles(part: Path, texts: Mapping[int, TextTrack]) -> list[Any]:
+    """The packets of the text tracks as the target has them, by time; they are read ahead, for they may overlap."""
+    if not texts:
+        return []
+    cues: dict[int, list[Cue]] = {index: [] for index in texts}
+    with av.open(str(part), format="matroska") as source:
+        for packet in source.demux(*(source.streams[index] for index in texts)):
+            cue = texts[packet.stream.index].cue(packet) if packet.size else None
+            if cue is not None:
+                cues[packet.stream.index].append(cue)
+    packets = [packet for index, text in texts.items() for packet in text.packets(cues[index])]
+    return sorted(packets, key=lambda packet: packet.pts)
 
 
 def _order(part: Path) -> tuple[list[int], int]:

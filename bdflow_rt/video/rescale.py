@@ -64,8 +64,8 @@ def downscale_video(
     """Downscale a video to an LR video: a Matroska file that players show, and that `upscale_video` restores.
 
     It grows as `TARGET.part.mkv`, which can be played at any time. Audio, subtitles, chapters, metadata and attachments
-    go along as they are, but the text of MP4's subtitles as SubRip. Reading, the network (`workers` frames of the rescaler
-    at a time) and writing overlap.
+    go along as they are, but the text of MP4's subtitles as SubRip. Reading, the network, which computes as many frames
+    at a time as the rescaler has workers, and writing overlap.
 
     Args:
         source: a video file, or a pipe of one; pictures: a folder, or a pattern such as frame_%05d.png; or a

@@ -84,7 +84,7 @@ def test_no_option_is_named_that_no_command_has() -> None:
         ("downscale in.png -o out.png --assume-srgb --convert-srgb",
          "--convert-srgb and --assume-srgb contradict each other; give one of them."),
         ("downscale in.png -o out.png --json=1", "--json takes no value, and got '1'."),
-        ("upscale in.png -o out.png --t 1", "--t could be --temperature or --threads; write it out."),
+        ("upscale in.png -o out.png --t 1", "--t could be --temperature or --timeout or --threads; write it out."),
         ("downscal in.png", "COMMAND is 'downscal'; did you mean downscale?"),
         ("", "COMMAND is missing."),
         ("-v models", "-v goes with --version; commands say all there is by themselves."),

@@ -69,8 +69,8 @@ def test_nv12_frames_are_not_converted_beforehand(rescaler: VideoRescaler) -> No
     down = list(rescaler.stream(pairs, front=front))
     for pair, frame in zip(pairs, down, strict=True):
         assert np.array_equal(rescaler.rescaler.downscale(pair, front=front).lr, frame.lr)
-    for frame in rescaler.restore(down, size=(38, 54), front=front):
-        luma, chroma = frame.pixels
+    for restored in rescaler.restore(down, size=(38, 54), front=front):
+        luma, chroma = restored.pixels
         assert (luma.shape, chroma.shape) == ((38, 54), (19, 27, 2))
 
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         help="picture: PNG, JPEG, WebP, TIFF, BMP, PPM, GIF; or video; or, with --fps, a folder of pictures or "
-        "frame_%%05d.png; - is standard input, of pictures",
+        "frame_%%05d.png; - is standard input",
     )
     parser.add_argument(
         "-o", "--output", required=True, help="the .png to write, of a video the .mkv; - is standard output"

@@ -20,7 +20,7 @@ _SAME = {"jpeg": "jpg", "tiff": "tif"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="a .png or a video that downscale wrote; - is standard input, of pictures")
+    parser.add_argument("input", help="a .png or a video that downscale wrote; - is standard input")
     parser.add_argument(
         "-o",
         "--output",

@@ -14,6 +14,7 @@ from av.stream import Disposition
 
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.video import Encoding, VideoResult, downscale_video, upscale_video
+from bdflow_rt.video.meter import StreamStats
 from bdflow_rt.video.part import part_path
 from bdflow_rt.video.subtitles import (
     DAMAGED,
@@ -344,8 +345,8 @@ def test_an_interrupted_run_has_the_cues_of_one_run(tmp_path: Path, rescaler: Re
             return downscale_video(source, target, rescaler, lr_codec="ffv1", **options)
         return upscale_video(tmp_path / "lr.mkv", target, rescaler, encoding=QUICK, **options)
 
-    def stop(done: int, total: int | None) -> None:
-        if done == 40:
+    def stop(stats: StreamStats) -> None:
+        if stats.frames == 40:
             raise KeyboardInterrupt
 
     suffix = ".mkv" if direction == "down" else ".mp4"

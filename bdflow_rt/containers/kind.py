@@ -4,7 +4,10 @@ from __future__ import annotations
 
 PREFIX_BYTES = 1024
 """First bytes that `video_format` looks at."""
-_TS_PACKET, _TS_SYNC = 188, 0x47
+_TS_SYNC = 0x47
+_TS_PACKETS = ((188, 0), (192, 4))
+"""Bytes of a packet of MPEG-TS, and where in it the sync byte is: on the air, and with a time before it on Blu-rays and
+in camcorders."""
 _BRANDS_OF_PICTURES = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
 _AT_START = (
     (b"\x1a\x45\xdf\xa3", "matroska"),
@@ -40,8 +43,9 @@ def video_format(prefix: bytes) -> str | None:
         return "mov"
     if prefix[:4] == b"RIFF" and prefix[8:12] == b"AVI ":
         return "avi"
-    if len(prefix) > 2 * _TS_PACKET and all(prefix[at] == _TS_SYNC for at in (0, _TS_PACKET, 2 * _TS_PACKET)):
-        return "mpegts"
+    for size, sync in _TS_PACKETS:
+        if prefix[sync : sync + 2 * size + 1 : size] == bytes((_TS_SYNC,) * 3):
+            return "mpegts"
     return _elementary_stream(prefix)
 
 

@@ -200,7 +200,10 @@ class AvSource:
                 self._last_byte = max(self._last_byte, (packet.pos or 0) + packet.size)
                 if packet.size and packet.dts is not None:
                     self._dts.append(packet.dts)
-                yield from self._frames_of(packet)
+                if (
+                    packet.size or packet.pts is None
+                ):  # with a time but no data it repeats the frame before, as in Theora
+                    yield from self._frames_of(packet)
             elif packet.size and index in covers:
                 cover = cover_of(covers[index], bytes(packet))
                 if cover is not None:

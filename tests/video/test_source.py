@@ -222,3 +222,24 @@ def test_streams_joined_with_cat_keep_video_and_audio_together(tmp_path: Path) -
     video_end = frames[-1].pts * source.info.time_base
     assert abs(video_end - times[-1]) < Fraction(1, 10)
     assert source.problems.retimed == len(frames) // 2
+
+
+def test_a_packet_without_data_that_repeats_a_frame_is_no_damage(tmp_path: Path) -> None:
+    """Theora has them, and variable frame rates in NUT."""
+    path, video = tmp_path / "repeats.nut", Video("mpeg4", count=8)
+    with open_output(path) as output:
+        stream = add_video(output, video)
+        for packet in video_packets(stream, video):
+            empty = av.Packet(b"")
+            empty.pts, empty.dts, empty.time_base, empty.stream = packet.pts, packet.dts, packet.time_base, stream
+            output.mux(empty if packet.pts == 4 else packet)
+    frames, _, source = read(path, strict=True)
+    assert len(frames) == 7
+    assert source.problems.damaged == 0
+
+
+def test_a_transport_stream_of_a_camcorder_is_a_video(tmp_path: Path) -> None:
+    """Its packets of 188 bytes have 4 more before them."""
+    facts = write_video(tmp_path / "clip.mts", Video(), "M2TS", format="mpegts", mpegts_m2ts_mode="1")
+    frames, _, _ = read(tmp_path / "clip.mts", strict=True)
+    assert [frame_number(frame.pixels) for frame in frames] == list(facts.numbers)

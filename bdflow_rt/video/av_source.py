@@ -31,6 +31,7 @@ from bdflow_rt.video.ffv1 import SliceCheck
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.opened import (
     DECODER_THREADS,
+    SHORT_S,
     VideoInput,
     choose_stream,
     cover_of,
@@ -47,8 +48,6 @@ _REORDERED = 64
 """More frames than any decoder holds back."""
 _MARGIN_S = 10
 """Seconds around the part that is taken in which the other tracks of that time may be stored."""
-_SHORT_S = Fraction(1, 2)
-"""Seconds before the end that its header states, at which a file may end without being called cut off."""
 
 
 _DETECTION = {"mjpeg": {"err_detect": "explode"}}
@@ -327,7 +326,7 @@ class AvSource:
         start = Fraction(self._container.start_time or 0, av.time_base)
         if self._container.format.name.startswith("matroska"):
             start = Fraction(0)  # what Matroska states as duration is the time of the end
-        if duration and self._end + _SHORT_S < start + duration:
+        if duration and self._end + SHORT_S < start + duration:
             self._damage(f"it ends after {float(self._end):.3f} s of {float(start + duration):.3f} s")
 
     def _damage(self, what: str, *, count: int = 1) -> None:

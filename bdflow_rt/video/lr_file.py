@@ -42,12 +42,23 @@ from bdflow_rt.pipes import OutputPipe
 from bdflow_rt.video.codecs import LrCodec, LrPreset, TrackCodec, grey_track, lr_track
 from bdflow_rt.video.convert import colour_of, to_picture
 from bdflow_rt.video.frames import Attachment, Extras, Problems, TrackPacket, VideoInfo
-from bdflow_rt.video.opened import DECODER_THREADS, VideoInput, decoder_limit, extras_of, is_cover, name_of, open_video
+from bdflow_rt.video.opened import (
+    DECODER_THREADS,
+    SHORT_S,
+    VideoInput,
+    decoder_limit,
+    extras_of,
+    is_cover,
+    name_of,
+    open_video,
+)
 from bdflow_rt.video.part import PartWriter
 from bdflow_rt.zoo import ModelCard
 
 _SAME_S = 0.0005
 """Two tracks of one file have a frame at the same millisecond."""
+_MOVED_S = Fraction(1, 500)
+"""What Matroska's whole milliseconds never make of a difference: the file was cut or joined."""
 _CODEC_NAMES = {"h264-lossless": "h264", "ffv1": "ffv1"}
 
 
@@ -195,6 +206,7 @@ class LrSource:
             self._container.close()
             raise
         self._has_intact = False
+        self._moved = self._end = Fraction(0)  # seconds: of frames against their data; of all that came
 
     def __enter__(self) -> LrSource:
         return self
@@ -233,6 +245,9 @@ class LrSource:
                     yield frame
         for lr, hidden in waiting.pairs(at_end=True):
             self._checked(lr, hidden)
+        stated = Fraction(self._container.duration or 0, av.time_base)
+        if self._end + SHORT_S < stated:
+            self._damage(f"it ends after {float(self._end):.3f} s of {float(stated):.3f} s")
 
     def check_model(self, card: ModelCard) -> None:
         """Check that a model can restore it.
@@ -259,6 +274,7 @@ class LrSource:
                 waiting.add(self._decoded(packet), is_lr=index == self._lr.index)
                 yield None
             elif packet.size:
+                self._end = max(self._end, ((packet.pts or 0) + (packet.duration or 0)) * packet.time_base)
                 yield TrackPacket(tracks[index], packet)
 
     def _decoded(self, packet: Any) -> list[av.VideoFrame]:
@@ -296,7 +312,19 @@ class LrSource:
             self._damage(f"the LR picture of {when} is damaged")
             return None
         self._has_intact = True
-        return LrFrame(pixels, boundary, data)
+        return LrFrame(pixels, boundary, self._in_step(data, lr))
+
+    def _in_step(self, data: FrameData, picture: av.VideoFrame) -> FrameData:
+        """A frame's data, with the time that the file gives it now where it was cut or joined, as audio has it."""
+        base = Fraction(*self.header.time_base)
+        if picture.pts is not None and picture.time_base is not None:
+            moved = picture.pts * picture.time_base - data.pts * base
+            if abs(moved - self._moved) > _MOVED_S:
+                self._moved = moved
+                self.problems.say(f"{self._name} was cut, joined or moved in time; its frames go along with its audio.")
+        pts = data.pts + round(self._moved / base)
+        self._end = max(self._end, (pts + data.duration) * base)
+        return replace(data, pts=pts)
 
     def _pixels(self, frame: av.VideoFrame) -> UInt8Array:
         """(h, w, 3) uint8 of an LR picture.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -24,6 +25,8 @@ _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__
 DECODER_THREADS = "SLICE"
 """Threads within a frame alone. With a frame per thread, damage near the end makes FFmpeg drop, without an error, the
 frames that are still in its threads, more of them the more cores there are."""
+SHORT_S = Fraction(1, 2)
+"""Seconds before the end that its header states, at which a file may end without being called cut off."""
 _PADDING_PIXELS = 1 << 16
 _PIPE_BYTES = 1 << 18
 VideoInput = PathLike | InputPipe

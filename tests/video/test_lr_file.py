@@ -79,6 +79,7 @@ def copied(
     has_attachment: bool = True,
     has_tag: bool = True,
     has_roles: bool = True,
+    later_ms: int = 0,
 ) -> Path:
     """A copy of an LR video's packets by PyAV, with some of it changed or left out."""
     with av.open(str(source)) as old, av.open(str(target), "w", format="matroska") as new:
@@ -103,7 +104,8 @@ def copied(
                 continue
             data = bytes(packet) if change is None else change(track, index, bytes(packet))
             made = av.Packet(data)
-            made.pts, made.dts, made.time_base = packet.pts, packet.dts, packet.time_base
+            made.pts = made.dts = (packet.pts or 0) + later_ms
+            made.time_base = packet.time_base
             made.is_keyframe, made.duration = packet.is_keyframe, packet.duration
             made.stream = outputs[packet.stream.index]
             new.mux_one(made)
@@ -217,6 +219,28 @@ def test_a_file_that_is_cut_gives_what_is_there(lr: Path, tmp_path: Path) -> Non
             counts.append(0)
     assert counts == sorted(counts)
     assert 0 < counts[-1] < 24
+
+
+def test_a_file_that_is_cut_off_is_said_to_be(clips: Clips, tmp_path: Path, rescaler: Rescaler) -> None:
+    """A download that stopped: whole clusters are there, and nothing else tells that more were to come."""
+    path = tmp_path / "lr.mkv"
+    downscale_video(clips["vfr_mp4"][0], path, rescaler)
+    assert read(path)[1].problems.damaged == 0
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 4 // 10])
+    frames, source = read(path)
+    assert 0 < len(frames) < 24
+    assert source.problems.damaged > 0
+    with pytest.raises(CorruptPacketError, match="ends after"):
+        read(path, strict=True)
+
+
+def test_frames_of_a_file_moved_in_time_stay_with_its_audio(lr: Path, tmp_path: Path) -> None:
+    """Cutting and joining with other programs moves what Matroska says of both, and not the frames' own data."""
+    expected, _ = read(lr)
+    with pytest.warns(UserWarning, match="was cut, joined or moved"):
+        frames, source = read(copied(lr, tmp_path / "moved.mkv", later_ms=1000))
+    assert source.info.time_base == Fraction(1, 12288)
+    assert [one.data.pts for one in frames] == [one.data.pts + 12288 for one in expected]
 
 
 def test_frames_above_max_pixels_are_refused(lr: Path) -> None:

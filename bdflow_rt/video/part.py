@@ -19,7 +19,7 @@ import av
 from av.container import OutputContainer
 from av.stream import Disposition
 
-from bdflow_rt.errors import DiskFullError, UnwritableOutputError
+from bdflow_rt.errors import DiskFullError, UnsupportedVideoError, UnwritableOutputError
 from bdflow_rt.pipes import OutputPipe
 from bdflow_rt.video.codecs import TrackCodec, ffv1_options
 from bdflow_rt.video.frames import Extras, Problems, TrackPacket, VideoInfo
@@ -32,6 +32,7 @@ _PIPE_OPTIONS = {**_OPTIONS, "cluster_time_limit": "0", "max_interleave_delta": 
 """A cluster for each frame, which nobody waits for; no track is waited for longer than a second, in microseconds."""
 _PIPE_BYTES = 1 << 18
 _NAMES = {"matroska": "Matroska", "yuv4mpegpipe": "y4m"}
+_HARDWARE = ", which needs an NVIDIA GPU that has an encoder"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -58,6 +59,7 @@ class PartWriter:
 
     Raises:
         UnwritableOutputError, DiskFullError: it cannot be written.
+        UnsupportedVideoError: an encoder cannot be started.
     """
 
     def __init__(
@@ -178,6 +180,13 @@ class PartWriter:
             context.color_primaries, context.color_trc = codec.colour.primaries, codec.colour.transfer
             context.colorspace = codec.colour.matrix
             context.color_range = 2 if codec.colour.full_range else 1
+        try:
+            context.open(strict=False)
+        except (av.error.FFmpegError, OSError) as error:
+            raise UnsupportedVideoError(
+                f"The encoder {codec.encoder} cannot be started for {codec.width} x {codec.height} pixels "
+                f"({reason(error)}){_HARDWARE if 'nvenc' in codec.encoder else ''}; take another codec."
+            ) from error
         stream.metadata.update(codec.tags)
         stream.disposition = Disposition.default if codec.is_shown else Disposition(0)
         return stream

@@ -6,12 +6,13 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 
-from bdflow_rt.errors import ArgumentError
+from bdflow_rt.errors import ArgumentError, UnwritableOutputError
 from bdflow_rt.video.frames import Problems
 from bdflow_rt.video.part import can_hold, typed_writing
 from bdflow_rt.video.subtitles import Cue
@@ -22,6 +23,8 @@ _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm"}
 MATROSKA = ".mkv"
 SUFFIXES = (MATROSKA, *_FORMATS)
 _FAST_START = {".mp4": "+faststart", ".m4v": "+faststart", ".mov": "+faststart"}
+_MAX_TICKS = 2**31
+"""Of the duration of a frame in MP4 and MOV, in which FFmpeg takes no more."""
 _NEARLY_S = Fraction(1, 1000)
 """Matroska's timestamps are whole milliseconds."""
 
@@ -39,6 +42,8 @@ def check_container(suffix: str, encoder: str) -> None:
         raise ArgumentError(f"A .webm file holds VP9 or AV1, and the codec is {codec}; take codec vp9, or write .mkv.")
     if codec == "ffv1":
         raise ArgumentError(f"A {suffix} file cannot hold FFV1; write .mkv.")
+    if suffix == ".mov" and codec in ("vp9", "av1"):
+        raise ArgumentError(f"A .mov file cannot hold {codec.upper()}; write .mp4 or .mkv.")
 
 
 def finish_as(target: Path, part: Path, pts: Sequence[int], time_base: Fraction, *, problems: Problems) -> None:
@@ -91,6 +96,7 @@ def _remux(part: Path, target: Path, pts: Sequence[int], time_base: Fraction, *,
         if source.chapters():
             sink.set_chapters(source.chapters())
         sink.start_encoding()
+        _check_gaps(pts, time_base, outputs[video.index].time_base, suffix=suffix, part=part)
         clocks = {stream.index: _AudioClock(stream) for stream in others if stream.type == "audio"}
         subtitles = deque(_subtitles(part, texts))
         index = 0
@@ -135,6 +141,20 @@ def _add_others(
         output.metadata.update(stream.metadata)
         output.disposition = stream.disposition
     return copies, texts
+
+
+def _check_gaps(pts: Sequence[int], time_base: Fraction, tick: Fraction, *, suffix: str, part: Path) -> None:
+    """Refuse a frame that lasts longer than a container can say.
+
+    Raises:
+        UnwritableOutputError: there is one.
+    """
+    longest = max((after - before for before, after in pairwise(pts)), default=0) * time_base
+    if suffix in _FAST_START and longest / tick >= _MAX_TICKS:
+        raise UnwritableOutputError(
+            f"A {suffix} file cannot hold a frame that lasts {float(longest):.0f} s, as one before a gap in this video "
+            f"does. '{part}' has all of it: rename that, or cut it at the gap."
+        )
 
 
 def _streams(source: Any) -> list[Any]:

@@ -32,6 +32,7 @@ from bdflow_rt.video.lr_file import LrFrame, LrSource
 from bdflow_rt.video.part import part_path
 from bdflow_rt.video.resume import journal_path
 from bdflow_rt.zoo import find_model
+from tests.video.clip_writer import Video, write_video
 from tests.video.clips import Clips, frame_number
 
 EXACT = Encoding(codec="ffv1")
@@ -336,3 +337,35 @@ def test_damaged_frames_are_counted_in_the_result(clips: Clips, tmp_path: Path, 
     result = downscale_video(clips["corrupt_ffv1"][0], tmp_path / "lr.mkv", rescaler)
     assert (result.frames, result.damaged) == (23, 1)
     assert Counter("damaged" in notice for notice in result.notices)[True] == 1
+
+
+def test_an_encoder_that_cannot_be_started_is_named(tmp_path: Path, rescaler: Rescaler) -> None:
+    """Too small for it here; without its hardware the same. It is not the file that cannot be written."""
+    write_video(tmp_path / "tiny.mkv", Video("ffv1", size=(4, 2), count=2, pixel_format="yuv444p"), "tiny")
+    downscale_video(tmp_path / "tiny.mkv", tmp_path / "lr.mkv", rescaler)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UnsupportedVideoError, match=r"encoder libx265 cannot be started for 4 x 2 .* another codec"):
+        upscale_video(tmp_path / "lr.mkv", tmp_path / "hr.mkv", rescaler, encoding=Encoding(codec="hevc"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("codec", ["vp9", "av1"])
+def test_a_codec_that_mov_cannot_hold_is_refused_before_the_work(
+    clips: Clips, tmp_path: Path, rescaler: Rescaler, codec: Any
+) -> None:
+    downscale_video(clips["one_frame"][0], tmp_path / "lr.mkv", rescaler)
+    with pytest.raises(ArgumentError, match=r"\.mov file cannot hold"):
+        upscale_video(tmp_path / "lr.mkv", tmp_path / "hr.mov", rescaler, encoding=Encoding(codec=codec))
+    assert [one.name for one in tmp_path.iterdir()] == ["lr.mkv"]
+
+
+def test_a_gap_that_mp4_cannot_hold_is_named_and_the_part_file_stays(tmp_path: Path, rescaler: Rescaler) -> None:
+    """A day between two frames, in ticks of a transport stream."""
+    day = 86400 * 90000
+    video = Video("ffv1", count=3, time_base=Fraction(1, 90000), pts=(0, 3600, day))
+    write_video(tmp_path / "gap.nut", video, "a gap")
+    downscale_video(tmp_path / "gap.nut", tmp_path / "lr.mkv", rescaler)
+    with pytest.raises(UnwritableOutputError, match=r"lasts 86400 s.*hr\.mp4\.part\.mkv' has all of it"):
+        upscale_video(tmp_path / "lr.mkv", tmp_path / "hr.mp4", rescaler)
+    assert len(frames_of(tmp_path / "hr.mp4.part.mkv")[0]) == 3
+    assert not (tmp_path / "hr.mp4").exists()

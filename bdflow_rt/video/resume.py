@@ -66,7 +66,7 @@ def check_journal(target: Path, settings: Mapping[str, Any]) -> None:
     try:
         with open(path, "rb") as file:
             begun = json.loads(file.read(_MAX_JOURNAL_BYTES))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResumeError(
             f"'{target}' cannot be continued: '{path}', which says how it was begun, cannot be read. Begin anew with "
             "overwrite=True (--overwrite)."

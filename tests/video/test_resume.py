@@ -144,7 +144,7 @@ def test_lossy_groups_that_were_written_are_kept(clip: Path, model: Path, tmp_pa
     assert result.frames == 120
 
 
-@pytest.mark.parametrize("change", ["source", "model", "codec", "part of the video", "journal"])
+@pytest.mark.parametrize("change", ["source", "model", "codec", "part of the video", "journal", "nested journal"])
 def test_what_was_begun_otherwise_is_refused_and_stays(
     clip: Path, model: Path, tiny_zoo: Path, tmp_path: Path, clips: Clips, change: str
 ) -> None:
@@ -154,8 +154,8 @@ def test_what_was_begun_otherwise_is_refused_and_stays(
     used = tiny_zoo / "plain@1" if change == "model" else model
     source = clips["ffv1"][0] if change == "source" else clip
     changes: dict[str, dict[str, Any]] = {"codec": {"lr_codec": "ffv1"}, "part of the video": {"start": 1.0}}
-    if change == "journal":
-        journal_path(target).write_text("{")
+    if "journal" in change:
+        journal_path(target).write_text("[" * 60_000 if change == "nested journal" else "{")
     with Rescaler(find_model(used), threads=1) as rescaler, pytest.raises(ResumeError, match="cannot be continued"):
         downscale_video(source, target, rescaler, resume=True, **changes.get(change, {}))
     assert part_path(target).read_bytes() == before

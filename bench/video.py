@@ -4,7 +4,8 @@
 
 writes OUTPUT/NAME.json for every model. On a CPU all stages share the cores, so that no more frames per second are
 possible than cores / (sum of the stages' CPU seconds per frame). Each stage's CPU time is measured alone, before and
-after the stream, in the same run: `bound_fps` is that quotient, and `share_of_bound` what the stream reached of it.
+after the stream, in the same run: `bound_fps` is that quotient, and `share_of_bound` what `fps` is of it, which leaves
+the first and last frames out, as a long video has it.
 Both ways, from file to file and from pipe to pipe.
 """
 
@@ -30,7 +31,7 @@ from bdflow_rt.bench.command import run_command, write_result
 from bdflow_rt.evaluate.environment import environment
 from bdflow_rt.picture import sample_picture
 from bdflow_rt.pipes import InputPipe, OutputPipe
-from bdflow_rt.video import Encoding, Frame, LrFrame, LrSource, VideoRescaler
+from bdflow_rt.video import Encoding, Frame, LrFrame, LrSource, StreamStats, VideoRescaler
 from bdflow_rt.video.av_source import AvSource
 from bdflow_rt.video.codecs import TrackCodec
 from bdflow_rt.video.convert import Colour, default_matrix, from_picture
@@ -39,7 +40,7 @@ from bdflow_rt.video.lr_file import lr_pictures, lr_writer
 from bdflow_rt.video.part import PartWriter
 
 SIZES = {"480p": (856, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
-FRAMES = {"480p": 48, "720p": 24, "1080p": 12}
+FRAMES = {"480p": 48, "720p": 24, "1080p": 16}
 """Of the stream; the stages alone take a third of them, twice."""
 RATE = 30
 ENCODING = Encoding(preset="ultrafast")
@@ -188,25 +189,33 @@ def measure(
         options = {} if direction == "downscale" else {"encoding": ENCODING}
         for way in ("files", "pipes"):
             before = cost(direction, way)
+            times: list[float] = []
+
+            def note(stats: StreamStats, times: list[float] = times) -> None:
+                times.append(time.perf_counter())
+
             begun, cpu = time.perf_counter(), time.process_time()
             if way == "files":
                 source_path = clip if direction == "downscale" else lr
                 suffix = ".mkv" if direction == "downscale" else ".mp4"
-                result = run(source_path, folder / f"out{suffix}", overwrite=True, **options)
+                result = run(source_path, folder / f"out{suffix}", overwrite=True, progress=note, **options)
             else:
                 with piped(y4m if direction == "downscale" else lr) as (source_pipe, target_pipe):
-                    result = run(source_pipe, target_pipe)
+                    result = run(source_pipe, target_pipe, progress=note)
             seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
             after = cost(direction, way)
             costs = {name: (before[name] + after[name]) / 2 for name in before}
             cores = len(os.sched_getaffinity(0))
             bound = 1000 * cores / sum(costs.values())
-            stats = result.stats
+            stats, workers = result.stats, rescaler.rescaler.options.workers
+            # Without the first and last frames, during which some workers have nothing to do.
+            steady = (len(times) - 2 * workers) / (times[-workers - 1] - times[workers - 1])
             yield {
                 "size": size_name, "width": SIZES[size_name][0], "height": SIZES[size_name][1],
                 "direction": direction, "way": way, "frames": result.frames, "cores": cores,
-                "workers": rescaler.rescaler.options.workers,
-                "fps": result.frames / seconds, "bound_fps": bound, "share_of_bound": result.frames / seconds / bound,
+                "workers": workers,
+                "fps": steady, "bound_fps": bound, "share_of_bound": steady / bound,
+                "fps_with_start_and_end": result.frames / seconds,
                 "busy_cores": cpu / seconds, "stage_cpu_ms": costs, "stage_cpu_ms_before": before,
                 "stage_cpu_ms_after": after, "limit": stats.limit,
                 "latency_ms": {

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from tools import report_models, report_quality, report_rate, report_speed, report_streams, report_temporal, report_training
+from tools import report_models, report_quality, report_rate, report_speed, report_temporal, report_training
 from tools.measured import ROOT
 
 Tables = dict[str, Callable[[], list[str]]]
@@ -56,7 +56,6 @@ PAGES: dict[pathlib.Path, Tables] = {
         "both-pictures": report_rate.both_pictures_table,
     },
     DOCS / "results" / "video.md": {
-        "stream-speed": report_streams.speed_table,
         "temporal-verdict": report_temporal.verdict,
         "temporal-differences": report_temporal.differences_table,
         "temporal-flicker": report_temporal.flicker_table,

@@ -32,7 +32,11 @@ def captured(name: str) -> Iterator[Frame]:
         is_there, bgr = capture.read()
         if not is_there:
             return
-        yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), pts=round(capture.get(cv2.CAP_PROP_POS_MSEC)), duration=0)
+        yield Frame(
+            np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8),
+            pts=round(capture.get(cv2.CAP_PROP_POS_MSEC)),
+            duration=0,
+        )
 
 
 def main() -> None:

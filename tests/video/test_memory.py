@@ -11,30 +11,38 @@ import pytest
 from tests.video.clip_writer import make_long
 
 MEASURED = """
-import sys
+import os, sys, threading
 from bdflow_rt.rescaler import Rescaler
 from bdflow_rt.video import downscale_video, upscale_video
 from bdflow_rt.video import rescale
 from bdflow_rt.zoo import find_model
 
 model, source, folder, warm, leaks = sys.argv[1:]
-kept, sizes = [], []
+kept, sizes, seen = [], [], set()
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
+def handles():
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
 def progress(stats):
     if leaks == "1":
         kept.append(bytearray(4096))
+    if stats.frames >= int(warm):
+        seen.add(handles())
     if stats.frames == int(warm):
         sizes.append(resident())
 
 with Rescaler(find_model(model), threads=1) as rescaler:
     for run in (lambda: downscale_video(source, folder + "/lr.mkv", rescaler, progress=progress),
                 lambda: upscale_video(folder + "/lr.mkv", folder + "/hr.mp4", rescaler, progress=progress)):
+        seen.clear()
         result = run()
         sizes.append(resident())
+        assert len({threads for threads, _ in seen}) <= 3, seen  # at the end reader and worker go
+        assert len({descriptors for _, descriptors in seen}) == 1, seen
 print(result.frames, (sizes[1] - sizes[0]) / 2**20, (sizes[3] - sizes[2]) / 2**20)
 """
 

@@ -24,7 +24,6 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any
 
-import av
 import numpy as np
 
 from bdflow_rt.bench.command import run_command, write_result
@@ -49,6 +48,8 @@ ENCODING = Encoding(preset="ultrafast")
 
 def draw_clip(path: pathlib.Path, size: tuple[int, int], frames: int) -> None:
     """An H.264 file of a photograph-like picture that moves."""
+    import av
+
     width, height = size
     picture = sample_picture(height + 2 * frames, width + 3 * frames)
     with av.open(str(path), "w") as container:
@@ -166,6 +167,8 @@ def measure(
     rescaler: VideoRescaler, size_name: str, folder: pathlib.Path, *, frames: int | None
 ) -> Iterator[dict[str, Any]]:
     """The results of both ways at one size, files and pipes."""
+    import av
+
     count = frames or FRAMES[size_name]
     clip, lr, y4m = folder / "clip.mp4", folder / "clip.lr.mkv", folder / "clip.y4m"
     draw_clip(clip, SIZES[size_name], count)

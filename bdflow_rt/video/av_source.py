@@ -183,7 +183,7 @@ class AvSource:
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
+            except (StopIteration, IndexError):  # the latter at the end of a file that gets further tracks on the way
                 return
             except (av.error.FFmpegError, ValueError) as error:
                 self._damage(f"it cannot be read on ({reason(error)})")

@@ -346,7 +346,7 @@ class LrSource:
         """The LR track and the boundary track, by their tags, or without any by their order.
 
         Raises:
-            PacketMismatchError: one is missing.
+            PacketMismatchError: one is missing, or of an unknown codec.
         """
         videos = [stream for stream in self._container.streams.video if not is_cover(stream)]
         tagged = {str(stream.metadata.get(TRACK_TAG)): stream for stream in videos}
@@ -358,6 +358,11 @@ class LrSource:
                 raise PacketMismatchError(
                     f"{self._name} has lost its {what} track, without which it cannot be restored. Use the file as "
                     "downscale wrote it."
+                )
+            if stream.codec_context is None:
+                raise PacketMismatchError(
+                    f"The {what} track of {self._name} has a codec that is not known here. Use the file as downscale "
+                    "wrote it."
                 )
             stream.codec_context.options = decoder_limit(self._max_pixels)
             if stream.codec_context.name == "ffv1":

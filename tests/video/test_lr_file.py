@@ -147,6 +147,14 @@ def test_what_is_missing_is_named(lr: Path, tmp_path: Path, rescaler: Rescaler, 
     assert [one.name for one in tmp_path.iterdir()] == ["lr.mkv"]
 
 
+@pytest.mark.parametrize(("codec", "track"), [(b"V_MPEG4/ISO/AVC", "LR"), (b"V_FFV1", "boundary")])
+def test_a_track_of_an_unknown_codec_is_named(lr: Path, tmp_path: Path, codec: bytes, track: str) -> None:
+    path = tmp_path / "lr.mkv"
+    path.write_bytes(lr.read_bytes().replace(codec, codec[:-1] + b"?", 1))
+    with pytest.raises(PacketMismatchError, match=f"The {track} track of .* has a codec that is not known"):
+        read(path)
+
+
 def test_a_shorter_boundary_track_costs_its_frames_and_no_others(lr: Path, tmp_path: Path, rescaler: Rescaler) -> None:
     path = copied(lr, tmp_path / "lr.mkv", keep=lambda track, index: track == 0 or index < 20)
     result = upscale_video(path, tmp_path / "hr.mkv", rescaler, encoding=Encoding(codec="ffv1"))

@@ -119,6 +119,24 @@ def _crc32(data: bytes, boundary: UInt8Array | None) -> int:
     return zlib.crc32(data if boundary is None else data + boundary.tobytes())
 
 
+def file_end(prefix: bytes) -> int | None:
+    """Bytes that a whole Matroska file has at least, by the size of its segment; None where that was not known.
+
+    Args:
+        prefix: the first `PREFIX_BYTES` of the file.
+
+    Source: RFC 8794, section 6, and RFC 9559, section 5.1.
+    """
+    place = 0
+    for identity in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        if prefix[place : place + 4] != identity or place + 5 > len(prefix):
+            return None
+        width = 9 - prefix[place + 4].bit_length()
+        size = int.from_bytes(prefix[place + 4 : place + 4 + width], "big") & ((1 << 7 * width) - 1)
+        place += 4 + width + size
+    return None if size == (1 << 7 * width) - 1 else place
+
+
 def header_tag(header: StreamHeader) -> str:
     """The header as the file's tag holds it."""
     return base64.b64encode(encode_header(header)).decode("ascii")

@@ -31,13 +31,13 @@ from bdflow_rt.video.ffv1 import SliceCheck
 from bdflow_rt.video.frames import Frame, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.opened import (
     DECODER_THREADS,
-    SHORT_S,
     VideoInput,
     choose_stream,
     cover_of,
     decoder_limit,
     extras_of,
     is_cover,
+    is_cut,
     name_of,
     open_video,
     reason,
@@ -322,12 +322,8 @@ class AvSource:
             if size > self._last_byte:  # FFmpeg leaves out what is no whole frame without a word
                 self._damage("it ends inside a frame")
             return
-        duration = Fraction(self._container.duration or 0, av.time_base)
-        start = Fraction(self._container.start_time or 0, av.time_base)
-        if self._container.format.name.startswith("matroska"):
-            start = Fraction(0)  # what Matroska states as duration is the time of the end
-        if duration and self._end + SHORT_S < start + duration:
-            self._damage(f"it ends after {float(self._end):.3f} s of {float(start + duration):.3f} s")
+        if is_cut(self._source, self._container, self._end):
+            self._damage(f"it is cut off after {float(self._end):.3f} s")
 
     def _damage(self, what: str, *, count: int = 1) -> None:
         self.problems.damaged += count

@@ -44,11 +44,11 @@ from bdflow_rt.video.convert import colour_of, to_picture
 from bdflow_rt.video.frames import Attachment, Extras, Problems, TrackPacket, VideoInfo
 from bdflow_rt.video.opened import (
     DECODER_THREADS,
-    SHORT_S,
     VideoInput,
     decoder_limit,
     extras_of,
     is_cover,
+    is_cut,
     name_of,
     open_video,
 )
@@ -179,6 +179,10 @@ class LrSource:
         strict: raise at the first frame that is damaged, instead of leaving it out.
         max_pixels: of an HR frame.
 
+    Attributes:
+        header, extras, problems: of the file.
+        info: of the restored video.
+
     Raises:
         NotAPacketError: an ordinary video.
         CorruptPacketError, PacketVersionError: the header is damaged, or of a later version.
@@ -191,7 +195,7 @@ class LrSource:
         self, source: VideoInput, *, force: bool = False, strict: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS
     ) -> None:
         check_max_pixels(max_pixels)
-        self._name, self._force, self._strict = name_of(source), force, strict
+        self._name, self._source, self._force, self._strict = name_of(source), source, force, strict
         self._max_pixels = max_pixels
         self.problems = Problems()
         self._container = open_video(source, max_pixels=max_pixels)
@@ -199,7 +203,7 @@ class LrSource:
             self.header = _find_header(self._container, self._name)
             check_area(f"{self._name} restores to", self.header.width, self.header.height, max_pixels=max_pixels)
             self._lr, self._map = self._find_tracks()
-            self.extras = self._read_extras()
+            self.extras, self.info = self._read_extras(), self._described()
             for stream in (self._lr, self._map):
                 stream.thread_type = DECODER_THREADS
         except BaseException:
@@ -218,9 +222,7 @@ class LrSource:
         """Let go of the file and its decoders."""
         self._container.close()
 
-    @property
-    def info(self) -> VideoInfo:
-        """Of the restored video."""
+    def _described(self) -> VideoInfo:
         header = self.header
         rate = self._lr.average_rate or self._lr.guessed_rate
         aspect = Fraction(self._lr.sample_aspect_ratio or 1)
@@ -245,9 +247,8 @@ class LrSource:
                     yield frame
         for lr, hidden in waiting.pairs(at_end=True):
             self._checked(lr, hidden)
-        stated = Fraction(self._container.duration or 0, av.time_base)
-        if self._end + SHORT_S < stated:
-            self._damage(f"it ends after {float(self._end):.3f} s of {float(stated):.3f} s")
+        if is_cut(self._source, self._container, self._end):
+            self._damage(f"it is cut off after {float(self._end):.3f} s")
 
     def check_model(self, card: ModelCard) -> None:
         """Check that a model can restore it.

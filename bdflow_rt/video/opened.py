@@ -13,6 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from bdflow_rt.containers.kind import PREFIX_BYTES, has_index_first, video_format
+from bdflow_rt.containers.matroska import file_end
 from bdflow_rt.containers.source import open_input
 from bdflow_rt.errors import BdflowError, CorruptVideoError, UnsupportedVideoError, shorten
 from bdflow_rt.files import PathLike, as_path
@@ -25,7 +26,7 @@ _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__
 DECODER_THREADS = "SLICE"
 """Threads within a frame alone. With a frame per thread, damage near the end makes FFmpeg drop, without an error, the
 frames that are still in its threads, more of them the more cores there are."""
-SHORT_S = Fraction(1, 2)
+_SHORT_S = Fraction(1, 2)
 """Seconds before the end that its header states, at which a file may end without being called cut off."""
 _PADDING_PIXELS = 1 << 16
 _PIPE_BYTES = 1 << 18
@@ -76,6 +77,27 @@ def open_video(source: VideoInput, *, max_pixels: int) -> InputContainer:
             return av.open(source, format=format_name, options=options, buffer_size=_PIPE_BYTES, **_METADATA)
         path = os.path.abspath(as_path(source))
         return av.open(path, format=format_name, options={"protocol_whitelist": "file", **options}, **_METADATA)
+
+
+def is_cut(source: VideoInput, container: InputContainer, end: Fraction) -> bool:
+    """Whether a video that was read to its end is not whole, as far as its container says.
+
+    A Matroska file says how many bytes it has. For others, and for pipes, it is the time of the end: files whose last
+    frame is a long one may say a later one than their packets do.
+
+    Args:
+        source: where it came from.
+        container: opened from it.
+        end: in seconds, of all packets that came.
+    """
+    is_matroska = container.format.name.startswith("matroska")
+    if is_matroska and not isinstance(source, InputPipe):
+        with open_input(source) as file:
+            whole = file_end(file.read(PREFIX_BYTES))
+            if whole is not None:
+                return os.fstat(file.fileno()).st_size < whole
+    start = 0 if is_matroska else container.start_time or 0  # what Matroska states as duration is the time of the end
+    return bool(container.duration) and end + _SHORT_S < Fraction(start + (container.duration or 0), av.time_base)
 
 
 def decoder_limit(max_pixels: int) -> dict[str, str]:

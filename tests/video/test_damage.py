@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from bdflow_rt.containers.matroska import file_end
 from bdflow_rt.errors import CorruptPacketError, CorruptVideoError
 from bdflow_rt.video.av_source import AvSource
 from bdflow_rt.video.ffv1 import SliceCheck
@@ -109,3 +110,40 @@ def test_a_changed_boundary_map_or_time_is_counted_and_the_frame_left_out(name: 
     assert (frames, source.problems.damaged) == ([5, 9], 1)
     with LrSource(path, strict=True) as source, pytest.raises(CorruptPacketError, match="is damaged"):
         list(source)
+
+
+def test_a_long_last_frame_is_no_missing_end(tmp_path: Path) -> None:
+    """Matroska says that it lasts until then, and FFmpeg's packets do not: the file's bytes tell what is whole."""
+    video = Video("mpeg4", count=COUNT)
+    path = tmp_path / "clip.mkv"
+    with open_output(path) as output:
+        stream: Any = output.add_stream("mpeg4", rate=video.rate)
+        configure(stream.codec_context, video)
+        packets = list(video_packets(stream, video))
+        packets[-1].duration = 500
+        output.mux(packets)
+    with av.open(str(path)) as container:
+        assert container.duration is not None
+        assert container.duration > 10 * av.time_base
+    with AvSource(path, strict=True) as source:
+        assert len(list(source)) == COUNT
+    path.write_bytes(path.read_bytes()[:-200])
+    with AvSource(path) as source:
+        list(source)
+    assert source.problems.damaged > 0
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        b"",
+        b"\x1a\x45\xdf\xa3",
+        b"\x1a\x45\xdf\xa3\x80",
+        b"\x1a\x45\xdf\xa3\x00" + b"\xff" * 20,
+        b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01" + b"\xff" * 7,
+        b"RIFF" * 9,
+    ],
+)
+def test_no_end_is_made_up_for_a_file_that_states_none(prefix: bytes) -> None:
+    assert file_end(prefix) is None
+    assert file_end(b"\x1a\x45\xdf\xa3\x81.\x18\x53\x80\x67\x40\x02") == 14

@@ -238,7 +238,7 @@ def test_a_file_that_is_cut_off_is_said_to_be(clips: Clips, tmp_path: Path, resc
     frames, source = read(path)
     assert 0 < len(frames) < 24
     assert source.problems.damaged > 0
-    with pytest.raises(CorruptPacketError, match="ends after"):
+    with pytest.raises(CorruptPacketError, match="cut off after"):
         read(path, strict=True)
 
 

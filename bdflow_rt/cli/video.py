@@ -15,7 +15,7 @@ from bdflow_rt.cli.options import colours_of, engine_options
 from bdflow_rt.cli.output import describe_run, note, print_left, print_result, video_progress
 from bdflow_rt.cli.streams import Source, input_path, output_path, output_target
 from bdflow_rt.containers.source import file_size
-from bdflow_rt.errors import ArgumentError, InputError, OutputExistsError, ResumeError, plural
+from bdflow_rt.errors import ArgumentError, InputError, MissingFileError, OutputExistsError, ResumeError, plural
 from bdflow_rt.files import write_atomically
 
 if TYPE_CHECKING:
@@ -59,13 +59,16 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
 
 
 def sequence(args: argparse.Namespace) -> Source | None:
-    """The input of `bdflow downscale` where it is a pattern of numbered pictures, or a folder of them; else None.
+    """The input of `bdflow downscale` where it is a pattern of numbered pictures, or a folder with --fps; else None.
 
     Raises:
-        InputError: there are no such pictures, or a number is missing.
+        InputError: there are no such pictures, a number is missing, or a folder comes without --fps.
     """
     path = input_path(args.input)
-    if not path.is_dir() and ("%" not in path.name or path.is_file()):
+    is_folder = os.path.isdir(path)
+    if is_folder and args.fps is None:
+        raise MissingFileError(f"'{path}' is a folder; name a file, or for numbered pictures give --fps, such as 25.")
+    if not is_folder and ("%" not in path.name or os.path.isfile(path)):
         return None
     from bdflow_rt.video.numbered import find_pictures, is_sequence
 

@@ -176,4 +176,4 @@ def test_a_folder_without_a_rate_asks_for_it(zoo: Path, source: Path, tmp_path: 
     folder = tmp_path / "frames"
     folder.mkdir()
     (folder / "1.png").write_bytes(source.read_bytes())
-    failed(bdflow("downscale", folder, "-o", tmp_path / "lr.mkv"), 2, "(--fps)")
+    failed(bdflow("downscale", folder, "-o", tmp_path / "lr.mkv"), 3, "is a folder", "--fps")

@@ -257,7 +257,7 @@ def test_the_command_line_takes_pictures_and_gives_them_back(folder: Path, tmp_p
         (["{}/other_%d.png", "--fps", "25"], 3, "no picture with a number in place of %d"),
         (["{}", "--fps", "25", "--background", "white"], 2, "--background is for pictures"),
         (["{}/shot 2 take_8.png", "--fps", "25"], 2, "--fps is for videos"),
-        (["{}"], 2, "(--fps)"),
+        (["{}"], 3, "is a folder"),
     ],
 )
 def test_the_command_line_says_what_a_sequence_lacks(
